@@ -1,0 +1,1 @@
+"""KServe predictor that hydrates ONNX models with Feast features."""

@@ -1,0 +1,1 @@
+"""Control loop of Fairlead: one pure core, on Kubernetes and on one machine."""
