@@ -1,9 +1,10 @@
 """Behaviour first: each test name is a sentence about the law; properties before examples."""
 
 import pytest
-from fairlead.assignment import BUCKETS, Layout, LayoutError, assign, bucket_of
 from hypothesis import given
 from hypothesis import strategies as st
+
+from fairlead.assignment import BUCKETS, Layout, LayoutError, assign, bucket_of
 
 weights = st.integers(0, BUCKETS // 3)
 

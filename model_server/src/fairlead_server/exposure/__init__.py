@@ -1,0 +1,1 @@
+"""Who was shown what: the signed experiment header, verified."""

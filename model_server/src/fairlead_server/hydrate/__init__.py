@@ -1,0 +1,1 @@
+"""From entity keys to features: plan, read, state, policy."""

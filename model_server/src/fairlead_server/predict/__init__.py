@@ -1,0 +1,1 @@
+"""From decoded inputs to named outputs: binding by name, hydration, ONNX Runtime."""

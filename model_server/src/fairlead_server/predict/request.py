@@ -1,0 +1,34 @@
+"""What the protocols hand to the predictor and get back; the same for V1, V2 and gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairlead.policy import FeatureState
+
+
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """One decoded request, not yet bound to the contract."""
+
+    inputs: Mapping[str, NDArray[np.generic]]
+    """Arrays by name, shape [rows] or [rows, 1]; text as ``object`` arrays of ``str``. Graph inputs or key inputs."""
+    rows: int
+    report_states: bool = False
+    """Whether the answer must list the feature states."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictResponse:
+    """The answer to one request."""
+
+    outputs: Mapping[str, NDArray[np.generic]]
+    """Arrays by the contract's output names, shape [rows]."""
+    states: Mapping[str, tuple[FeatureState, ...]] | None
+    """Per stored feature (``view__name``) one state per row; None for a full request or when not asked for."""
+    degraded: bool
+    """Whether any feature was replaced because the store failed."""
