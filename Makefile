@@ -1,0 +1,60 @@
+# Fairlead. `make` alone says what there is. Everything runs from .venv, which `make setup` makes.
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.fairlead-ready
+MANIFEST := examples/flights/modeldeployment.yaml
+PACKAGES := sdk model_server operator examples/flights
+CODE := sdk model_server operator examples feature_repo tests tools
+
+.DEFAULT_GOAL := help
+.PHONY: help setup system features train up demo test check format gen lock bench clean
+
+help:  ## what can be made (this list)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) system  ## make .venv from the hash-pinned requirements, and the servers that tests start
+
+$(READY): requirements/all.txt $(PACKAGES:%=%/pyproject.toml) tools/setup.sh
+	@PYTHON="$(PYTHON)" sh tools/setup.sh $(VENV) $(PACKAGES)
+
+system:
+	@sh tools/system.sh
+
+features: $(READY)  ## build, apply and materialize the flights features
+	@$(BIN)/python -m flights.features
+
+train: features  ## train, evaluate and package the two flights models
+	@$(BIN)/python examples/flights/train.py
+
+up: $(READY)  ## serve the flights models on one machine (make train first); Ctrl-C ends it
+	@$(BIN)/fairlead up -f $(MANIFEST)
+
+demo: $(READY)  ## features, models, servers, and two months of real flights as live traffic
+	@$(BIN)/python -m flights.demo
+
+test: $(READY)  ## all tests
+	@$(BIN)/python -m pytest
+
+check: $(READY)  ## lint, types, generated files, and what must never be committed
+	@$(BIN)/ruff format --check --quiet $(CODE)
+	@$(BIN)/ruff check --quiet $(CODE)
+	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src examples/flights/src
+	@$(BIN)/python tools/tidy.py
+	@echo "check: lint, types, generated files and tidiness are in order"
+
+format: $(READY)  ## format and sort imports
+	@$(BIN)/ruff format --quiet $(CODE)
+	@$(BIN)/ruff check --quiet --fix $(CODE)
+
+lock:  ## pin requirements/*.in anew, with hashes (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
+	  --custom-compile-command "make lock" requirements/runtime.in requirements/dev.in --output-file requirements/all.txt
+
+bench: $(READY)  ## CPU per request beside the KServe SDK, answers checked first
+	@$(BIN)/python tools/bench.py
+
+clean:  ## remove what was built (not .venv)
+	rm -rf build feature_repo/data .fairlead .mypy_cache .ruff_cache .pytest_cache .hypothesis

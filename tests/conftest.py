@@ -1,0 +1,42 @@
+"""Skips are counted and named everywhere; under `.ci/run` one that is not listed in skips.toml is a failure."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+SKIPS = Path(__file__).with_name("skips.toml")
+
+
+class SkipGuard:
+    """Collects skipped tests and fails the session over those that nobody has listed."""
+
+    def __init__(self, allowed: dict[str, str]) -> None:
+        self._allowed = allowed
+        self._skipped: dict[str, str] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.skipped and not hasattr(report, "wasxfail"):
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            self._skipped[report.nodeid] = reason
+
+    def unlisted(self) -> dict[str, str]:
+        return {test: why for test, why in self._skipped.items() if not any(test.startswith(a) for a in self._allowed)}
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self.unlisted() and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        for test, why in self.unlisted().items():
+            terminalreporter.line(f"skipped but not listed in tests/skips.toml: {test}: {why}", red=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("FAIRLEAD_CI"):
+        allowed: dict[str, str] = tomllib.loads(SKIPS.read_text())["allowed"]
+        config.pluginmanager.register(SkipGuard(allowed), "skip-guard")

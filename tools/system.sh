@@ -1,0 +1,20 @@
+#!/bin/sh
+# Installs the servers that tests start themselves, where it may: as root, on a machine with apt-get.
+# Anywhere else it says what is missing; the tests that need it are then skipped, by name.
+set -eu
+missing=''
+command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
+[ -n "$missing" ] || { echo "setup: system components are there (redis-server)"; exit 0; }
+if [ "${FAIRLEAD_SYSTEM:-yes}" = yes ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+  echo "setup: installing$missing with apt-get (FAIRLEAD_SYSTEM=no leaves the system alone)"
+  export DEBIAN_FRONTEND=noninteractive
+  # The package's service is not started: tests start their own server on a free port.
+  policy=/usr/sbin/policy-rc.d
+  [ -e $policy ] || { printf '#!/bin/sh\nexit 101\n' >$policy; chmod +x $policy; trap 'rm -f $policy' EXIT; }
+  # shellcheck disable=SC2086  -- a list of words
+  { apt-get -qq update && apt-get -qq install --yes --no-install-recommends $missing; } >/dev/null && exit 0
+  echo "setup: apt-get could not install$missing" >&2
+  [ -z "${CI:-}" ] || exit 1
+  exit 0
+fi
+echo "setup: not here:$missing (tests that need it are skipped; Debian: apt-get install$missing)"
