@@ -1,12 +1,17 @@
 """Everything that goes wrong in the server, as one tree.
 
 ServerError
-├── StartupError            the process ends with code 3 and the message
-│   ├── ModelFileError      file missing, unreadable, not ONNX, no contract, other digest
-│   └── ContractMismatch    the registry's feature service is not the contract's
+├── StartupError            the process ends with the class's exit code and the message
+│   ├── ModelFileError      3    file missing, unreadable, not ONNX, no contract, other digest
+│   ├── ContractMismatch    3    the registry's feature service is not the contract's
+│   └── PortTaken           4    another program listens there
 └── RequestError            one request is refused or fails; carries its HTTP status and gRPC code
     ├── InvalidRequest      400 INVALID_ARGUMENT      the client's mistake, naming the field
     ├── UnknownModel        404 NOT_FOUND
+    ├── UnknownRoute        404 UNIMPLEMENTED
+    ├── MethodNotAllowed    405 UNIMPLEMENTED         lists the methods that are
+    ├── BodyTimeout         408 DEADLINE_EXCEEDED     the body did not arrive in time
+    ├── UnsupportedEncoding 415 UNIMPLEMENTED         a compressed body
     ├── FeatureRejected     422 FAILED_PRECONDITION   a feature's state is refused by policy
     ├── RequestTooLarge     413 RESOURCE_EXHAUSTED
     ├── NotReady            503 UNAVAILABLE           retryable
@@ -25,6 +30,8 @@ class ServerError(Exception):
 class StartupError(ServerError):
     """The server cannot serve this model; the message names the file and the fix."""
 
+    exit_code: ClassVar[int] = 3
+
 
 class ModelFileError(StartupError):
     """The model file is missing, unreadable, without contract, or not the expected one."""
@@ -32,6 +39,12 @@ class ModelFileError(StartupError):
 
 class ContractMismatch(StartupError):
     """The contract does not fit the registry; the message names the feature."""
+
+
+class PortTaken(StartupError):
+    """A port cannot be listened on; the message names the address and the flag."""
+
+    exit_code = 4
 
 
 class RequestError(ServerError):
@@ -65,6 +78,39 @@ class UnknownModel(RequestError):
 
     http_status = 404
     grpc_code = "NOT_FOUND"
+
+
+class UnknownRoute(RequestError):
+    """Nothing is served at that path."""
+
+    http_status = 404
+    grpc_code = "UNIMPLEMENTED"
+
+
+class MethodNotAllowed(RequestError):
+    """The path is served, by other methods."""
+
+    http_status = 405
+    grpc_code = "UNIMPLEMENTED"
+
+    def __init__(self, allowed: str) -> None:
+        """Make the error; ``allowed`` lists methods, separated by commas."""
+        super().__init__(f"use {allowed} here")
+        self.allowed = allowed
+
+
+class BodyTimeout(RequestError):
+    """The body did not arrive in time."""
+
+    http_status = 408
+    grpc_code = "DEADLINE_EXCEEDED"
+
+
+class UnsupportedEncoding(RequestError):
+    """The body is compressed in a way that is not read here."""
+
+    http_status = 415
+    grpc_code = "UNIMPLEMENTED"
 
 
 class FeatureRejected(RequestError):
