@@ -1,0 +1,136 @@
+"""The replay: flights asked about as live traffic, on a virtual clock.
+
+Simulated time moves in ticks. Before a tick, every request asked so far has been answered; then the features of
+all flights landed by then are committed to the online store, then the clock moves, then the tick's requests are
+sent at real times that were fixed before the start. Within a tick the load is open-loop; an answer that is late at
+the tick's end delays the next one, which shows, because latency counts from when a request was due.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import aiohttp
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from fairlead.clock import ReplayClockWriter
+from fairlead.route import UNIT_HEADER, VARIANT_HEADER
+from flights.scores import Labels
+from flights.traffic import Asks, Pace, Tick
+
+REQUEST_TIMEOUT_S = 10.0
+MAX_CONNECTIONS = 64
+
+
+class FeaturePublisher(Protocol):
+    """Commits features to the online store as simulated time goes on."""
+
+    def publish_until(self, time_us: int) -> None:
+        """Commit every feature known by ``time_us`` (microseconds since 1970-01-01 UTC), then return."""
+
+
+@dataclass(slots=True)
+class Answers:
+    """What came back, one entry per request; n is their number."""
+
+    variant: list[str | None]
+    """Variant that answered; None where nothing did."""
+    probability: NDArray[np.float64]
+    """Served probability, NaN where nothing was answered. Shape [n]."""
+    latency_s: NDArray[np.float64]
+    """Seconds from when the request was due to its answer. Shape [n]."""
+    states: list[dict[str, str] | None]
+    """Feature state by ``view__name``."""
+    labelled: NDArray[np.bool_]
+    """Whether the label has arrived. Shape [n]."""
+    errors: dict[str, int] = field(default_factory=dict)
+    """How often each kind of failure was seen."""
+
+    @classmethod
+    def empty(cls, n: int) -> Answers:
+        """Return room for ``n`` answers."""
+        return cls([None] * n, np.full(n, np.nan), np.full(n, np.nan), [None] * n, np.zeros(n, dtype=bool))
+
+    @property
+    def lost(self) -> int:
+        """Number of requests without an answer."""
+        return sum(variant is None for variant in self.variant)
+
+
+@dataclass(slots=True)
+class Replay:
+    """Sends the requests, moves the clock, delivers the labels."""
+
+    asks: Asks
+    pace: Pace
+    url: str
+    """The model's V1 predict address."""
+    output: str
+    """Name of the probability among the answer's outputs."""
+    publisher: FeaturePublisher
+    clock: ReplayClockWriter
+    on_tick: Callable[[Tick, Answers], None] = lambda _tick, _answers: None
+    _pending: set[asyncio.Task[None]] = field(init=False, default_factory=set)
+
+    async def run(self, end_us: int) -> Answers:
+        """Replay all requests, then let time run to ``end_us`` so that every landing brings its label."""
+        answers = Answers.empty(len(self.asks))
+        labels = Labels(self.asks.landed_us)
+        connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS)
+        timeout = aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+            start_s = asyncio.get_running_loop().time()
+            for tick in self.pace.ticks(self.asks.asked_us):
+                await self._settle()
+                self._advance(tick.time_us, labels, answers)
+                self.on_tick(tick, answers)
+                await self._send(tick, start_s, session, answers)
+            await self._settle()
+        self._advance(end_us, labels, answers)
+        return answers
+
+    async def _settle(self) -> None:
+        if self._pending:
+            await asyncio.wait(self._pending)
+
+    def _advance(self, time_us: int, labels: Labels, answers: Answers) -> None:
+        self.publisher.publish_until(time_us)
+        self.clock.set_us(time_us)
+        answers.labelled[labels.deliver_until(time_us)] = True
+
+    async def _send(self, tick: Tick, start_s: float, session: aiohttp.ClientSession, answers: Answers) -> None:
+        loop = asyncio.get_running_loop()
+        for index in range(tick.first, tick.last):
+            due_s = start_s + self.pace.due_s(tick, index)
+            if (wait_s := due_s - loop.time()) > 0:
+                await asyncio.sleep(wait_s)
+            task = loop.create_task(self._ask(index, due_s, session, answers))
+            self._pending.add(task)
+            task.add_done_callback(self._pending.discard)
+
+    async def _ask(self, index: int, due_s: float, session: aiohttp.ClientSession, answers: Answers) -> None:
+        unit = self.asks.units[index]
+        headers = {"content-type": "application/json"} | ({UNIT_HEADER: unit} if unit else {})
+        try:
+            async with session.post(self.url, data=self.asks.bodies[index], headers=headers) as response:
+                body = await response.read()
+                if not response.ok:
+                    _count(answers, f"{response.status} {body[:120].decode('utf-8', 'replace')}")
+                    return
+                answers.variant[index] = response.headers.get(VARIANT_HEADER, "")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            _count(answers, type(error).__name__)
+            return
+        answer = orjson.loads(body)
+        answers.latency_s[index] = asyncio.get_running_loop().time() - due_s
+        answers.probability[index] = answer["predictions"][0][self.output]
+        answers.states[index] = {name: states[0] for name, states in answer["parameters"]["states"].items()}
+
+
+def _count(answers: Answers, kind: str) -> None:
+    answers.errors[kind] = answers.errors.get(kind, 0) + 1

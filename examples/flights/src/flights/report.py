@@ -1,0 +1,196 @@
+"""What a replay showed: per arm as figures, as a table, and as ``result.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+from fairlead.assignment import BUCKETS, Layout, assign
+from fairlead.policy import FeatureState
+from flights.replay import Answers
+from flights.scores import score
+from flights.traffic import Asks
+
+
+@dataclass(frozen=True, slots=True)
+class ArmReport:
+    """What one variant answered."""
+
+    requests: int
+    units: int
+    """Different units that it answered; requests without a unit are not counted here."""
+    share: float
+    """Part of all units, 0 to 1."""
+    target: float
+    """Part that its weight asks for, 0 to 1."""
+    brier: float | None
+    log_loss: float | None
+    labelled: int
+    """Answers whose flight has landed."""
+    states: dict[str, int]
+    """Feature values served, by state."""
+    p50_ms: float
+    """Median from when a request was due to its answer, milliseconds."""
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole replay."""
+
+    seconds: dict[str, float]
+    """Real seconds by phase."""
+    arms: dict[str, ArmReport]
+    expected_units: dict[str, int]
+    """Units that the assignment law gives to each arm."""
+    mismatched_assignments: int
+    """Requests answered by another variant than the law says."""
+    mismatched_states: int
+    """Feature values served in another state than the raw data gives."""
+    lost: int
+    """Requests without an answer."""
+    errors: dict[str, int]
+    """Failures by kind."""
+
+    @property
+    def failures(self) -> list[str]:
+        """Return what must not be, one line each; empty when all is well."""
+        store_errors = sum(arm.states.get(FeatureState.STORE_ERROR, 0) for arm in self.arms.values())
+        found = {
+            "requests lost": self.lost,
+            "requests answered by another variant than the assignment law says": self.mismatched_assignments,
+            "feature values in another state than the raw data gives": self.mismatched_states,
+            "feature values lost to store errors": store_errors,
+        }
+        return [f"{count} {what}" for what, count in found.items() if count]
+
+    def write(self, path: Path) -> None:
+        """Write the report as JSON, in one step."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_name(f"{path.name}.{os.getpid()}")
+        fresh.write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
+        fresh.replace(path)
+
+
+def report(
+    asks: Asks,
+    answers: Answers,
+    *,
+    salt: str,
+    layout: Layout,
+    control: str,
+    expected_states: Mapping[str, Mapping[str, list[str]]],
+    seconds: dict[str, float],
+) -> Report:
+    """Compare what was answered with what the law and the raw data say.
+
+    Args:
+        asks: The requests.
+        answers: What came back, in the same order.
+        salt: Salt of the split.
+        layout: How the arms lie over the buckets.
+        control: Variant that answers requests without a unit.
+        expected_states: By variant and feature (``view__name``), the state of each request, in the same order.
+        seconds: Real seconds by phase.
+    """
+    arm_of = {unit: assign(unit, salt, layout) for unit in set(asks.units) if unit}
+    expected = [arm_of[unit] if unit else control for unit in asks.units]
+    arms = sorted({piece.arm for piece in layout.slices} | {control})
+    units = _units(asks, answers)
+    return Report(
+        seconds={phase: round(value, 2) for phase, value in seconds.items()},
+        arms={
+            arm: _arm(
+                asks,
+                answers,
+                arm,
+                units=len(units[arm]),
+                share=len(units[arm]) / max(sum(map(len, units.values())), 1),
+                target=sum(piece.width for piece in layout.slices if piece.arm == arm) / BUCKETS,
+            )
+            for arm in arms
+        },
+        expected_units={arm: sum(a == arm for a in arm_of.values()) for arm in arms},
+        mismatched_assignments=sum(v is not None and v != e for v, e in zip(answers.variant, expected, strict=True)),
+        mismatched_states=_mismatched_states(answers, expected_states),
+        lost=answers.lost,
+        errors=answers.errors,
+    )
+
+
+def _units(asks: Asks, answers: Answers) -> defaultdict[str, set[str]]:
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for unit, variant in zip(asks.units, answers.variant, strict=True):
+        if unit and variant:
+            found[variant].add(unit)
+    return found
+
+
+def _arm(asks: Asks, answers: Answers, arm: str, *, units: int, share: float, target: float) -> ArmReport:
+    served = np.array([variant == arm for variant in answers.variant], dtype=bool)
+    labelled = served & answers.labelled
+    scored = score(answers.probability[labelled], asks.late[labelled])
+    latency_ms = answers.latency_s[served] * 1e3
+    p50, p99 = np.nanpercentile(latency_ms, [50, 99]) if latency_ms.size else (0.0, 0.0)
+    states: Counter[str] = Counter()
+    for index in np.flatnonzero(served):
+        states.update((answers.states[index] or {}).values())
+    return ArmReport(
+        requests=int(served.sum()),
+        units=units,
+        share=round(share, 4),
+        target=round(target, 4),
+        brier=scored.brier,
+        log_loss=scored.log_loss,
+        labelled=scored.labelled,
+        states={state: states.get(state, 0) for state in FeatureState},
+        p50_ms=round(float(p50), 3),
+        p99_ms=round(float(p99), 3),
+    )
+
+
+def _mismatched_states(answers: Answers, expected: Mapping[str, Mapping[str, list[str]]]) -> int:
+    wrong = 0
+    for index, (variant, states) in enumerate(zip(answers.variant, answers.states, strict=True)):
+        if variant is None or states is None:
+            continue
+        wanted = expected[variant]
+        wrong += sum(states.get(feature) != column[index] for feature, column in wanted.items())
+    return wrong
+
+
+def as_table(result: Report) -> Table:
+    """Return the report as a table, one column per variant."""
+    table = Table(title="November and December 2013, replayed", title_justify="left")
+    table.add_column("")
+    for name in result.arms:
+        table.add_column(name, justify="right")
+    for label, cell in _ROWS.items():
+        table.add_row(label, *(cell(name, result) for name in result.arms))
+    for state in FeatureState:
+        table.add_row(f"features {state}", *(f"{arm.states[state]:,}" for arm in result.arms.values()))
+    return table
+
+
+def _score_text(value: float | None) -> str:
+    return "no labels" if value is None else f"{value:.4f}"
+
+
+_ROWS: dict[str, Callable[[str, Report], str]] = {
+    "requests": lambda name, r: f"{r.arms[name].requests:,}",
+    "units": lambda name, r: f"{r.arms[name].units:,}",
+    "units expected by law": lambda name, r: f"{r.expected_units[name]:,}",
+    "share of units (target)": lambda name, r: f"{r.arms[name].share:.1%} ({r.arms[name].target:.1%})",
+    "p50": lambda name, r: f"{r.arms[name].p50_ms:.1f} ms",
+    "p99": lambda name, r: f"{r.arms[name].p99_ms:.1f} ms",
+    "labels in": lambda name, r: f"{r.arms[name].labelled:,}",
+    "Brier (lower is better)": lambda name, r: _score_text(r.arms[name].brier),
+    "log loss (lower is better)": lambda name, r: _score_text(r.arms[name].log_loss),
+}
