@@ -73,7 +73,7 @@ def _bodies(rows: pd.DataFrame) -> Iterator[bytes]:
 
 
 def _microseconds(moments: pd.Series[pd.Timestamp]) -> NDArray[np.int64]:
-    return moments.dt.tz_convert("UTC").dt.as_unit("us").to_numpy().astype("datetime64[us]").astype(np.int64)
+    return moments.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy("datetime64[us]").astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
