@@ -1,0 +1,61 @@
+"""What a codec must know about the served model: its name, its inputs and outputs by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fairlead.contract import Contract, DType
+from fairlead_server.errors import InvalidRequest, UnknownModel
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """Names and types of one served model."""
+
+    model: str
+    """Name that clients call it by."""
+    version: str
+    inputs: Mapping[str, DType]
+    """Key inputs and graph inputs."""
+    key_inputs: tuple[str, ...]
+    outputs: Mapping[str, DType]
+
+    @classmethod
+    def of(cls, contract: Contract, model: str) -> Schema:
+        """Read the schema of ``contract``, served under the name ``model``."""
+        return cls(
+            model=model,
+            version=contract.version,
+            inputs=contract.tensor_inputs | contract.key_inputs,
+            key_inputs=tuple(contract.key_inputs),
+            outputs={output.name: output.dtype for output in contract.outputs},
+        )
+
+    def require_model(self, name: str, version: str = "") -> None:
+        """Check that a request asks for this model.
+
+        Args:
+            name: Model's name in the request.
+            version: Version in the request; empty for any.
+
+        Raises:
+            UnknownModel: It asks for another one.
+        """
+        if name != self.model:
+            raise UnknownModel(f"model {name!r} is not served here; this server has {self.model!r}", field="model_name")
+        if version and version != self.version:
+            raise UnknownModel(
+                f"model {name!r} has no version {version!r} here; served is {self.version!r}", field="model_version"
+            )
+
+    def require_output(self, name: object) -> str:
+        """Return ``name`` if the model has such an output.
+
+        Raises:
+            InvalidRequest: It has none.
+        """
+        if type(name) is not str or name not in self.outputs:
+            known = ", ".join(self.outputs)
+            raise InvalidRequest(f"output {name!r} does not exist; the model's outputs are {known}", field="outputs")
+        return name

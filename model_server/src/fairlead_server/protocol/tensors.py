@@ -1,0 +1,247 @@
+"""Arrays from the wire and back: JSON numbers, little-endian bytes, lossless conversion.
+
+The datatype names are those of the Open Inference Protocol (``FP32``, ``INT64``, ``BYTES`` …). Text is UTF-8 and
+lives in ``object`` arrays of ``str``. Every refusal names the field, and the row where one is to blame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairlead.contract import DType
+from fairlead_server.errors import InvalidRequest
+
+Array = NDArray[np.generic]
+
+BYTES = "BYTES"
+NUMPY_OF: MappingProxyType[str, np.dtype[Any]] = MappingProxyType(
+    {
+        "BOOL": np.dtype(np.bool_),
+        "UINT8": np.dtype("<u1"),
+        "UINT16": np.dtype("<u2"),
+        "UINT32": np.dtype("<u4"),
+        "UINT64": np.dtype("<u8"),
+        "INT8": np.dtype("<i1"),
+        "INT16": np.dtype("<i2"),
+        "INT32": np.dtype("<i4"),
+        "INT64": np.dtype("<i8"),
+        "FP16": np.dtype("<f2"),
+        "FP32": np.dtype("<f4"),
+        "FP64": np.dtype("<f8"),
+        BYTES: np.dtype(object),
+    }
+)
+"""Element type by datatype."""
+
+DATATYPE_OF: MappingProxyType[DType, str] = MappingProxyType(
+    {"float32": "FP32", "float64": "FP64", "int64": "INT64", "int32": "INT32", "bool": "BOOL", "string": BYTES}
+)
+"""Datatype by the contract's name of the type."""
+
+_LENGTH_BYTES = 4
+_EXACT_INTEGERS = MappingProxyType({"FP16": 2**11, "FP32": 2**24, "FP64": 2**53})
+"""Every whole number up to here, either sign, has its own float."""
+_JSON_FLOATS: frozenset[type] = frozenset({float, int, type(None)})
+_JSON_WHOLE: frozenset[type] = frozenset({float, int})
+_JSON_INTEGERS: frozenset[type] = frozenset({int})
+_JSON_BOOLEANS: frozenset[type] = frozenset({bool})
+_JSON_TEXT: frozenset[type] = frozenset({str})
+
+
+def datatype_named(name: object, field: str) -> str:
+    """Return ``name`` if it is a datatype.
+
+    Raises:
+        InvalidRequest: It is not.
+    """
+    if type(name) is not str or name not in NUMPY_OF:
+        raise InvalidRequest(f"{field}: datatype {name!r} is not one of {', '.join(NUMPY_OF)}", field=field)
+    return name
+
+
+def rows_of(shape: Sequence[Any], field: str) -> int:
+    """Return n for the shapes [n] and [n, 1].
+
+    Raises:
+        InvalidRequest: The shape is another one, or n is less than 1.
+    """
+    known = len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)  # noqa: PLR2004 -- [n, 1]
+    if not known or any(type(side) is not int for side in shape) or shape[0] < 1:
+        raise InvalidRequest(f"{field}: shape {list(shape)} is not [n] or [n, 1] with n of 1 or more", field=field)
+    rows: int = shape[0]
+    return rows
+
+
+def from_json(values: list[Any], datatype: str, field: str) -> Array:
+    """Return JSON scalars as an array of ``datatype``, shape [len(values)].
+
+    Decimal numbers are rounded to the float type; null is a missing float (NaN). A float with a whole value counts
+    as an integer. Nothing else is converted.
+
+    Raises:
+        InvalidRequest: A value is of another kind, or out of range.
+    """
+    dtype = NUMPY_OF[datatype]
+    kinds: set[type] = set(map(type, values))
+    if dtype.kind == "f":
+        _expect(kinds <= _JSON_FLOATS, values, _JSON_FLOATS, datatype, field)
+        limit = float(np.finfo(dtype).max)
+        _expect_range(values if type(None) not in kinds else [v for v in values if v is not None], limit, field)
+        return np.array(values, dtype)
+    if dtype.kind in "iu":
+        if kinds == _JSON_INTEGERS:
+            whole = values
+        else:
+            _expect(kinds <= _JSON_WHOLE, values, _JSON_WHOLE, datatype, field)
+            whole = [_whole(value, row, datatype, field) for row, value in enumerate(values)]
+        bounds = np.iinfo(dtype)
+        if min(whole) < bounds.min or max(whole) > bounds.max:
+            raise _out_of_range(datatype, field)
+        return np.array(whole, dtype)
+    kind = _JSON_BOOLEANS if dtype.kind == "b" else _JSON_TEXT
+    _expect(kinds <= kind, values, kind, datatype, field)
+    return np.array(values, dtype)
+
+
+def from_bytes(raw: bytes, datatype: str, rows: int, field: str) -> Array:
+    """Return a tensor's little-endian bytes as an array, shape [rows].
+
+    Raises:
+        InvalidRequest: The length differs from what shape and datatype need, or text is not UTF-8.
+    """
+    if datatype == BYTES:
+        return texts_from(_split(raw, rows, field), field)
+    dtype = NUMPY_OF[datatype]
+    needed = rows * dtype.itemsize
+    if len(raw) != needed:
+        raise InvalidRequest(
+            f"{field}: {len(raw)} bytes of data, but {rows} rows of {datatype} are {needed} bytes", field=field
+        )
+    if datatype == "BOOL" and raw.translate(None, b"\x00\x01"):
+        raise InvalidRequest(f"{field}: a BOOL is the byte 0 or 1", field=field)
+    return np.frombuffer(raw, dtype)
+
+
+def texts_from(values: Sequence[bytes], field: str) -> Array:
+    """Return UTF-8 values as an ``object`` array of ``str``, shape [len(values)].
+
+    Raises:
+        InvalidRequest: A value is not UTF-8.
+    """
+    try:
+        return np.array([value.decode() for value in values], dtype=object)
+    except UnicodeDecodeError:
+        raise InvalidRequest(f"{field}: text must be UTF-8", field=field) from None
+
+
+def converted(array: Array, dtype: DType, field: str) -> Array:
+    """Return ``array`` in the contract's type, if no value changes by it.
+
+    Raises:
+        InvalidRequest: The kinds differ (number, boolean, text), or a value would change.
+    """
+    datatype = DATATYPE_OF[dtype]
+    target = NUMPY_OF[datatype]
+    if array.dtype == target:
+        return array
+    given = datatype_of(array)
+    numbers = "iuf"
+    if array.dtype.kind not in numbers or target.kind not in numbers:
+        raise InvalidRequest(f"{field}: is {given}, must be {datatype}", field=field)
+    if not _fits(array, target, datatype):
+        raise InvalidRequest(
+            f"{field}: is {given} with values that {datatype} cannot hold; send {datatype}", field=field
+        )
+    return array.astype(target)
+
+
+def datatype_of(array: Array) -> str:
+    """Return the datatype of an array's elements; everything that is not a number is BYTES."""
+    if array.dtype.kind in "OUS":
+        return BYTES
+    little = array.dtype.newbyteorder("<")
+    return next(name for name, dtype in NUMPY_OF.items() if dtype == little)
+
+
+def to_json(array: Array) -> Any:
+    """Return what orjson writes as the list of the array's values; what is not finite becomes null."""
+    return array.tolist() if array.dtype.kind in "OUS" else np.ascontiguousarray(array)
+
+
+def to_bytes(array: Array) -> bytes:
+    """Return the array's values as little-endian bytes; text with its length before it (4 bytes)."""
+    if array.dtype.kind in "OUS":
+        texts = (str(value).encode() for value in array.tolist())
+        return b"".join(len(text).to_bytes(_LENGTH_BYTES, "little") + text for text in texts)
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _split(raw: bytes, rows: int, field: str) -> list[bytes]:
+    values: list[bytes] = []
+    start = 0
+    while start < len(raw):
+        length = int.from_bytes(raw[start : start + _LENGTH_BYTES], "little")
+        start += _LENGTH_BYTES
+        if start + length > len(raw):
+            raise InvalidRequest(f"{field}: value {len(values)} is cut off", field=field)
+        values.append(raw[start : start + length])
+        start += length
+    if len(values) != rows:
+        raise InvalidRequest(f"{field}: {len(values)} values, but the shape says {rows}", field=field)
+    return values
+
+
+def _fits(array: Array, target: np.dtype[Any], datatype: str) -> bool:
+    numbers: NDArray[Any] = array
+    if target.kind == "f" and array.dtype.kind == "f":
+        with np.errstate(over="ignore", under="ignore"):
+            cast = numbers.astype(target)
+        return bool(np.array_equal(cast, numbers, equal_nan=True))
+    if target.kind == "f":
+        limit = _EXACT_INTEGERS[datatype]
+        return -limit <= int(numbers.min()) and int(numbers.max()) <= limit
+    if array.dtype.kind == "f" and not bool((np.isfinite(numbers) & (np.trunc(numbers) == numbers)).all()):
+        return False
+    bounds = np.iinfo(target)
+    return bounds.min <= int(numbers.min()) and int(numbers.max()) <= bounds.max
+
+
+def _expect(ok: bool, values: list[Any], kinds: frozenset[type], datatype: str, field: str) -> None:
+    if ok:
+        return
+    row, value = next((row, value) for row, value in enumerate(values) if type(value) not in kinds)
+    raise InvalidRequest(f"{field}, row {row}: {_json_kind(value)} where {datatype} is needed", field=field)
+
+
+def _expect_range(numbers: list[Any], limit: float, field: str) -> None:
+    if numbers and not (-limit <= min(numbers) and max(numbers) <= limit):
+        raise InvalidRequest(f"{field}: a number is beyond ±{limit:.5g}", field=field)
+
+
+def _whole(value: float, row: int, datatype: str, field: str) -> int:
+    if value != value // 1:
+        raise InvalidRequest(f"{field}, row {row}: {value} is no whole number ({datatype} is needed)", field=field)
+    try:
+        return int(value)
+    except OverflowError:
+        raise _out_of_range(datatype, field) from None
+
+
+def _out_of_range(datatype: str, field: str) -> InvalidRequest:
+    return InvalidRequest(f"{field}: a number is out of the range of {datatype}", field=field)
+
+
+def _json_kind(value: object) -> str:
+    if value is None:
+        return "null"
+    names: dict[type, str] = {bool: "a boolean", str: "text", list: "a list", dict: "an object"}
+    return names.get(type(value), "a number")
+
+
+if set(get_args(DType)) != set(DATATYPE_OF):  # pragma: no cover -- a new contract type must get a datatype
+    raise AssertionError("a type of the contract has no datatype")
