@@ -90,6 +90,20 @@ class Feature(_Record):
         """Name of the graph's input, and Feast's full feature name."""
         return f"{self.view}__{self.name}"
 
+    @property
+    def takes_missing(self) -> bool:
+        """Whether the model may be fed a missing value (NaN) for this feature; parity was then checked with it."""
+        if not self.dtype.startswith("float"):
+            return False
+        return self.policy.feeds_missing or (self.default is None and self.policy.feeds_default)
+
+    @property
+    def needs_default(self) -> bool:
+        """Whether the policy asks for what this feature lacks: a default, or a type with a missing value."""
+        if self.on_demand or self.dtype.startswith("float"):
+            return False
+        return self.policy.feeds_missing or (self.default is None and self.policy.feeds_default)
+
 
 class Output(_Record):
     """One output of the model's graph, shape [n]."""

@@ -63,9 +63,22 @@ class Policy(BaseModel):
         return found
 
     @property
+    def feeds_default(self) -> bool:
+        """Whether some state makes the model see the contract's default."""
+        return not {Action.DEFAULT, Action.LAST_GOOD}.isdisjoint(self._actions())
+
+    @property
+    def feeds_missing(self) -> bool:
+        """Whether some state makes the model see a missing value, whatever the default."""
+        return self.null is Action.USE or Action.NULL in self._actions()
+
+    @property
     def answers_without_store(self) -> bool:
         """Whether a prediction is still allowed while the store does not answer."""
         return self.store_error is not Action.REJECT
+
+    def _actions(self) -> set[Action]:
+        return {self.null, self.not_found, self.never_written, self.stale, self.store_error}
 
 
 class Hydration(BaseModel):
