@@ -15,6 +15,7 @@ ServerError
     ├── FeatureRejected     422 FAILED_PRECONDITION   a feature's state is refused by policy
     ├── RequestTooLarge     413 RESOURCE_EXHAUSTED
     ├── NotReady            503 UNAVAILABLE           retryable
+    ├── StoreUnavailable    503 UNAVAILABLE           retryable; a feature without substitute while the store fails
     └── InferenceFailed     500 INTERNAL              a fault of ours or of the model
 """
 
@@ -129,6 +130,14 @@ class RequestTooLarge(RequestError):
 
 class NotReady(RequestError):
     """The model is not ready yet, or not any more."""
+
+    http_status = 503
+    grpc_code = "UNAVAILABLE"
+    retryable = True
+
+
+class StoreUnavailable(RequestError):
+    """The online store does not answer, and a feature's policy accepts no substitute."""
 
     http_status = 503
     grpc_code = "UNAVAILABLE"

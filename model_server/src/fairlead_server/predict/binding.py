@@ -1,0 +1,173 @@
+"""Binds a request's arrays to the contract by name, and refuses what does not fit, naming the field."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairlead.contract import Contract, DType
+from fairlead_server.errors import InvalidRequest
+from fairlead_server.hydrate.plan import ARRAY_TYPES, FLOATS, HydrationPlan
+from fairlead_server.predict.request import PredictRequest
+
+Array = NDArray[np.generic]
+
+_KINDS: Mapping[DType, str] = {
+    "float32": "fiu",
+    "float64": "fiu",
+    "int64": "iu",
+    "int32": "iu",
+    "bool": "b",
+    "string": "OU",
+}
+"""Kinds of numpy arrays (``dtype.kind``) that are taken for a type: numbers may widen, never lose a fraction."""
+
+
+@dataclass(frozen=True, slots=True)
+class FullInputs:
+    """All inputs of the graph, from the client."""
+
+    columns: Mapping[str, Array]
+    """Shape [rows], of the contract's types, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInputs:
+    """Join keys and request features, to be hydrated."""
+
+    columns: Mapping[str, Array]
+    """Shape [rows], of the contract's types, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputRules:
+    """What the two kinds of request may bring."""
+
+    tensors: Mapping[str, DType]
+    """Inputs of the graph: a full request brings all of them."""
+    keys: Mapping[str, DType]
+    """Join keys and request features: a hydrated request brings all of them."""
+    may_be_missing: frozenset[str]
+    """Inputs of the graph that may be NaN."""
+
+    @classmethod
+    def of(cls, contract: Contract, plan: HydrationPlan) -> InputRules:
+        """Return the rules of a contract under a deployment's policies."""
+        may_be_missing = frozenset(feature.input for feature in plan.features if feature.takes_missing)
+        return cls(contract.tensor_inputs, contract.key_inputs, may_be_missing)
+
+
+def bind(rules: InputRules, request: PredictRequest) -> FullInputs | KeyInputs:
+    """Decide what a request is by the names it brings, and check every array.
+
+    Raises:
+        InvalidRequest: Names are unknown, mixed or missing, or an array does not fit.
+    """
+    if request.rows < 1:
+        raise InvalidRequest("the request has no rows; send at least one")
+    names = request.inputs.keys()
+    if names == rules.keys.keys():
+        return KeyInputs({name: _key(name, dtype, request) for name, dtype in rules.keys.items()})
+    if names == rules.tensors.keys():
+        missing = rules.may_be_missing
+        return FullInputs({name: _tensor(name, dtype, request, missing) for name, dtype in rules.tensors.items()})
+    raise _refusal(rules, set(names))
+
+
+def _refusal(rules: InputRules, names: set[str]) -> InvalidRequest:
+    full, hydrated = sorted(rules.tensors), sorted(rules.keys)
+    sets = f"a full request has exactly {', '.join(full)}; a hydrated request has exactly {', '.join(hydrated)}"
+    unknown = sorted(names - set(full) - set(hydrated))
+    tensors, keys = sorted(names & set(full)), sorted(names & set(hydrated))
+    if unknown:
+        return InvalidRequest(f"input {unknown[0]} is unknown; {sets}", field=unknown[0])
+    if tensors and keys:
+        return InvalidRequest(
+            f"the request mixes inputs of the model ({', '.join(tensors)}) with keys ({', '.join(keys)}); {sets}",
+            field=keys[0],
+        )
+    missing = sorted(set(full) - names) if tensors else sorted(set(hydrated) - names)
+    return InvalidRequest(f"input {missing[0]} is missing; {sets}", field=missing[0])
+
+
+def _key(name: str, dtype: DType, request: PredictRequest) -> Array:
+    column = _column(name, dtype, request)
+    if dtype == "string" and not all(column):
+        raise InvalidRequest(f"{name} is empty in row {_first(column == '')}; every row needs one", field=name)
+    if dtype in FLOATS:
+        _check_finite(name, column, may_be_missing=False)
+    return column
+
+
+def _tensor(name: str, dtype: DType, request: PredictRequest, may_be_missing: frozenset[str]) -> Array:
+    column = _column(name, dtype, request)
+    if dtype in FLOATS:
+        _check_finite(name, column, may_be_missing=name in may_be_missing)
+    return column
+
+
+def _check_finite(name: str, column: Array, *, may_be_missing: bool) -> None:
+    if bool(np.isfinite(column).all()):
+        return
+    infinite = np.isinf(column)
+    if infinite.any():
+        raise InvalidRequest(f"{name} is infinite, or too large for {column.dtype}, in row {_first(infinite)}", name)
+    if not may_be_missing:
+        raise InvalidRequest(f"{name} is missing (NaN or null) in row {_first(np.isnan(column))}; it must not be", name)
+
+
+def _column(name: str, dtype: DType, request: PredictRequest) -> Array:
+    array = request.inputs[name]
+    if array.shape not in ((request.rows,), (request.rows, 1)):
+        raise InvalidRequest(
+            f"{name} has shape {list(array.shape)}; it must be [{request.rows}] or [{request.rows}, 1]", field=name
+        )
+    flat = array.reshape(-1)
+    if flat.dtype == ARRAY_TYPES[dtype] and dtype != "string":
+        return flat
+    if flat.dtype.kind == "O" and dtype != "string":
+        flat = _of_scalars(name, dtype, flat)
+    if flat.dtype.kind not in _KINDS[dtype]:
+        raise InvalidRequest(f"{name} has values of type {flat.dtype}; it takes {dtype}", field=name)
+    return _as_text(name, flat) if dtype == "string" else _as_number(name, dtype, flat)
+
+
+def _of_scalars(name: str, dtype: DType, values: Array) -> Array:
+    """Make an array of JSON's scalars; null counts as missing where the type has that."""
+    allowed = (bool,) if dtype == "bool" else (int, float)
+    if dtype in FLOATS:
+        values = np.array([math.nan if value is None else value for value in values], np.object_)
+    for row, value in enumerate(values):
+        if not isinstance(value, allowed) or (isinstance(value, bool) and dtype != "bool"):
+            kind = "null" if value is None else type(value).__name__
+            raise InvalidRequest(f"{name} is {kind} in row {row}; it takes {dtype}", field=name)
+    try:
+        return np.array(values.tolist())
+    except OverflowError:
+        raise InvalidRequest(f"{name} has a value that is too large for {dtype}", field=name) from None
+
+
+def _as_text(name: str, values: Array) -> Array:
+    for row, value in enumerate(values):
+        if not isinstance(value, str):
+            kind = "null" if value is None else type(value).__name__
+            raise InvalidRequest(f"{name} is {kind} in row {row}; it takes text", field=name)
+    return values.astype(np.object_)
+
+
+def _as_number(name: str, dtype: DType, values: Array) -> Array:
+    target = ARRAY_TYPES[dtype]
+    if target.kind == "i":
+        limits = np.iinfo(target.name)
+        if values.min() < limits.min or values.max() > limits.max:
+            raise InvalidRequest(f"{name} has a value that is too large for {dtype}", field=name)
+    with np.errstate(over="ignore"):
+        return values.astype(target)
+
+
+def _first(mask: Array) -> int:
+    return int(np.argmax(mask))

@@ -1,0 +1,155 @@
+"""The way to a feature store that may be away: waited for at start, tried again until it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+
+from feast import FeatureStore
+
+from fairlead.clock import Clock
+from fairlead.contract import Contract
+from fairlead.features.service import ServiceDescription
+from fairlead_server.errors import StartupError
+from fairlead_server.hydrate.generic import GenericReader
+from fairlead_server.hydrate.hydrator import Hydrator, StoreAccess
+from fairlead_server.hydrate.plan import HydrationPlan
+from fairlead_server.hydrate.policy import LastGood
+from fairlead_server.hydrate.source import Source, source_of
+from fairlead_server.hydrate.thread import WorkerThread
+from fairlead_server.metrics import ModelMetrics
+from fairlead_server.predict.settings import PredictorSettings
+from fairlead_server.predict.store import StoreNotReachable, check_online_store, open_store, read_registry
+
+_LOG = logging.getLogger(__name__)
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    registered: ServiceDescription
+    source: Source
+
+
+class FeatureConnection:
+    """Holds the hydrator in force: one without a store until the store answers, then one with it."""
+
+    def __init__(
+        self,
+        settings: PredictorSettings,
+        contract: Contract,
+        plan: HydrationPlan,
+        clock: Clock,
+        metrics: ModelMetrics,
+    ) -> None:
+        """Make the connection; :meth:`start` opens it.
+
+        Args:
+            settings: Where the feature store is, and how long to wait for it.
+            contract: What the registry must fit.
+            plan: What is hydrated.
+            clock: What ages are measured by.
+            metrics: Where reads and states are counted.
+        """
+        self._settings = settings
+        self._contract = contract
+        self._plan = plan
+        self._clock = clock
+        self._metrics = metrics
+        self._last_good = LastGood(settings.last_good_rows)
+        self._thread = WorkerThread("feature-store")
+        self._connecting: asyncio.Task[None] | None = None
+        self._reader: GenericReader | None = None
+        self._failure: StartupError | None = None
+        self._started = False
+        self.reason = "starting"
+        """Why the store is not connected, with what to do."""
+        self.registry_fingerprint: str | None = None
+        """Of the registered feature service; None until it has been read."""
+        self.hydrator = Hydrator(plan, None, clock, self._last_good, metrics)
+        """The hydrator in force."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether requests may be answered."""
+        if self._reader is not None:
+            return True
+        return self._started and self._failure is None and self._plan.answers_without_store
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the store is not there at the moment."""
+        return self._reader is None or self._reader.failing
+
+    async def start(self) -> None:
+        """Connect; after the start-up deadline go on trying in the background.
+
+        Raises:
+            StartupError: The store answers, and the contract does not fit it or it is not fit for serving.
+        """
+        store = open_store(self._settings.feature_store)
+        self._connecting = asyncio.create_task(self._connect(store))
+        await asyncio.wait({self._connecting}, timeout=self._settings.startup_deadline_s)
+        self._started = True
+        if self._connecting.done():
+            self._connecting.result()
+            return
+        self._connecting.add_done_callback(self._note_failure)
+        _LOG.warning("feature store is away reason=%s degraded_answers=%s", self.reason, self.ready)
+
+    async def close(self) -> None:
+        """Stop trying, and leave the store."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait({self._connecting})
+        self._thread.close()
+
+    async def _connect(self, store: FeatureStore) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                await self._try(store)
+            except StoreNotReachable as error:
+                self.reason = str(error)
+            else:
+                return
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter is no secret
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _try(self, store: FeatureStore) -> None:
+        opened = await self._thread.submit(lambda: _open(store, self._contract))
+        self.registry_fingerprint = opened.registered.fingerprint
+        reader = GenericReader(
+            store,
+            self._plan.views,
+            opened.source.tables,
+            thread=self._thread,
+            deadline_s=self._settings.hydration.deadline_s,
+            metrics=self._metrics,
+        )
+        access = StoreAccess(reader, opened.source.functions)
+        # On-demand views need the registry alone, so they are right again before the online store is back.
+        self.hydrator = Hydrator(self._plan, access, self._clock, self._last_good, self._metrics)
+        if not await reader.answers():
+            raise StoreNotReachable("the online store does not answer")
+        self._reader = reader
+        self.reason = "connected"
+        _LOG.info("feature store connected registry=%s", self.registry_fingerprint)
+
+    def _note_failure(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, StartupError):
+            self._failure = error
+            self.reason = str(error)
+            _LOG.error("feature store does not fit reason=%s", error)
+
+
+def _open(store: FeatureStore, contract: Contract) -> _Opened:
+    registered = read_registry(store, contract)
+    check_online_store(store)
+    return _Opened(registered, source_of(store, contract))

@@ -1,0 +1,29 @@
+"""What a predictor is started with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fairlead.policy import Hydration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictorSettings:
+    """One model, its feature store, and how it is hydrated."""
+
+    model: Path
+    """The ONNX file."""
+    feature_store: Path
+    """Folder of ``feature_store.yaml``, or such a file."""
+    model_name: str | None = None
+    """What clients call it; None for the contract's name."""
+    model_digest: str | None = None
+    """``sha256:…`` that the file must have; None takes any."""
+    variant: str = ""
+    revision: str = ""
+    hydration: Hydration = field(default_factory=Hydration)
+    startup_deadline_s: float = 10.0
+    """How long to wait for registry and online store before going on without."""
+    last_good_rows: int = 100_000
+    """Rows kept for the action LastGood, one per entity and view."""

@@ -1,0 +1,102 @@
+"""Opens a Feast feature store for serving, without making what is not there."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from feast import FeatureStore
+from feast.infra.online_stores.sqlite import SqliteOnlineStore
+
+from fairlead.contract import Contract
+from fairlead.features.service import FeatureServiceError, ServiceDescription, describe
+from fairlead_server.errors import ContractMismatch, ServerError, StartupError
+from fairlead_server.predict.matching import check_fits
+
+
+class StoreNotReachable(ServerError):
+    """Registry or online store does not answer (yet); worth another try."""
+
+
+def open_store(path: Path) -> FeatureStore:
+    """Open a feature store's configuration; registry and online store are not touched.
+
+    Args:
+        path: Folder of ``feature_store.yaml``, or such a file.
+
+    Raises:
+        StartupError: There is none, or it is not valid.
+    """
+    file = path / "feature_store.yaml" if path.is_dir() else path
+    if not file.is_file():
+        raise StartupError(f"{file}: no such file; check --feature-store")
+    try:
+        return FeatureStore(repo_path=str(file.parent), fs_yaml_file=file)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise StartupError(f"{file}: not a valid feature store configuration: {reason}") from error
+
+
+def read_registry(store: FeatureStore, contract: Contract) -> ServiceDescription:
+    """Read the contract's feature service from the registry and check that it fits.
+
+    Raises:
+        StoreNotReachable: The registry does not answer.
+        ContractMismatch: The service is missing, or is not the contract's.
+    """
+    _check_registry_exists(store)
+    try:
+        registered = describe(store, contract.feature_service)
+    except FeatureServiceError as error:
+        raise ContractMismatch(str(error)) from error
+    except Exception as error:
+        raise StoreNotReachable(f"the registry does not answer ({type(error).__name__})") from error
+    check_fits(contract, registered)
+    return registered
+
+
+def check_online_store(store: FeatureStore) -> None:
+    """Check that a local SQLite store is there and fit for reading while it is written; others pass.
+
+    Raises:
+        StoreNotReachable: The file is not there yet.
+        StartupError: It is not in WAL mode, in which readers wait for writers.
+    """
+    if not isinstance(store.provider.online_store, SqliteOnlineStore):
+        return
+    path = _local(store, store.config.online_store.path)
+    if not path.is_file() or not path.stat().st_size:
+        raise StoreNotReachable(f"the online store {path} does not exist; run `feast apply`")
+    mode = _journal_mode(path)
+    if mode != "wal":
+        raise StartupError(
+            f"{path}: the SQLite online store is in journal mode {mode}, in which reads wait for writes; set "
+            "`type: fairlead.features.sqlite.WalSqliteOnlineStore` in feature_store.yaml, or run "
+            f"`sqlite3 {path} 'PRAGMA journal_mode=WAL'`"
+        )
+
+
+def _check_registry_exists(store: FeatureStore) -> None:
+    """Feast would make an empty registry."""
+    registry: Any = store.config.registry
+    if registry.registry_type != "file" or "://" in registry.path:
+        return
+    path = _local(store, registry.path)
+    if not path.is_file():
+        raise StoreNotReachable(f"the registry {path} does not exist; run `feast apply`")
+
+
+def _journal_mode(path: Path) -> str:
+    try:
+        connection = sqlite3.connect(path)
+        try:
+            return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise StoreNotReachable(f"the online store {path} cannot be opened ({error})") from error
+
+
+def _local(store: FeatureStore, path: str) -> Path:
+    return Path(store.repo_path) / path
