@@ -92,11 +92,19 @@ def verify(value: str, keys: Mapping[str, RouteKey]) -> ExperimentRoute:
         raise RouteError("signed with an unknown key")
     if not hmac.compare_digest(_encode(_mac(head, key.secret)).encode(), mac.encode("utf-8", "replace")):
         raise RouteError("the signature differs")
-    fields = json.loads(_decode(payload))
-    layout = Layout(tuple(Slice(arm, width) for arm, width in fields["a"]))
-    if sum(piece.width for piece in layout.slices) != BUCKETS:
+    route = _route(_decode(payload))
+    if sum(piece.width for piece in route.layout.slices) != BUCKETS:
         raise RouteError(f"the arms do not cover {BUCKETS} buckets")
-    return ExperimentRoute(fields["s"], fields["p"], fields["r"], fields["v"], layout, fields["u"])
+    return route
+
+
+def _route(payload: bytes) -> ExperimentRoute:
+    try:
+        fields = json.loads(payload)
+        layout = Layout(tuple(Slice(arm, width) for arm, width in fields["a"]))
+        return ExperimentRoute(fields["s"], fields["p"], fields["r"], fields["v"], layout, fields["u"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RouteError("the payload is signed, but not one of this version") from error
 
 
 def _mac(head: str, secret: bytes) -> bytes:
