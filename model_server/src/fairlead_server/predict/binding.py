@@ -26,6 +26,15 @@ _KINDS: Mapping[DType, str] = {
 }
 """Kinds of numpy arrays (``dtype.kind``) that are taken for a type: numbers may widen, never lose a fraction."""
 
+_SCALARS: Mapping[DType, tuple[frozenset[type], type[np.generic]]] = {
+    "float32": (frozenset({int, float}), np.float64),
+    "float64": (frozenset({int, float}), np.float64),
+    "int64": (frozenset({int}), np.int64),
+    "int32": (frozenset({int}), np.int64),
+    "bool": (frozenset({bool}), np.bool_),
+}
+"""Python's types that are taken for a type in an ``object`` array, and the array that is made of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class FullInputs:
@@ -138,15 +147,14 @@ def _column(name: str, dtype: DType, request: PredictRequest) -> Array:
 
 def _of_scalars(name: str, dtype: DType, values: Array) -> Array:
     """Make an array of JSON's scalars; null counts as missing where the type has that."""
-    allowed = (bool,) if dtype == "bool" else (int, float)
-    if dtype in FLOATS:
-        values = np.array([math.nan if value is None else value for value in values], np.object_)
-    for row, value in enumerate(values):
-        if not isinstance(value, allowed) or (isinstance(value, bool) and dtype != "bool"):
+    taken, wide = _SCALARS[dtype]
+    scalars = [math.nan if value is None and dtype in FLOATS else value for value in values]
+    for row, value in enumerate(scalars):
+        if type(value) not in taken:
             kind = "null" if value is None else type(value).__name__
             raise InvalidRequest(f"{name} is {kind} in row {row}; it takes {dtype}", field=name)
     try:
-        return np.array(values.tolist())
+        return np.array(scalars, wide)
     except OverflowError:
         raise InvalidRequest(f"{name} has a value that is too large for {dtype}", field=name) from None
 
