@@ -80,6 +80,7 @@ def convert(
     _shape_outputs(model.graph, answers)
     _prune(model.graph)
     model.ir_version = IR_VERSION
+    _sort_operator_sets(model)
     return model
 
 
@@ -216,6 +217,13 @@ def _add_node(graph: onnx.GraphProto, kind: str, source: str, constant: Any, out
     name = f"fairlead_{output}"
     graph.initializer.append(numpy_helper.from_array(constant.astype(np.int64), name))
     graph.node.append(helper.make_node(kind, [source, name], [output], name=name, **attributes))
+
+
+def _sort_operator_sets(model: onnx.ModelProto) -> None:
+    """Put them in order of domain; the converter's order is that of a set."""
+    ordered = sorted(model.opset_import, key=lambda operators: str(operators.domain))
+    del model.opset_import[:]
+    model.opset_import.extend(ordered)
 
 
 def _prune(graph: onnx.GraphProto) -> None:

@@ -24,6 +24,7 @@ Predict = Callable[[pd.DataFrame], NDArray[Any]]
 
 _BASES = 8
 _GRID = 32
+_JUMP_BASES = 2
 _MOST_THRESHOLDS = 200
 _FAR = 100.0
 _MOST_CATEGORIES = 50
@@ -168,34 +169,55 @@ def _splits(step: Any) -> Iterator[tuple[NDArray[Any], NDArray[np.float64]]]:
 
 def _beside_jumps(rows: pd.DataFrame, features: Sequence[Feature], predict: Predict) -> Iterator[Probe]:
     """Bisect to where the answer jumps between neighbouring float32 values, whatever makes it jump."""
-    for base in range(2):
-        start = _spread(rows, 2).iloc[[min(base, len(rows) - 1)]]
-        for feature in features:
-            if feature.dtype != "float32":
-                continue
-            grid = _grid(rows[feature.input])
-            if len(grid) > 1:
-                yield from _jumps_of(start, feature.input, grid, predict)
-
-
-def _jumps_of(start: pd.DataFrame, name: str, grid: NDArray[np.float32], predict: Predict) -> Iterator[Probe]:
-    def answers(ordinals: NDArray[np.int64]) -> NDArray[Any]:
-        tried = start.loc[start.index.repeat(len(ordinals))].reset_index(drop=True)
-        tried[name] = _from_ordinals(ordinals)
-        return predict(tried)
-
-    ordinals = _to_ordinals(grid)
-    found = answers(ordinals)
-    apart = found[:-1] != found[1:]
-    low, high, at_low = ordinals[:-1][apart], ordinals[1:][apart], found[:-1][apart]
+    steps = _Steps.of(rows, features)
+    low = steps.low
+    high = steps.high
+    at_low = predict(steps.rows_at(low))
+    apart = at_low != predict(steps.rows_at(high))
     while len(low) and (high - low).max() > 1:
         middle = (low + high) // 2
-        left = answers(middle) == at_low
+        left = predict(steps.rows_at(middle)) == at_low
         low, high = np.where(left, middle, low), np.where(left, high, middle)
-    if len(low):
-        beside = start.loc[start.index.repeat(2 * len(low))].reset_index(drop=True)
-        beside[name] = _from_ordinals(np.concatenate([low, high]))
-        yield Probe(f"{name} beside a jump of the answer", beside)
+    for name in np.unique(steps.name):
+        chosen = apart & (steps.name == name)
+        if chosen.any():
+            beside = pd.concat([steps.rows_at(low)[chosen], steps.rows_at(high)[chosen]], ignore_index=True)
+            yield Probe(f"{name} beside a jump of the answer", beside)
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """Intervals of one feature each, all of shape [m]; the rest of the row is that of a base row."""
+
+    bases: pd.DataFrame
+    """The base row of each interval, [m, features]."""
+    name: NDArray[np.str_]
+    """The feature that varies."""
+    low: NDArray[np.int64]
+    """Ends, as ordinals of float32."""
+    high: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, features: Sequence[Feature]) -> _Steps:
+        grids = {f.input: _to_ordinals(_grid(rows[f.input])) for f in features if f.dtype == "float32"}
+        bases = _spread(rows, _JUMP_BASES)
+        names = np.array([name for name, grid in grids.items() for _ in grid[1:]], dtype=str)
+        low = np.array([end for grid in grids.values() for end in grid[:-1]], dtype=np.int64)
+        high = np.array([end for grid in grids.values() for end in grid[1:]], dtype=np.int64)
+        return cls(
+            bases.loc[bases.index.repeat(len(names))].reset_index(drop=True),
+            np.tile(names, len(bases)),
+            np.tile(low, len(bases)),
+            np.tile(high, len(bases)),
+        )
+
+    def rows_at(self, ordinals: NDArray[np.int64]) -> pd.DataFrame:
+        """Return the rows with each interval's feature at the value of that ordinal."""
+        values = _from_ordinals(ordinals)
+        varied = {
+            name: np.where(self.name == name, values, self.bases[name].to_numpy()) for name in np.unique(self.name)
+        }
+        return self.bases.assign(**varied)
 
 
 def _grid(seen: pd.Series[Any]) -> NDArray[np.float32]:
