@@ -154,6 +154,8 @@ class Contract(_Record):
     packages: dict[str, str]
     """Versions of what trained and converted the model."""
     evaluation: tuple[Evaluation, ...] = ()
+    example: dict[Name, Scalar] = {}
+    """A hydrated request to try: a value for each join key and request feature; empty if none was given."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -166,6 +168,10 @@ class Contract(_Record):
             twice = sorted({n for n in names if names.count(n) > 1})
             if twice:
                 raise ValueError(f"{what} {twice[0]} is listed twice")
+        if self.example and set(self.example) != set(keys):
+            raise ValueError(
+                f"the example has {', '.join(sorted(self.example))}, a request has {', '.join(sorted(keys))}"
+            )
         return self
 
     @property

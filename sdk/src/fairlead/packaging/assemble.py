@@ -74,6 +74,7 @@ def package(
     slices: Sequence[str] = (),
     defaults: Mapping[str, Scalar | None] | None = None,
     policies: Mapping[str, Policy] | None = None,
+    example: Mapping[str, Scalar] | None = None,
     tolerance: float = TOLERANCE,
 ) -> PackagedModel:
     """Write one ONNX file that a server can bind, hydrate and judge by itself.
@@ -102,6 +103,7 @@ def package(
         defaults: What the model sees for a feature that is missing, by full name. Not listed: a missing value (NaN),
             which floats alone can be.
         policies: What to do per feature state, by full feature name or by view; ``Policy()`` for the rest.
+        example: A hydrated request for people to try: a value for each join key and request feature.
         tolerance: Largest difference between estimator and file: absolute for probabilities, relative to
             max(1, |value|) for values.
 
@@ -131,6 +133,7 @@ def package(
         training=training,
         packages={package: version_of(package) for package in _PACKAGES} | {"python": platform.python_version()},
         evaluation=_evaluation(graph, answers[0], ready, rows, slices),
+        example=dict(example or {}),
     )
     model = with_contract(graph, contract)
     parity = check_parity(estimator, model, contract, rows=ready, answers=answers, tolerance=tolerance)

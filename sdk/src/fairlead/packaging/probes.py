@@ -170,11 +170,12 @@ def _splits(step: Any) -> Iterator[tuple[NDArray[Any], NDArray[np.float64]]]:
 def _beside_jumps(rows: pd.DataFrame, features: Sequence[Feature], predict: Predict) -> Iterator[Probe]:
     """Bisect to where the answer jumps between neighbouring float32 values, whatever makes it jump."""
     steps = _Steps.of(rows, features)
-    low = steps.low
-    high = steps.high
+    if not len(steps.name):
+        return
+    low, high = steps.low, steps.high
     at_low = predict(steps.rows_at(low))
     apart = at_low != predict(steps.rows_at(high))
-    while len(low) and (high - low).max() > 1:
+    while (high - low).max() > 1:
         middle = (low + high) // 2
         left = predict(steps.rows_at(middle)) == at_low
         low, high = np.where(left, middle, low), np.where(left, high, middle)
