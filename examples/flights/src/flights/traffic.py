@@ -43,7 +43,7 @@ def asks_of(flights: pd.DataFrame) -> Asks:
 
     Args:
         flights: Rows with ``flight_id``, ``asked_at``, ``landed_at`` (UTC), ``late``, ``tailnum``, ``origin``,
-            ``dest``, ``carrier``, ``hour``, ``weekday`` and ``distance``, as ``flights.raw.flights()`` gives them.
+            ``dest``, ``carrier``, ``hour``, ``weekday`` and ``distance``, as ``flights.raw.load_flights()`` gives them.
     """
     rows = flights.sort_values(["asked_at", "flight_id"], kind="stable")
     landed = rows["landed_at"]
