@@ -54,7 +54,7 @@ lock:  ## pin requirements/*.in anew, with hashes (needs uv)
 	  --custom-compile-command "make lock" requirements/runtime.in requirements/dev.in --output-file requirements/all.txt
 
 bench: $(READY)  ## CPU per request beside the KServe SDK, answers checked first
-	@$(BIN)/python tools/bench.py
+	@$(BIN)/python tools/bench
 
 clean:  ## remove what was built (not .venv)
 	rm -rf build feature_repo/data .fairlead .mypy_cache .ruff_cache .pytest_cache .hypothesis
