@@ -16,7 +16,6 @@ holds ``feature_store.yaml`` and ``registry.db``.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -33,6 +32,7 @@ from feast.types import Bool, Float32, Float64, Int64, String
 from fairlead.features.service import ServiceDescription, describe
 
 SERVICE = "small"
+WAL_STORE = "fairlead.features.sqlite.WalSqliteOnlineStore"
 
 _VALUE_FIELDS = {
     Float32: "float_val",
@@ -85,7 +85,7 @@ def make_repo(path: Path, *, online_store: Mapping[str, Any] | None = None, appl
     Args:
         path: Where ``feature_store.yaml`` goes.
         online_store: The yaml's block, for instance ``{"type": "redis", "connection_string": "127.0.0.1:6379"}``;
-            None for SQLite in WAL mode.
+            None for Fairlead's SQLite store.
         apply: Whether to register the definitions (``feast apply``).
     """
     path.mkdir(parents=True, exist_ok=True)
@@ -93,24 +93,15 @@ def make_repo(path: Path, *, online_store: Mapping[str, Any] | None = None, appl
         "project": "small",
         "provider": "local",
         "registry": {"path": "registry.db", "cache_ttl_seconds": 0},
-        "online_store": dict(online_store or {"type": "sqlite", "path": "online_store.db"}),
+        "online_store": dict(online_store or {"type": WAL_STORE, "path": "online_store.db"}),
         "offline_store": {"type": "file"},
         "entity_key_serialization_version": 3,
     }
     (path / "feature_store.yaml").write_text(yaml.safe_dump(config))
-    if online_store is None:
-        set_journal_mode(path / "online_store.db", "WAL")
     store = FeatureStore(repo_path=str(path))
     if apply:
         store.apply(definitions(path))
     return FeatureRepo(path, store)
-
-
-def set_journal_mode(path: Path, mode: str) -> None:
-    """Put a SQLite file into journal mode ``WAL`` or ``DELETE``; it is made if need be."""
-    connection = sqlite3.connect(path)
-    connection.execute(f"PRAGMA journal_mode={mode}")
-    connection.close()
 
 
 def definitions(path: Path) -> list[Any]:

@@ -85,6 +85,13 @@ class GenericReader:
         rows = await self.read({view: [table.probe] for view, table in self._tables.items()})
         return rows is not None and all(found is not None for found in rows.values())
 
+    async def close(self) -> None:
+        """Let go of the store's connections."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait({self._reading})
+        await self._online_store.close()
+
     async def read(self, lookup: Lookup) -> Rows | None:
         """Look up keys; None if the store failed or did not answer within the deadline."""
         if (self._failing and self._reading) or len(self._waiting) >= _WAITING_LIMIT:

@@ -106,6 +106,8 @@ class FeatureConnection:
             self._connecting.cancel()
             await asyncio.wait({self._connecting})
         self._thread.close()
+        if self._reader is not None:
+            await self._reader.close()
 
     async def _connect(self, store: FeatureStore) -> None:
         pause_s = _FIRST_PAUSE_S

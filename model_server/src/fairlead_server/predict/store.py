@@ -11,6 +11,7 @@ from feast.infra.online_stores.sqlite import SqliteOnlineStore
 
 from fairlead.contract import Contract
 from fairlead.features.service import FeatureServiceError, ServiceDescription, describe
+from fairlead.features.sqlite import SqliteStoreError, check_wal
 from fairlead_server.errors import ContractMismatch, ServerError, StartupError
 from fairlead_server.predict.matching import check_fits
 
@@ -61,20 +62,19 @@ def check_online_store(store: FeatureStore) -> None:
 
     Raises:
         StoreNotReachable: The file is not there yet.
-        StartupError: It is not in WAL mode, in which readers wait for writers.
+        StartupError: It is one whose readers wait for writers.
     """
     if not isinstance(store.provider.online_store, SqliteOnlineStore):
         return
     path = _local(store, store.config.online_store.path)
     if not path.is_file() or not path.stat().st_size:
         raise StoreNotReachable(f"the online store {path} does not exist; run `feast apply`")
-    mode = _journal_mode(path)
-    if mode != "wal":
-        raise StartupError(
-            f"{path}: the SQLite online store is in journal mode {mode}, in which reads wait for writes; set "
-            "`type: fairlead.features.sqlite.WalSqliteOnlineStore` in feature_store.yaml, or run "
-            f"`sqlite3 {path} 'PRAGMA journal_mode=WAL'`"
-        )
+    try:
+        check_wal(store.config)
+    except SqliteStoreError as error:
+        raise StartupError(str(error)) from error
+    except sqlite3.Error as error:
+        raise StoreNotReachable(f"the online store {path} cannot be opened ({error})") from error
 
 
 def _check_registry_exists(store: FeatureStore) -> None:
@@ -85,17 +85,6 @@ def _check_registry_exists(store: FeatureStore) -> None:
     path = _local(store, registry.path)
     if not path.is_file():
         raise StoreNotReachable(f"the registry {path} does not exist; run `feast apply`")
-
-
-def _journal_mode(path: Path) -> str:
-    try:
-        connection = sqlite3.connect(path)
-        try:
-            return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise StoreNotReachable(f"the online store {path} cannot be opened ({error})") from error
 
 
 def _local(store: FeatureStore, path: str) -> Path:
