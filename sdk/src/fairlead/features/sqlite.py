@@ -94,16 +94,14 @@ class WalSqliteOnlineStore(SqliteOnlineStore):  # type: ignore[misc]  # feast is
     ) -> list[ReadRow]:
         """Return the row of each key, in order: the features asked for, and the event time of the oldest of them."""
         keys = [_key(config, key) for key in entity_keys]
-        wanted = set(requested_features or (feature.name for feature in table.features))
-        places = ",".join("?" * len(keys))
+        names = requested_features or [feature.name for feature in table.features]
         found: dict[bytes, list[tuple[str, bytes, int]]] = {}
-        for key, name, value, event_us in self._get_conn(config).execute(
+        for key, *cell in self._get_conn(config).execute(
             f"SELECT entity_key, feature_name, value, event_ts FROM {_table(config, table)} "  # noqa: S608 -- quoted
-            f"WHERE entity_key IN ({places})",
-            keys,
+            f"WHERE entity_key IN ({_places(keys)}) AND feature_name IN ({_places(names)})",
+            [*keys, *names],
         ):
-            if name in wanted:
-                found.setdefault(key, []).append((name, value, event_us))
+            found.setdefault(key, []).append((cell[0], cell[1], cell[2]))
         return [_read_row(found.get(key)) for key in keys]
 
     def teardown(self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]) -> None:
@@ -199,6 +197,10 @@ def _key(config: RepoConfig, key: EntityKey) -> bytes:
 
 def _table(config: RepoConfig, table: FeatureView) -> str:
     return _quoted(compute_table_id(config.project, table, config.registry.enable_online_feature_view_versioning))
+
+
+def _places(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
 
 
 def _quoted(name: str) -> str:
