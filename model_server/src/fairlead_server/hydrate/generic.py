@@ -111,9 +111,14 @@ class GenericReader:
 
     def _expire(self, future: asyncio.Future[Rows | None]) -> None:
         if not future.done():
-            self._failing = True
+            self._note(failing=True)
             self._metrics.count_read(ReadOutcome.TIMEOUT)
             future.set_result(None)
+
+    def _note(self, *, failing: bool) -> None:
+        if failing is not self._failing:
+            self._failing = failing
+            _LOG.warning("online store %s", "does not answer" if failing else "answers again")
 
     async def _read_waiting(self) -> None:
         try:
@@ -133,7 +138,7 @@ class GenericReader:
 
     def _settle(self, batch: Sequence[_Waiting], rows: Rows) -> None:
         failed = any(found is None for found in rows.values())
-        self._failing = failed
+        self._note(failing=failed)
         for waiting in batch:
             if not waiting.future.done():
                 self._metrics.count_read(ReadOutcome.ERROR if failed else ReadOutcome.OK)
@@ -191,4 +196,4 @@ def _merge(lookups: Sequence[Lookup]) -> Lookup:
 
 
 def _log_failure(view: str, error: Exception) -> None:
-    _LOG.warning("online store read failed view=%s error=%s", view, type(error).__name__)
+    _LOG.info("online store read failed view=%s error=%s", view, type(error).__name__)
