@@ -1,0 +1,42 @@
+"""``python -m fairlead_server``: serve one model until a signal to stop."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+import warnings
+
+from fairlead_server.errors import StartupError
+from fairlead_server.settings import Settings, from_arguments
+from fairlead_server.sockets import listen
+
+
+def main() -> int:
+    """Run the server and return the process' exit code; see ``--help``."""
+    settings = from_arguments()
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # libraries' deprecations are the developer's business
+    # A signal while modules are still imported ends the process as cleanly as a later one.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        _serve(settings)
+    except StartupError as error:
+        print(f"fairlead_server: {error}", file=sys.stderr)  # noqa: T201 -- the one line for whoever started it
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _serve(settings: Settings) -> None:
+    rest_socket = listen(settings.host, settings.http_port)
+    gc.disable()  # importing makes 270,000 objects that stay; collecting among them costs a fifth of the start
+    del sys.argv[1:]  # kserve parses the command line when it is imported, and knows none of our flags
+    from fairlead_server.app import FairleadServer  # noqa: PLC0415 -- 2 s, after arguments and port are checked
+
+    FairleadServer(settings, rest_socket).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

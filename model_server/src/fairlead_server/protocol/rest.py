@@ -1,0 +1,239 @@
+"""V1 and V2 over REST, as an ASGI application in front of KServe's.
+
+KServe's own handlers answer clients' mistakes with 500 and 422 and take no request without a content type, so every
+route of the protocols is answered here. What only KServe has (liveness at ``/``, its OpenAPI page) falls through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from fairlead.route import EXPERIMENT_HEADER
+from fairlead_server.errors import (
+    BodyTimeout,
+    InvalidRequest,
+    MethodNotAllowed,
+    RequestError,
+    RequestTooLarge,
+    UnknownRoute,
+    UnsupportedEncoding,
+)
+from fairlead_server.metrics import Stage
+from fairlead_server.protocol import document, metadata, v1, v2
+from fairlead_server.protocol.paths import Resource, Target, resolve
+from fairlead_server.protocol.service import Served, Service
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = dict[bytes, bytes]
+
+_KSERVE_PATHS = frozenset({"/", "/docs", "/openapi.json"})
+_PROTOCOLS = {Resource.V1_PREDICT: "v1-rest", Resource.INFER: "v2-rest"}
+_LENGTH_HEADER = v2.LENGTH_HEADER.encode()
+_EXPERIMENT_HEADER = EXPERIMENT_HEADER.encode()
+_JSON = (b"content-type", b"application/json")
+_OCTETS = (b"content-type", b"application/octet-stream")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may take."""
+
+    body_bytes: int
+    body_deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...] = (_JSON,)
+
+
+class ClientGone(Exception):
+    """The client went away before its request was complete; nobody is there to be answered."""
+
+
+def refusal(error: RequestError) -> Answer:
+    """Return the one shape of every refusal: ``{"error": "<message>"}``."""
+    allow = ((b"allow", error.allowed.encode()),) if isinstance(error, MethodNotAllowed) else ()
+    return Answer(error.http_status, orjson.dumps({"error": str(error)}), (_JSON, *allow))
+
+
+class RestApplication:
+    """Answers the protocols' routes."""
+
+    def __init__(self, service: Service, registry: CollectorRegistry, limits: Limits, kserve: Application) -> None:
+        """Make the application.
+
+        Args:
+            service: What requests are answered from.
+            registry: What ``/metrics`` shows.
+            limits: What one request may take.
+            kserve: KServe's application, for what is not served here.
+        """
+        self._service = service
+        self._registry = registry
+        self._limits = limits
+        self._kserve = kserve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request (ASGI)."""
+        if scope["type"] != "http":
+            return
+        target = resolve(scope["path"])
+        if target is None and scope["path"] in _KSERVE_PATHS and scope["method"] in {"GET", "HEAD"}:
+            await self._kserve(scope, receive, send)
+            return
+        protocol = None if target is None else _PROTOCOLS.get(target.resource)
+        try:
+            answer = await self._answer(target, scope, receive)
+        except ClientGone:
+            if protocol is not None:
+                self._service.metrics.count_request(protocol, "499")
+            return
+        except Exception as error:  # noqa: BLE001 -- the top of a request: a client never sees a traceback
+            answer = refusal(self._service.failure(error, protocol or "rest"))
+        if protocol is not None:
+            self._service.metrics.count_request(protocol, str(answer.status))
+        await _send(send, answer)
+
+    async def _answer(self, target: Target | None, scope: Scope, receive: Receive) -> Answer:
+        if target is None:
+            raise UnknownRoute(f"nothing is served at {scope['path'][:200]!r}; see /v2")
+        methods = target.resource.methods
+        if scope["method"] not in methods:
+            raise MethodNotAllowed(", ".join(methods))
+        headers: Headers = dict(scope["headers"])
+        if target.resource is Resource.METRICS:
+            return self._metrics(headers)
+        if methods[0] == "GET":
+            return _json(self._read(target))
+        body = await self._body(headers, receive)
+        match target.resource:
+            case Resource.V1_PREDICT:
+                return await self._predict_v1(target, headers, body)
+            case Resource.INFER:
+                return await self._infer_v2(target, headers, body)
+            case Resource.INDEX:
+                content = document.parse(body) if body.strip() else {}
+                return _json(self._service.index(only_ready=document.flag(content, "ready")))
+        self._service.served_as(target.model)
+        if target.resource is Resource.V1_EXPLAIN:
+            raise InvalidRequest(f"model {target.model!r} has no explainer; ask :predict")
+        raise InvalidRequest(
+            "models are not loaded or unloaded by clients; a server serves the one it was started with"
+        )
+
+    def _metrics(self, headers: Headers) -> Answer:
+        encode, content_type = choose_encoder(headers.get(b"accept", b"").decode("latin-1"))
+        return Answer(200, encode(self._registry), ((b"content-type", content_type.encode()),))
+
+    def _read(self, target: Target) -> dict[str, Any]:
+        service = self._service
+        match target.resource:
+            case Resource.LIVE:
+                return {"live": True}
+            case Resource.READY:
+                service.require_ready()
+                return {"ready": True}
+            case Resource.V1_MODELS | Resource.MODELS:
+                return {"models": service.names()}
+            case Resource.SERVER:
+                return metadata.of_server()
+        served = service.served_as(target.model, target.version)
+        if target.resource is Resource.MODEL:
+            return served.metadata()
+        service.require_ready()
+        return {"name": target.model, "ready": True}
+
+    async def _predict_v1(self, target: Target, headers: Headers, body: bytes) -> Answer:
+        served = self._service.served_as(target.model)
+        timer = served.predictor.metrics.timer()
+        request = v1.decode(body, served.schema)
+        timer.lap(Stage.DECODE)
+        response = await served.predictor.predict(request, timer)
+        answer = Answer(200, v1.encode(response))
+        timer.lap(Stage.ENCODE)
+        _judge(served, headers)
+        return answer
+
+    async def _infer_v2(self, target: Target, headers: Headers, body: bytes) -> Answer:
+        served = self._service.served_as(target.model, target.version)
+        timer = served.predictor.metrics.timer()
+        length = headers.get(_LENGTH_HEADER)
+        call = v2.decode(body, None if length is None else length.decode("latin-1"), served.schema)
+        timer.lap(Stage.DECODE)
+        response = await served.predictor.predict(call.request, timer)
+        content, json_length = v2.encode(call, response, served.schema)
+        if json_length is None:
+            answer = Answer(200, content)
+        else:
+            answer = Answer(200, content, (_OCTETS, (_LENGTH_HEADER, str(json_length).encode())))
+        timer.lap(Stage.ENCODE)
+        _judge(served, headers)
+        return answer
+
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+        if encoding not in {b"identity", b""}:
+            raise UnsupportedEncoding(
+                f"content-encoding {encoding.decode('latin-1')[:32]!r} is not read; send it plain"
+            )
+        limit = self._limits.body_bytes
+        announced = headers.get(b"content-length", b"0")
+        if announced.isdigit() and (len(announced) > 15 or int(announced) > limit):  # noqa: PLR2004 -- no huge int
+            raise _too_large(limit)
+        try:
+            async with asyncio.timeout(self._limits.body_deadline_s):
+                return await _read_body(receive, limit)
+        except TimeoutError:
+            raise BodyTimeout(f"the body did not arrive within {self._limits.body_deadline_s:g} s") from None
+
+
+async def _read_body(receive: Receive, limit: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def _too_large(limit: int) -> RequestTooLarge:
+    return RequestTooLarge(f"the body is larger than {limit} bytes; send fewer rows, or raise --max-body-bytes")
+
+
+def _judge(served: Served, headers: Headers) -> None:
+    if _EXPERIMENT_HEADER in headers:
+        served.experiments.judge({name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()})
+    else:
+        served.experiments.judge({})
+
+
+def _json(content: Any) -> Answer:
+    return Answer(200, orjson.dumps(content))
+
+
+async def _send(send: Send, answer: Answer) -> None:
+    length = (b"content-length", str(len(answer.body)).encode())
+    await send({"type": "http.response.start", "status": answer.status, "headers": [*answer.headers, length]})
+    await send({"type": "http.response.body", "body": answer.body})

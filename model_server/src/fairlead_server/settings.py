@@ -1,0 +1,152 @@
+"""What the command line sets."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from fairlead.policy import Hydration
+
+_EXAMPLE = """example:
+  python -m fairlead_server --model build/flights/models/logistic.onnx --feature-store feature_repo
+
+exit codes: 0 stopped by a signal, 2 wrong arguments, 3 the model cannot be served, 4 a port is taken"""
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of one server process."""
+
+    model: Path
+    """The ONNX file."""
+    feature_store: Path
+    """``feature_store.yaml``, or the folder that has it."""
+    model_name: str | None
+    """Name that clients call the model by; None for the contract's."""
+    model_digest: str | None
+    """``sha256:…`` that the file must have; None for any."""
+    variant: str
+    revision: str
+    host: str
+    http_port: int
+    """0 lets the system choose."""
+    grpc_port: int
+    """0 lets the system choose."""
+    hydration: Hydration
+    serving_dir: Path | None
+    """Folder with what the operator tells running servers."""
+    clock: str
+    """``system`` or ``replay:FILE``."""
+    startup_deadline_s: float
+    """Longest wait for the feature store and its registry."""
+    drain_deadline_s: float
+    """Longest wait for requests in flight after a signal to stop."""
+    body_deadline_s: float
+    """Longest wait for a request's body."""
+    max_body_bytes: int
+    """Largest body of a REST request, and largest gRPC message."""
+
+
+def from_arguments(arguments: Sequence[str] | None = None) -> Settings:
+    """Read the command line.
+
+    Args:
+        arguments: Arguments without the program's name; None for the process's own.
+
+    Raises:
+        SystemExit: Code 2 with a message for wrong arguments, 0 after ``--help``.
+    """
+    return Settings(**vars(_parser().parse_args(arguments)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fairlead_server",
+        description="Serve one ONNX model, hydrated with Feast features, over V1 REST, V2 REST and V2 gRPC.",
+        epilog=_EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--model", type=Path, required=True, metavar="FILE", help="ONNX file packaged by fairlead.package()")
+    add(
+        "--feature-store", type=Path, required=True, metavar="DIR", help="feature repository, or its feature_store.yaml"
+    )
+    add("--model-name", metavar="NAME", help="name that clients call the model by (default: the contract's)")
+    add("--model-digest", type=_digest, metavar="sha256:HEX", help="refuse a file with another digest")
+    add("--variant", default="", metavar="NAME", help="variant of the ModelDeployment that this process serves")
+    add("--revision", default="", metavar="NAME", help="revision that this process serves")
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--http-port", type=_port, default=8080, metavar="PORT", help="V1 and V2 REST (default: %(default)s; 0: any)")
+    add("--grpc-port", type=_port, default=8081, metavar="PORT", help="V2 gRPC (default: %(default)s; 0: any)")
+    add("--hydration", type=_hydration, default=Hydration(), metavar="JSON", help='such as {"deadline_s": 0.02}')
+    add("--serving-dir", type=Path, metavar="DIR", help="folder with route-keys.json, read again when it changes")
+    add("--clock", type=_clock, default="system", metavar="CLOCK", help="system or replay:FILE (default: %(default)s)")
+    _seconds(parser, "startup", 10, "longest wait for feature store and registry")
+    _seconds(parser, "drain", 10, "longest wait for requests in flight after SIGTERM")
+    _seconds(parser, "body", 30, "longest wait for a request's body")
+    add(
+        "--max-body-bytes", type=_size, default=16 * 1024**2, metavar="N", help="largest request (default: %(default)s)"
+    )
+    return parser
+
+
+def _seconds(parser: argparse.ArgumentParser, name: str, default: float, what: str) -> None:
+    parser.add_argument(
+        f"--{name}-deadline",
+        dest=f"{name}_deadline_s",
+        type=_positive,
+        default=default,
+        metavar="SECONDS",
+        help=f"{what} (default: %(default)s)",
+    )
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; give a number from 0 to 65535")
+    return int(text)
+
+
+def _size(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; give a number of bytes from 1 to {2**31 - 1}")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 86400:  # noqa: PLR2004 -- a day
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; give seconds above 0, at most 86400")
+    return value
+
+
+def _digest(text: str) -> str:
+    if not _DIGEST.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no digest; give sha256: and 64 hexadecimal digits")
+    return text
+
+
+def _clock(text: str) -> str:
+    if text != "system" and not text.startswith("replay:"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no clock; give system or replay:FILE")
+    return text
+
+
+def _hydration(text: str) -> Hydration:
+    try:
+        return Hydration.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "JSON"
+        raise argparse.ArgumentTypeError(f"{where}: {first['msg']}") from None

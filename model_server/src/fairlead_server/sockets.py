@@ -1,0 +1,28 @@
+"""The socket that REST listens on, opened before anything that takes time to import."""
+
+from __future__ import annotations
+
+import socket
+
+from fairlead_server.errors import PortTaken
+
+_BACKLOG = 2048
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens on ``host`` and ``port`` (0: any).
+
+    Raises:
+        PortTaken: Another program listens there, or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((host, port))
+        opened.listen(_BACKLOG)
+    except OSError as error:
+        opened.close()
+        reason = error.strerror or error
+        raise PortTaken(f"REST cannot listen on {host}:{port}: {reason}; choose another with --http-port") from None
+    return opened
