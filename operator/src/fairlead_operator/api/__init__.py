@@ -1,0 +1,1 @@
+"""The user's API: ModelDeployment as pydantic models, and how a manifest file is read."""

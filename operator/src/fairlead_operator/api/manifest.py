@@ -1,0 +1,196 @@
+"""Manifests: YAML files with one ModelDeployment, read so that every complaint names file, line and field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import yaml
+from pydantic import ValidationError
+
+from fairlead_operator.api.v1alpha1 import KIND, ModelDeployment
+from fairlead_operator.errors import ManifestError
+
+MAX_BYTES = 1_048_576
+"""Longest manifest that is read, bytes."""
+
+Field = tuple[str | int, ...]
+"""Path of a field, such as ``("spec", "variants", 1, "model")``."""
+
+_HINTS = {
+    "missing": "is required",
+    "extra_forbidden": "is not a known field",
+}
+_PATTERNS = {
+    "digest": "must be sha256: and 64 hexadecimal digits, as `sha256sum FILE` prints them",
+    "name": "must be lower-case letters, digits and inner dashes",
+    "namespace": "must be lower-case letters, digits and inner dashes",
+    "id": "must be lower-case letters, digits and inner dashes",
+    "header": "must be a lower-case header name",
+    "release": "must be one exact release such as 0.1.0",
+}
+_DURATIONS = {"deadline", "timeout", "maxAge"}
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One ModelDeployment and where it came from."""
+
+    path: Path
+    deployment: ModelDeployment
+    content: bytes
+
+    def error(self, field: Field, message: str) -> ManifestError:
+        """Return the error for ``field`` of this manifest, with its line."""
+        found = _node_at(_compose(self.content, str(self.path)), field)
+        return ManifestError(source=str(self.path), line=_line(found), field=_spelled(field), message=message)
+
+    def resolve(self, reference: str, field: Field = ()) -> Path:
+        """Return the file that a URI reference means, relative to the manifest's folder.
+
+        Args:
+            reference: A path, or a ``file://`` URI.
+            field: Where the reference stands, for messages.
+
+        Raises:
+            ManifestError: The reference has a scheme other than ``file``.
+        """
+        parts = urlsplit(reference)
+        if parts.scheme not in {"", "file"} or parts.netloc not in {"", "localhost"}:
+            raise self.error(field, f"{reference}: one machine reads files only; give a path or a file:// reference")
+        return (self.path.parent / unquote(parts.path)).resolve()
+
+
+def read(path: Path) -> Manifest:
+    """Read the manifest in ``path``.
+
+    Raises:
+        ManifestError: The file cannot be read, or breaks a rule.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ManifestError(
+            source=str(path), line=None, field="", message=f"cannot be read ({error.strerror}); give an existing file"
+        ) from error
+    if len(content) > MAX_BYTES:
+        raise ManifestError(source=str(path), line=None, field="", message=f"is longer than {MAX_BYTES} bytes")
+    return Manifest(path, parse(content, str(path)), content)
+
+
+def parse(content: bytes, source: str) -> ModelDeployment:
+    """Return the ModelDeployment in ``content``; ``source`` names it in messages.
+
+    Raises:
+        ManifestError: It is not YAML, not one document, or breaks a rule.
+    """
+    root = _compose(content, source)
+    for path, node in _repeated(root, ()):
+        raise ManifestError(source=source, line=_line(node), field=_spelled(path), message="is given twice")
+    document = _construct(root, source)
+    kind = document.get("kind") if isinstance(document, dict) else None
+    if kind != KIND:
+        raise ManifestError(
+            source=source, line=_line(root), field="kind", message=f"is {kind!r}, not {KIND}; is this the right file?"
+        )
+    try:
+        return ModelDeployment.model_validate_json(json.dumps(document, default=str))
+    except ValidationError as error:
+        raise _explained(error, root, source) from error
+
+
+def _compose(content: bytes, source: str) -> yaml.Node:
+    try:
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(content, Loader=yaml.SafeLoader)):
+            raise ManifestError(source=source, line=None, field="", message="uses a YAML alias (*name); write it out")
+        documents = [node for node in yaml.compose_all(content, Loader=yaml.SafeLoader) if node is not None]
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        problem = getattr(error, "problem", None) or "cannot be decoded"
+        line = mark.line + 1 if mark is not None else None
+        raise ManifestError(source=source, line=line, field="", message=f"is not YAML: {problem}") from error
+    if len(documents) != 1:
+        message = f"has {len(documents)} documents; one ModelDeployment is expected"
+        raise ManifestError(source=source, line=None, field="", message=message)
+    root: yaml.Node = documents[0]
+    return root
+
+
+def _construct(root: yaml.Node, source: str) -> Any:
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_document(root)
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark is not None else None
+        problem = getattr(error, "problem", None) or str(error)
+        raise ManifestError(source=source, line=line, field="", message=f"is not YAML: {problem}") from error
+    finally:
+        loader.dispose()
+
+
+def _explained(error: ValidationError, root: yaml.Node, source: str) -> ManifestError:
+    first = error.errors(include_url=False)[0]
+    path = (*first["loc"], *first.get("ctx", {}).get("path", ()))
+    found = _node_at(root, path)
+    return ManifestError(
+        source=source, line=_line(found), field=_spelled(path), message=_message(first["type"], path, first["msg"])
+    )
+
+
+def _message(kind: str, path: Field, message: str) -> str:
+    names = [part for part in path if isinstance(part, str)]
+    if kind == "string_pattern_mismatch":
+        if _DURATIONS & set(names):
+            return "must be a duration such as 20ms, 1s or 24h"
+        return _PATTERNS.get(names[-1] if names else "", message[:1].lower() + message[1:])
+    return _HINTS.get(kind, message[:1].lower() + message[1:])
+
+
+def _node_at(node: yaml.Node, path: Field) -> yaml.Node:
+    """Return the node at ``path``, or the nearest one above it."""
+    for part in path:
+        inner = _child(node, part)
+        if inner is None:
+            return node
+        node = inner
+    return node
+
+
+def _child(node: yaml.Node, part: str | int) -> yaml.Node | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == part:
+                # A key's line is where its field is, even if its value starts further down.
+                value.start_mark = key.start_mark
+                return value  # type: ignore[no-any-return]
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part]  # type: ignore[no-any-return]
+    return None
+
+
+def _repeated(node: yaml.Node, path: Field) -> Iterator[tuple[Field, yaml.Node]]:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name = str(key.value)
+            if name in seen:
+                yield (*path, name), key
+            seen.add(name)
+            yield from _repeated(value, (*path, name))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _repeated(value, (*path, index))
+
+
+def _line(node: yaml.Node) -> int:
+    line: int = node.start_mark.line
+    return line + 1
+
+
+def _spelled(path: Field) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")

@@ -1,0 +1,1 @@
+"""One machine: server processes, a real Envoy, files. What ``fairlead up`` runs."""

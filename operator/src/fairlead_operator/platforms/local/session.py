@@ -1,0 +1,321 @@
+"""What ``fairlead up`` does: keep the world as one manifest file asks, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from fairlead.clock import Clock, ReplayClock, ReplayClockWriter, from_us
+from fairlead_operator.api.conditions import Condition, ConditionType, Reason, stamped
+from fairlead_operator.api.manifest import Manifest, read
+from fairlead_operator.api.v1alpha1 import ModelDeployment, Status, Url
+from fairlead_operator.core.desired import Desired, Phase, desired_from, next_phase, refuse_breaking_edit
+from fairlead_operator.core.observed import Health, Observed
+from fairlead_operator.core.status import Surroundings, status_of
+from fairlead_operator.errors import EditRefused, ManifestError, PortTaken, ServerFailed
+from fairlead_operator.platforms.local.envoy import Gateway
+from fairlead_operator.platforms.local.platform import LocalPlatform, ServerSetup
+from fairlead_operator.platforms.local.processes import ProcessRecord, end_leftovers
+from fairlead_operator.platforms.local.state import PhaseRecord, State, locked
+from fairlead_operator.runtime.reconciler import Outcome, reconcile
+
+_WATCH_EVERY_S = 0.1
+_RESYNC_S = 1.0
+_HOPELESS_CRASHES = 3
+"""Crashes before a first readiness after which starting up is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How ``fairlead up`` was called."""
+
+    manifest: Path
+    host: str
+    port: int
+    state: Path
+    replay: bool
+    """Whether the time is a replay's."""
+    server_command: Sequence[str]
+    server_release: str
+    """Release of the servers that ``server_command`` runs."""
+    start_deadline_s: float = 120.0
+    """Longest wait until every variant is ready for the first time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _InForce:
+    """What is being kept."""
+
+    deployment: ModelDeployment
+    desired: Desired
+    phase: Phase
+
+
+class Session:
+    """One run of ``fairlead up``."""
+
+    def __init__(self, options: Options, *, clock: Clock, report: Callable[[ModelDeployment], None]) -> None:
+        """Describe the run.
+
+        Args:
+            options: How the command was called.
+            clock: The machine's time; transition times are taken from it.
+            report: Called with the resource and its status whenever that has changed.
+        """
+        self._options = options
+        self._clock = clock
+        self._report = report
+        self._stopping = asyncio.Event()
+        self._edit_problem: str | None = None
+        self._published: ModelDeployment | None = None
+
+    def stop(self) -> None:
+        """Ask the run to drain and end."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Bring the manifest up and keep it so until :meth:`stop`; nothing is left running afterwards.
+
+        Raises:
+            OperatorError: It cannot come up; the message names the fix.
+        """
+        manifest = read(self._options.manifest)
+        refuse_what_one_machine_lacks(manifest, self._options.server_release)
+        state = State(self._options.state, manifest.deployment.metadata.name)
+        with locked(state.root):
+            self._state = state
+            self._record = state.read()
+            await self._end_leftovers()
+            _refuse_taken_port(self._options.host, self._options.port)
+            self._simulated = self._replay_clock()
+            self._in_force = self._accept(manifest)
+            self._platform = self._local_platform(manifest)
+            try:
+                await self._platform.start()
+                await self._keep()
+            finally:
+                await self._platform.stop()
+                self._remember(())
+                self._publish_stopped()
+
+    async def _keep(self) -> None:
+        started = time.monotonic()
+        seen = _fingerprint(self._options.manifest)
+        up = False
+        while not self._stopping.is_set():
+            outcome = await reconcile(self._platform, self._in_force.desired, self._in_force.phase.number)
+            self._publish(outcome)
+            if not up:
+                up = self._is_up(outcome.observed)
+                self._give_up_if_hopeless(outcome, time.monotonic() - started)
+            seen = await self._wait_for_news(seen)
+
+    async def _wait_for_news(self, seen: tuple[int, ...]) -> tuple[int, ...]:
+        """Return when the world or the manifest has changed, or it is time to look anyway; with the file's state."""
+        end = time.monotonic() + _RESYNC_S
+        while not self._stopping.is_set() and time.monotonic() < end:
+            if await self._platform.changed(_WATCH_EVERY_S):
+                break
+            now = _fingerprint(self._options.manifest)
+            if now != seen:
+                self._read_again()
+                return now
+        return seen
+
+    def _read_again(self) -> None:
+        try:
+            manifest = read(self._options.manifest)
+            refuse_what_one_machine_lacks(manifest, self._options.server_release)
+            self._in_force = self._accept(manifest)
+            self._edit_problem = None
+        except (ManifestError, EditRefused) as error:
+            self._edit_problem = str(error)
+
+    def _accept(self, manifest: Manifest) -> _InForce:
+        """Return what is in force from now on, and remember it.
+
+        Raises:
+            EditRefused: The manifest changes what a running experiment froze, or is paused with nothing in force.
+        """
+        name = self._state.folder.name
+        if manifest.deployment.metadata.name != name:
+            raise EditRefused(f"{manifest.path}: metadata.name: {name} is running and keeps its name; stop it first")
+        release = self._options.server_release
+        before = ModelDeployment.model_validate_json(self._record.manifest) if self._record.manifest else None
+        deployment = _numbered(manifest.deployment, before, self._record.generation)
+        if deployment.spec.paused:
+            if before is None:
+                raise EditRefused(f"{manifest.path}: spec.paused is true and nothing is in force; set it to false")
+            deployment = before.model_copy(update={"spec": before.spec.model_copy(update={"paused": True})})
+        desired = desired_from(deployment, release)
+        if before is not None:
+            try:
+                refuse_breaking_edit(desired_from(before, release), desired)
+            except EditRefused as error:
+                raise EditRefused(f"{manifest.path}: {error}") from None
+        phase = next_phase(self._record.phase_before(), desired)
+        self._record = self._record.model_copy(
+            update={
+                "generation": deployment.metadata.generation,
+                "manifest": deployment.model_copy(
+                    update={"status": None, "spec": deployment.spec.model_copy(update={"paused": False})}
+                ).model_dump_json(),
+                "phase": PhaseRecord(salt=phase.salt, number=phase.number, weights_bp=dict(phase.weights_bp)),
+            }
+        )
+        self._state.write(self._record)
+        return _InForce(deployment, desired, phase)
+
+    def _local_platform(self, manifest: Manifest) -> LocalPlatform:
+        state, options = self._state, self._options
+        gateway = Gateway(
+            host=options.host,
+            port=options.port,
+            folder=state.envoy,
+            log=state.logs / "envoy.log",
+            key=state.route_key(),
+        )
+        clock = f"replay:{state.clock}" if options.replay else "system"
+        setup = ServerSetup(options.server_command, clock, manifest.resolve)
+        return LocalPlatform(state=state, gateway=gateway, setup=setup, remember=self._remember)
+
+    def _replay_clock(self) -> Clock | None:
+        if not self._options.replay:
+            return None
+        ReplayClockWriter(self._state.clock)
+        return ReplayClock(self._state.clock)
+
+    async def _end_leftovers(self) -> None:
+        await end_leftovers(self._record.processes)
+        self._remember(())
+
+    def _remember(self, processes: tuple[ProcessRecord, ...]) -> None:
+        self._record = self._record.model_copy(update={"processes": processes})
+        self._state.write(self._record)
+
+    def _is_up(self, observed: Observed) -> bool:
+        revisions = self._in_force.desired.revisions.values()
+        servers = [observed.servers.get(revision.name) for revision in revisions]
+        return observed.route is not None and all(server is not None and server.ready for server in servers)
+
+    def _give_up_if_hopeless(self, outcome: Outcome, elapsed_s: float) -> None:
+        for server in outcome.observed.servers.values():
+            crashed = server.health is Health.CRASHED and server.restarts + 1 >= _HOPELESS_CRASHES
+            if (server.health is Health.REFUSED or crashed) and server.failure:
+                raise ServerFailed(f"{self._options.manifest}: variant {server.variant}: {server.failure.message}")
+        if elapsed_s > self._options.start_deadline_s:
+            waiting = [s.variant for s in outcome.observed.servers.values() if not s.ready]
+            raise ServerFailed(
+                f"{self._options.manifest}: not ready within {self._options.start_deadline_s:g}s "
+                f"({outcome.problem or ', '.join(waiting)}); see {self._state.logs}"
+            )
+
+    def _publish(self, outcome: Outcome) -> None:
+        around = Surroundings(
+            url=self._url(),
+            release=self._options.server_release,
+            now=self._now(),
+            simulated_time=from_us(self._simulated.now_us()).isoformat() if self._simulated else None,
+            gateway_problem=outcome.problem,
+            edit_problem=self._edit_problem,
+            paused=self._in_force.deployment.spec.paused,
+        )
+        former = self._published.status if self._published else None
+        deployment = self._in_force.deployment.model_copy(update={"status": former})
+        status = status_of(deployment, self._in_force.desired, outcome.observed, self._in_force.phase, around)
+        self._tell(status)
+
+    def _publish_stopped(self) -> None:
+        if self._published is None or self._published.status is None:
+            return
+        status = self._published.status
+        gone = [
+            Condition(
+                type=kind,
+                status="False",
+                reason=Reason.STOPPED,
+                message="`fairlead up` has ended; start it again",
+                observed_generation=status.observed_generation,
+            )
+            for kind in ConditionType
+        ]
+        self._tell(
+            status.model_copy(
+                update={
+                    "conditions": stamped(gone, status.conditions, self._now()),
+                    "variants": tuple(v.model_copy(update={"ready": False, "replicas": 0}) for v in status.variants),
+                }
+            )
+        )
+
+    def _tell(self, status: Status) -> None:
+        resource = self._in_force.deployment.model_copy(update={"status": status})
+        if resource != self._published:
+            self._published = resource
+            self._state.write_status(resource.model_dump(mode="json", exclude_none=True))
+            self._report(resource)
+
+    def _url(self) -> Url:
+        host = "127.0.0.1" if self._options.host in {"0.0.0.0", "::"} else self._options.host  # noqa: S104 -- compared
+        return Url(rest=f"http://{host}:{self._options.port}", grpc=f"{host}:{self._options.port}")
+
+    def _now(self) -> str:
+        return from_us(self._clock.now_us()).isoformat(timespec="milliseconds")
+
+
+def refuse_what_one_machine_lacks(manifest: Manifest, release: str) -> None:
+    """Check the parts of a manifest that a cluster has and one machine has not.
+
+    Args:
+        manifest: What is wanted.
+        release: The one release of the model server that is installed.
+
+    Raises:
+        ManifestError: Such a part is used.
+    """
+    spec = manifest.deployment.spec
+    if spec.feature_store.path is None:
+        message = "is for clusters; on one machine give path, the folder of feature_store.yaml"
+        raise manifest.error(("spec", "featureStore", "configMapRef"), message)
+    if spec.serving.release not in {None, release}:
+        message = f"{spec.serving.release} is not installed; remove it, or set it to {release}"
+        raise manifest.error(("spec", "serving", "release"), message)
+    manifest.resolve(spec.feature_store.path, ("spec", "featureStore", "path"))
+    for index, variant in enumerate(spec.variants):
+        manifest.resolve(variant.model.uri, ("spec", "variants", index, "model", "uri"))
+
+
+def _numbered(deployment: ModelDeployment, before: ModelDeployment | None, generation: int) -> ModelDeployment:
+    """Return ``deployment`` with its generation: one more than before if its spec differs."""
+    same = before is not None and before.spec == deployment.spec.model_copy(update={"paused": before.spec.paused})
+    number = generation if same and generation else generation + 1
+    return deployment.model_copy(
+        update={"metadata": deployment.metadata.model_copy(update={"generation": number}), "status": None}
+    )
+
+
+def _fingerprint(path: Path) -> tuple[int, ...]:
+    """Return what changes when the file does; a file that is just being replaced is like one that has changed."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def _refuse_taken_port(host: str, port: int) -> None:
+    try:
+        with closing(socket.create_server((host, port))):
+            pass
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise PortTaken(
+                f"--port: {port} is in use on {host}; stop what listens there, or give another --port"
+            ) from None
+        raise PortTaken(f"--port: {host}:{port} cannot be listened on ({error.strerror}); give another") from None

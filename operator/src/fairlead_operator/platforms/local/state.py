@@ -1,0 +1,157 @@
+"""The state folder: one lock, and per deployment what must outlive ``fairlead up``.
+
+``.fairlead/lock``, ``.fairlead/clock`` (replayed time); ``.fairlead/NAME/``: ``state.json``, ``status.json``,
+``serving/route-keys.json`` (secret), ``envoy/``, ``logs/``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fairlead.route import RouteKey
+from fairlead_operator.core.desired import Phase
+from fairlead_operator.errors import StateInUse, StateUnreadable
+from fairlead_operator.platforms.local.processes import ProcessRecord
+
+_KEY_BYTES = 32
+
+
+class PhaseRecord(BaseModel):
+    """The phase in force."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    salt: str
+    number: int = Field(ge=0)
+    weights_bp: dict[str, int]
+
+
+class StateRecord(BaseModel):
+    """What one deployment remembers: enough to go on after any end."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["fairlead.dev/local-state/v1"] = "fairlead.dev/local-state/v1"
+    generation: int = Field(default=0, ge=0)
+    manifest: str | None = None
+    """The last good ModelDeployment, as JSON."""
+    phase: PhaseRecord | None = None
+    processes: tuple[ProcessRecord, ...] = ()
+
+    def phase_before(self) -> Phase | None:
+        """Return the recorded phase in the core's terms."""
+        return Phase(self.phase.salt, self.phase.number, self.phase.weights_bp) if self.phase else None
+
+
+class State:
+    """The state folder of one deployment."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        """Name the folders; nothing is made.
+
+        Args:
+            root: The state folder, such as ``.fairlead``.
+            name: Name of the deployment.
+        """
+        self.root = root.resolve()
+        self.folder = self.root / name
+        self.logs = self.folder / "logs"
+        self.envoy = self.folder / "envoy"
+        self.serving = self.folder / "serving"
+        self.clock = self.root / "clock"
+        self.status_file = self.folder / "status.json"
+        self._record_file = self.folder / "state.json"
+
+    def read(self) -> StateRecord:
+        """Return what was remembered; an empty record at first.
+
+        Raises:
+            StateUnreadable: The file is damaged or of another version.
+        """
+        try:
+            return StateRecord.model_validate_json(self._record_file.read_bytes())
+        except FileNotFoundError:
+            return StateRecord()
+        except ValidationError as error:
+            raise StateUnreadable(
+                f"{self._record_file}: is not this version's state; remove {self.folder} to start afresh"
+            ) from error
+
+    def write(self, record: StateRecord) -> None:
+        """Remember ``record``."""
+        write_whole(self._record_file, record.model_dump_json(indent=1))
+
+    def write_status(self, resource: dict[str, Any]) -> None:
+        """Publish the resource with its status."""
+        write_whole(self.status_file, json.dumps(resource, indent=2))
+
+    def route_key(self) -> RouteKey:
+        """Return the key that signs experiment headers, made at the first call and kept for ever.
+
+        Raises:
+            StateUnreadable: The key file is damaged.
+        """
+        file = self.serving / "route-keys.json"
+        if not file.exists():
+            made = {"keys": [{"id": "k1", "secret": secrets.token_hex(_KEY_BYTES)}]}
+            write_whole(file, json.dumps(made), mode=0o600)
+        try:
+            first = json.loads(file.read_bytes())["keys"][0]
+            return RouteKey(first["id"], bytes.fromhex(first["secret"]))
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            raise StateUnreadable(f"{file}: is damaged; remove it, and a new key is made") from error
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Hold the state folder ``root`` for this process.
+
+    Raises:
+        StateInUse: Another process holds it.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise StateInUse(
+                f"{root}: another `fairlead up` (process {holder}) uses this state; stop it, or give another --state"
+            ) from None
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def is_held(root: Path) -> bool:
+    """Return whether some process holds the state folder ``root``."""
+    try:
+        with (root / "lock").open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def write_whole(file: Path, text: str, mode: int = 0o644) -> None:
+    """Put ``text`` into ``file`` in one step: a reader sees the old or the new, never a part."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+        out.write(text)
+    fresh.replace(file)

@@ -1,0 +1,1 @@
+"""What drives the core: one reconcile at a time, from the world as it is."""
