@@ -18,7 +18,7 @@ import pandas as pd
 from fairlead.features.service import ServiceFeature, describe
 from flights import raw, stamps
 from flights.features import FEATURE_SERVICES, built_digest
-from flights.paths import BUILD, FEATURE_REPO
+from flights.paths import BUILD
 from flights.sources import EVENT_TIME
 from flights.store import open_store, quiet
 
@@ -61,9 +61,10 @@ def training_set(
         DatasetError: The features have not been built.
     """
     store = store or open_store()
+    file = _all_flights(store)
     wanted = [feature.input for feature in describe(store, service).features]
     table = pd.read_parquet(
-        _all_flights(store),
+        file,
         columns=[*_ABOUT, *wanted],
         filters=[("asked_at", ">=", pd.Timestamp(start)), ("asked_at", "<", pd.Timestamp(end))],
     )
@@ -132,6 +133,9 @@ def _all_flights(store: FeatureStore) -> Path:
         fresh = path.with_name(f".{path.name}.{os.getpid()}")
         table.to_parquet(fresh, index=False, coerce_timestamps="us")
         fresh.replace(path)
+        for other in path.parent.glob("*.parquet"):
+            if other != path:
+                other.unlink(missing_ok=True)
     return path
 
 
@@ -155,8 +159,9 @@ def _all_features(store: FeatureStore) -> list[ServiceFeature]:
 
 
 def _digest(store: FeatureStore) -> str:
-    sources = built_digest("sources")
-    if sources is None:
-        raise DatasetError(f"{FEATURE_REPO}: the features have not been built; run `make features`")
+    repo = Path(store.repo_path)
+    sources, registered = built_digest("sources", repo), built_digest("store", repo)
+    if sources is None or registered is None:
+        raise DatasetError(f"{repo}: the features are not built from what is there now; run `make features`")
     code: list[Any] = stamps.file_digests([Path(__file__)]) + stamps.versions("feast", "duckdb", "ibis-framework")
     return stamps.digest_of([sources, *code, *(describe(store, service).fingerprint for service in FEATURE_SERVICES)])
