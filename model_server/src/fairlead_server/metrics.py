@@ -1,12 +1,21 @@
-"""What the server counts and times, for Prometheus; registered where the caller says, never globally."""
+"""What the server counts and times, for Prometheus; registered where the caller says, never globally.
+
+Values are plain numbers that become Prometheus' families when they are scraped, not ``prometheus_client``'s own:
+importing Feast puts those of the whole process into files shared by name (its multiprocess mode). They are written
+on the event loop's thread alone.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from fairlead.policy import FeatureState
 
@@ -37,71 +46,102 @@ class ReadOutcome(StrEnum):
     """Not tried: too many requests wait already, or the store is stuck."""
 
 
-class ServerMetrics:
+class Count:
+    """A number that only grows."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        """Start at 0."""
+        self.value = 0
+
+    def add(self, amount: int = 1) -> None:
+        """Grow by ``amount``."""
+        self.value += amount
+
+
+class Durations:
+    """Times by bucket, in seconds."""
+
+    __slots__ = ("counts", "sum_s")
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.counts = [0] * (len(_STAGE_BUCKETS_S) + 1)
+        self.sum_s = 0.0
+
+    def add(self, duration_s: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(_STAGE_BUCKETS_S, duration_s)] += 1
+        self.sum_s += duration_s
+
+
+_OF_MODEL = ("model", "variant")
+_Values = tuple[str, ...]
+
+
+class ServerMetrics(Collector):
     """Every metric of the server; one per process."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        """Declare the metrics.
+        """Start with nothing counted.
 
         Args:
-            registry: Where they are registered and scraped from.
+            registry: Where the metrics are scraped from.
         """
-        of_model = ("model", "variant")
-        self.requests = Counter(
-            "fairlead_requests_total",
-            "Requests answered, by HTTP status or gRPC code.",
-            (*of_model, "protocol", "code"),
-            registry=registry,
-        )
-        self.stages = Histogram(
-            "fairlead_stage_seconds",
-            "Time per part of answering a request.",
-            (*of_model, "stage"),
-            buckets=_STAGE_BUCKETS_S,
-            registry=registry,
-        )
-        self.features = Counter(
-            "fairlead_features_total",
-            "Features hydrated, one per row and feature, by the state they were found in.",
-            (*of_model, "view", "state"),
-            registry=registry,
-        )
-        self.reads = Counter(
-            "fairlead_store_reads_total",
-            "Requests that read the online store, by how that ended.",
-            (*of_model, "outcome"),
-            registry=registry,
-        )
-        self.exposures = Counter(
-            "fairlead_exposures_total",
-            "Requests by what their experiment header came to.",
-            (*of_model, "outcome"),
-            registry=registry,
-        )
-        self.degraded = Gauge(
-            "fairlead_degraded",
-            "1 while the model answers without its online store.",
-            of_model,
-            registry=registry,
-        )
+        self.requests: dict[_Values, Count] = {}
+        self.features: dict[_Values, Count] = {}
+        self.reads: dict[_Values, Count] = {}
+        self.exposures: dict[_Values, Count] = {}
+        self.stages: dict[_Values, Durations] = {}
+        self.degraded: dict[_Values, Callable[[], bool]] = {}
+        registry.register(self)
 
     def of(self, *, model: str, variant: str) -> ModelMetrics:
         """Return the metrics of one model; its name must be one that is served, not a client's word."""
-        return ModelMetrics(self, model, variant)
+        return ModelMetrics(self, (model, variant))
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family; called by the registry at each scrape."""
+        yield _counts(
+            "fairlead_requests",
+            "Requests answered, by HTTP status or gRPC code.",
+            ("protocol", "code"),
+            self.requests,
+        )
+        yield _durations("fairlead_stage_seconds", "Time per part of answering a request.", ("stage",), self.stages)
+        yield _counts(
+            "fairlead_features",
+            "Features hydrated, one per row and feature, by the state they were found in.",
+            ("view", "state"),
+            self.features,
+        )
+        yield _counts(
+            "fairlead_store_reads",
+            "Requests that read the online store, by how that ended.",
+            ("outcome",),
+            self.reads,
+        )
+        yield _counts(
+            "fairlead_exposures", "Requests by what their experiment header came to.", ("outcome",), self.exposures
+        )
+        degraded = GaugeMetricFamily(
+            "fairlead_degraded", "1 while the model answers without its online store.", labels=_OF_MODEL
+        )
+        for values, is_degraded in self.degraded.items():
+            degraded.add_metric(values, float(is_degraded()))
+        yield degraded
 
 
 class ModelMetrics:
-    """The metrics of one model, label values looked up once."""
+    """The metrics of one model."""
 
-    def __init__(self, metrics: ServerMetrics, model: str, variant: str) -> None:
-        """Bind the label values; see :meth:`ServerMetrics.of`."""
+    def __init__(self, metrics: ServerMetrics, model: _Values) -> None:
+        """Bind the labels; see :meth:`ServerMetrics.of`."""
         self._metrics = metrics
-        self._labels = (model, variant)
-        self._stages = {stage: metrics.stages.labels(*self._labels, stage.value) for stage in Stage}
-        self._reads = {outcome: metrics.reads.labels(*self._labels, outcome.value) for outcome in ReadOutcome}
-        self._requests: dict[tuple[str, str], Counter] = {}
-        self._features: dict[tuple[str, FeatureState], Counter] = {}
-        self._exposures: dict[str, Counter] = {}
+        self._model = model
+        self._stages = {stage: metrics.stages.setdefault((*model, stage), Durations()) for stage in Stage}
+        self._reads = {outcome: metrics.reads.setdefault((*model, outcome), Count()) for outcome in ReadOutcome}
 
     def timer(self) -> StageTimer:
         """Return a timer for one request; its first stage starts now."""
@@ -109,32 +149,23 @@ class ModelMetrics:
 
     def count_request(self, protocol: str, code: str) -> None:
         """Count one answer; ``protocol`` such as ``v2-rest``, ``code`` an HTTP status or a gRPC code's name."""
-        counter = self._requests.get((protocol, code))
-        if counter is None:
-            counter = self._requests[protocol, code] = self._metrics.requests.labels(*self._labels, protocol, code)
-        counter.inc()
+        _child(self._metrics.requests, (*self._model, protocol, code)).add()
 
     def count_features(self, view: str, state: FeatureState, amount: int) -> None:
         """Count ``amount`` features of a view found in ``state``."""
-        counter = self._features.get((view, state))
-        if counter is None:
-            counter = self._features[view, state] = self._metrics.features.labels(*self._labels, view, state.value)
-        counter.inc(amount)
+        _child(self._metrics.features, (*self._model, view, state)).add(amount)
 
     def count_read(self, outcome: ReadOutcome) -> None:
         """Count one request's read of the online store."""
-        self._reads[outcome].inc()
+        self._reads[outcome].add()
 
     def count_exposure(self, outcome: str) -> None:
         """Count what one request's experiment header came to."""
-        counter = self._exposures.get(outcome)
-        if counter is None:
-            counter = self._exposures[outcome] = self._metrics.exposures.labels(*self._labels, outcome)
-        counter.inc()
+        _child(self._metrics.exposures, (*self._model, outcome)).add()
 
     def watch_degraded(self, degraded: Callable[[], bool]) -> None:
         """Ask ``degraded`` at every scrape."""
-        self._metrics.degraded.labels(*self._labels).set_function(lambda: float(degraded()))
+        self._metrics.degraded[self._model] = degraded
 
 
 class StageTimer:
@@ -142,7 +173,7 @@ class StageTimer:
 
     __slots__ = ("_last_s", "_stages")
 
-    def __init__(self, stages: dict[Stage, Histogram]) -> None:
+    def __init__(self, stages: dict[Stage, Durations]) -> None:
         """Start the first stage; see :meth:`ModelMetrics.timer`."""
         self._stages = stages
         self._last_s = time.perf_counter()
@@ -150,5 +181,28 @@ class StageTimer:
     def lap(self, stage: Stage) -> None:
         """Record the time since the last lap as ``stage``."""
         now_s = time.perf_counter()
-        self._stages[stage].observe(now_s - self._last_s)
+        self._stages[stage].add(now_s - self._last_s)
         self._last_s = now_s
+
+
+def _child(counts: dict[_Values, Count], values: _Values) -> Count:
+    count = counts.get(values)
+    if count is None:
+        count = counts[values] = Count()
+    return count
+
+
+def _counts(name: str, text: str, labels: Sequence[str], counts: dict[_Values, Count]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=(*_OF_MODEL, *labels))
+    for values, count in list(counts.items()):
+        family.add_metric(values, count.value)
+    return family
+
+
+def _durations(name: str, text: str, labels: Sequence[str], durations: dict[_Values, Durations]) -> Metric:
+    family = HistogramMetricFamily(name, text, labels=(*_OF_MODEL, *labels))
+    limits = [*map(str, _STAGE_BUCKETS_S), "+Inf"]
+    for values, duration in list(durations.items()):
+        buckets = list(zip(limits, accumulate(duration.counts), strict=True))
+        family.add_metric(values, buckets, sum_value=duration.sum_s)
+    return family
