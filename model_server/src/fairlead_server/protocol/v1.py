@@ -52,13 +52,17 @@ def encode(response: PredictResponse) -> bytes:
 
 
 def content_of(response: PredictResponse) -> dict[str, Any]:
-    """Return the answer as the object that is written; numbers are numpy's, so that float32 is written shortest."""
+    """Return the answer as the object that is written; floats are numpy's, so that float32 is written shortest."""
     names = tuple(response.outputs)
-    rows = zip(*(list(array) for array in response.outputs.values()), strict=True)
+    rows = zip(*map(_values, response.outputs.values()), strict=True)
     content: dict[str, Any] = {"predictions": [dict(zip(names, row, strict=True)) for row in rows]}
     if response.states is not None:
         content["parameters"] = {"feature_states": response.states, "degraded": response.degraded}
     return content
+
+
+def _values(array: Array) -> list[Any]:
+    return list(array) if array.dtype.kind == "f" else array.tolist()
 
 
 def _instances(content: dict[str, Any], schema: Schema) -> list[dict[str, Any]]:
