@@ -139,7 +139,8 @@ def fit(recipe: Recipe, rows: pd.DataFrame, columns: list[str]) -> Any:
 
 def score(estimator: Any, rows: pd.DataFrame, columns: list[str]) -> tuple[Evaluation, ...]:
     """Score a fitted estimator on labelled rows, overall (first) and by slice."""
-    predicted = estimator.predict_proba(rows[columns])[:, 1]
+    with threadpool_limits(limits=1):
+        predicted = estimator.predict_proba(rows[columns])[:, 1]
     return evaluate(predicted, rows["late"].to_numpy(), "probability", rows, SLICES)
 
 

@@ -185,7 +185,17 @@ def _identity(file: ModelFile) -> Table:
 
 
 def _features(contract: Contract) -> Table:
-    table = _grid("Features", "view", "feature", "dtype", "keys", "ttl", "default", "missing in training", "if not present")
+    table = _grid(
+        "Features, and how often they were missing in training",
+        "view",
+        "feature",
+        "dtype",
+        "keys",
+        "ttl",
+        "default",
+        "missing",
+        "if not present",
+    )
     for feature in contract.features:
         statistics = feature.statistics
         share = f"{statistics.missing / statistics.count:.1%}" if statistics and statistics.count else "-"

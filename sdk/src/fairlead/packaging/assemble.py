@@ -105,7 +105,7 @@ def package(
         policies: What to do per feature state, by full feature name or by view; ``Policy()`` for the rest.
         example: A hydrated request for people to try: a value for each join key and request feature.
         tolerance: Largest difference between estimator and file: absolute for probabilities, relative to
-            max(1, |value|) for values.
+            the largest held-out value for values; labels must be equal.
 
     Raises:
         PackagingError: See :mod:`fairlead.packaging.errors`; each message names the step, feature or row.
@@ -208,7 +208,8 @@ def _default(name: str, dtype: DType, default: Scalar | None) -> Scalar | None:
         raise FeaturesDiffer(f"{name}: the default {default!r} is not a {dtype}")
     if dtype != "float32":
         return default
-    narrowed = float(np.float32(default))
+    with np.errstate(over="ignore"):
+        narrowed = float(np.float32(default))
     if not np.isfinite(narrowed):
         raise FeaturesDiffer(
             f"{name}: the default {default!r} is not a finite float32; leave it out for a missing value"

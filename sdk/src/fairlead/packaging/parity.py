@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from fairlead.contract import Contract
 from fairlead.packaging.errors import ConversionFailed, ParityBroken
@@ -35,7 +36,7 @@ class Parity:
     generated: int
     """Generated rows compared."""
     largest_error: float
-    """Largest difference: absolute for probabilities, relative to max(1, |value|) for values."""
+    """Largest difference: absolute for probabilities, relative to the estimator's largest held-out value for values."""
     refused: tuple[str, ...]
     """Generated rows that the estimator itself refuses, such as ``plane__year = inf``; the file answers them."""
 
@@ -83,20 +84,33 @@ def check_parity(
         contract: The model's contract.
         rows: Held-out rows as served, in the estimator's order of columns.
         answers: The outputs to compare.
-        tolerance: Largest difference allowed: absolute for probabilities, relative to max(1, |value|) for values;
-            labels must be equal.
+        tolerance: Largest difference allowed: absolute for probabilities, relative to the largest held-out value for
+            values; labels must be equal.
 
     Raises:
         ParityBroken: A row differs by more, or the estimator refuses rows that serving may feed.
     """
-    session = session_of(model)
+    with threadpool_limits(limits=1):  # hundreds of small batches: threads that wait for each other cost far more
+        return _check(estimator, session_of(model), contract, rows=rows, answers=answers, tolerance=tolerance)
+
+
+def _check(
+    estimator: Any,
+    session: onnxruntime.InferenceSession,
+    contract: Contract,
+    *,
+    rows: pd.DataFrame,
+    answers: Sequence[NamedAnswer],
+    tolerance: float,
+) -> Parity:
     held_out = _evenly(rows, MOST_HELD_OUT)
-    compared = _compare(estimator, session, answers, Probe(_HELD_OUT, held_out))
+    compare = _Comparer(estimator, session, tuple((answer, _scale(answer, estimator, held_out)) for answer in answers))
+    compared = compare(Probe(_HELD_OUT, held_out))
     generated = 0
     refused: list[str] = []
     for probe in probes(estimator, held_out, contract.features, lambda some: answers[0].of(estimator, some)):
         try:
-            found = _compare(estimator, session, answers, probe)
+            found = compare(probe)
         except (ValueError, TypeError) as error:
             _refuse_if_served(probe, contract, error)
             refused.append(probe.tests)
@@ -109,24 +123,37 @@ def check_parity(
     return Parity(len(held_out), generated, largest, tuple(refused))
 
 
-def _compare(
-    estimator: Any, session: onnxruntime.InferenceSession, answers: Sequence[NamedAnswer], probe: Probe
-) -> list[_Comparison]:
-    expected = [answer.of(estimator, probe.rows) for answer in answers]
-    answered = session.run([answer.name for answer in answers], feed(probe.rows))
-    return [
-        _Comparison(probe.tests, probe.rows, answer.name, want, got, _errors(answer, want, got))
-        for answer, want, got in zip(answers, expected, answered, strict=True)
-    ]
+@dataclass(frozen=True, slots=True)
+class _Comparer:
+    estimator: Any
+    session: onnxruntime.InferenceSession
+    answers: tuple[tuple[NamedAnswer, float], ...]
+    """Each answer and what its differences are relative to."""
+
+    def __call__(self, probe: Probe) -> list[_Comparison]:
+        expected = [answer.of(self.estimator, probe.rows) for answer, _ in self.answers]
+        answered = self.session.run([answer.name for answer, _ in self.answers], feed(probe.rows))
+        return [
+            _Comparison(probe.tests, probe.rows, answer.name, want, got, _errors(answer, want, got, scale))
+            for (answer, scale), want, got in zip(self.answers, expected, answered, strict=True)
+        ]
 
 
-def _errors(answer: NamedAnswer, expected: NDArray[Any], answered: NDArray[Any]) -> NDArray[np.float64]:
+def _scale(answer: NamedAnswer, estimator: Any, rows: pd.DataFrame) -> float:
+    """Return what differences are relative to: float32 sums err by the size of their terms, not of their result."""
+    if answer.meaning != "value":
+        return 1.0
+    values = np.abs(answer.of(estimator, rows).astype(np.float64))
+    return float(np.max(values, initial=np.finfo(np.float32).tiny))
+
+
+def _errors(answer: NamedAnswer, expected: NDArray[Any], answered: NDArray[Any], scale: float) -> NDArray[np.float64]:
     if answer.meaning == "label":
         return np.where(expected.astype(str) == answered.astype(str), 0.0, np.inf)
     want, got = expected.astype(np.float64), answered.astype(np.float64)
-    scale = np.maximum(1.0, np.abs(want)) if answer.meaning == "value" else 1.0
+    relative_to = np.maximum(scale, np.abs(want)) if answer.meaning == "value" else scale
     with np.errstate(invalid="ignore"):
-        apart = np.abs(want - got) / scale
+        apart = np.abs(want - got) / relative_to
     same = (want == got) | (np.isnan(want) & np.isnan(got))
     return np.where(same, 0.0, np.where(np.isnan(apart), np.inf, apart))
 
