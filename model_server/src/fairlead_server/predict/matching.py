@@ -9,7 +9,10 @@ from fairlead.contract import Contract, Feature
 from fairlead.features.service import ServiceDescription, ServiceFeature
 from fairlead_server.errors import ContractMismatch
 
-_COMPARED = ("dtype", "on_demand", "join_keys", "ttl_s")
+_COMPARED = ("on_demand", "join_keys", "ttl_s")
+
+_NARROWED = {"float64": "float32"}
+"""Registered types that a graph may take narrowed: the packager feeds all numbers as float32."""
 
 
 def check_fits(contract: Contract, registered: ServiceDescription) -> None:
@@ -45,6 +48,10 @@ def _differences(contract: Contract, registered: ServiceDescription) -> Iterator
 
 
 def _feature_differences(contract: Feature, registered: ServiceFeature) -> Iterator[str]:
+    if contract.dtype not in {registered.dtype, _NARROWED.get(registered.dtype)}:
+        yield (
+            f"feature {contract.input} is registered with dtype {registered.dtype}, the contract says {contract.dtype}"
+        )
     for field in _COMPARED:
         ours, theirs = getattr(contract, field), getattr(registered, field)
         if ours != theirs:
