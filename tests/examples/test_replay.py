@@ -45,7 +45,7 @@ class Gateway:
             return web.Response(status=503, text="down")
         arm = assign(unit, SALT, LAYOUT) if unit else "logistic"
         states = {"tail_performance__flights_12h": ["PRESENT"]}
-        answer = {"predictions": [{"probability_late": 0.25}], "parameters": {"states": states}}
+        answer = {"predictions": [{"probability_late": 0.25}], "parameters": {"feature_states": states}}
         return web.json_response(answer, headers={"x-variant": arm})
 
 

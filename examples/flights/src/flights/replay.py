@@ -76,9 +76,14 @@ class Replay:
     clock: ReplayClockWriter
     on_tick: Callable[[Tick, Answers], None] = lambda _tick, _answers: None
     _pending: set[asyncio.Task[None]] = field(init=False, default_factory=set)
+    _fault: BaseException | None = field(init=False, default=None)
 
     async def run(self, end_us: int) -> Answers:
-        """Replay all requests, then let time run to ``end_us`` so that every landing brings its label."""
+        """Replay all requests, then let time run to ``end_us`` so that every landing brings its label.
+
+        Raises:
+            KeyError: An answer is not of the form that was asked for.
+        """
         answers = Answers.empty(len(self.asks))
         labels = Labels(self.asks.landed_us)
         connector = aiohttp.TCPConnector(limit=MAX_CONNECTIONS)
@@ -97,6 +102,8 @@ class Replay:
     async def _settle(self) -> None:
         if self._pending:
             await asyncio.wait(self._pending)
+        if self._fault is not None:
+            raise self._fault
 
     def _advance(self, time_us: int, labels: Labels, answers: Answers) -> None:
         self.publisher.publish_until(time_us)
@@ -111,7 +118,11 @@ class Replay:
                 await asyncio.sleep(wait_s)
             task = loop.create_task(self._ask(index, due_s, session, answers))
             self._pending.add(task)
-            task.add_done_callback(self._pending.discard)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._pending.discard(task)
+        self._fault = self._fault or task.exception()
 
     async def _ask(self, index: int, due_s: float, session: aiohttp.ClientSession, answers: Answers) -> None:
         unit = self.asks.units[index]
@@ -129,7 +140,7 @@ class Replay:
         answer = orjson.loads(body)
         answers.latency_s[index] = asyncio.get_running_loop().time() - due_s
         answers.probability[index] = answer["predictions"][0][self.output]
-        answers.states[index] = {name: states[0] for name, states in answer["parameters"]["states"].items()}
+        answers.states[index] = {name: states[0] for name, states in answer["parameters"]["feature_states"].items()}
 
 
 def _count(answers: Answers, kind: str) -> None:
