@@ -12,6 +12,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
+from threadpoolctl import threadpool_limits
 
 import fairlead
 from fairlead.packaging import PackagedModel
@@ -57,8 +58,9 @@ def encoded(model: Any, *transformers: tuple[str, Any, list[str]]) -> Pipeline:
 
 
 def fitted(estimator: Any, frames: Frames) -> Any:
-    """Fit on the training rows with all columns of the service."""
-    return estimator.fit(frames.train[list(COLUMNS)], frames.late_train)
+    """Fit on the training rows with all columns of the service; on one thread, which small rows are faster on."""
+    with threadpool_limits(limits=1):
+        return estimator.fit(frames.train[list(COLUMNS)], frames.late_train)
 
 
 def packaged(estimator: Any, repo: FeatureRepo, frames: Frames, path: Path, **arguments: Any) -> PackagedModel:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from pathlib import Path
@@ -23,9 +24,9 @@ from fairlead.packaging.convert import convert, graph_dtype, output_dtypes
 from fairlead.packaging.errors import FeaturesDiffer, PackagingError, RowsRefused
 from fairlead.packaging.evaluation import evaluate
 from fairlead.packaging.outputs import Answer, NamedAnswer, Probability, named_answers
-from fairlead.packaging.parity import Parity, check_parity, session_of
+from fairlead.packaging.parity import Parity, check_parity, run, session_of
 from fairlead.packaging.refusals import refuse_other_columns, refuse_unfit
-from fairlead.packaging.rows import feed, served
+from fairlead.packaging.rows import served
 from fairlead.packaging.statistics import statistics_of
 from fairlead.policy import Policy
 
@@ -120,21 +121,22 @@ def package(
     features = _features(service, rows.trained_on, defaults or {}, policies or {})
     ready = served(holdout, features, [str(c) for c in estimator.feature_names_in_], "held-out rows")
     graph = convert(estimator, {f.input: f.dtype for f in features}, answers, ready.head(100))
-    contract = _contract(
-        model=name,
-        version=version,
-        project=service.project,
-        feature_service=feature_service,
-        fingerprint=service.fingerprint,
-        entities=service.entities,
-        request_features=service.request_features,
-        features=features,
-        outputs=_outputs(answers, output_dtypes(graph)),
-        training=training,
-        packages={package: version_of(package) for package in _PACKAGES} | {"python": platform.python_version()},
-        evaluation=_evaluation(graph, answers[0], ready, rows, slices),
-        example=dict(example or {}),
-    )
+    with _breaches_named():
+        contract = Contract(
+            model=name,
+            version=version,
+            project=service.project,
+            feature_service=feature_service,
+            fingerprint=service.fingerprint,
+            entities=service.entities,
+            request_features=service.request_features,
+            features=features,
+            outputs=_outputs(answers, output_dtypes(graph)),
+            training=training,
+            packages={package: version_of(package) for package in _PACKAGES} | {"python": platform.python_version()},
+            evaluation=_evaluation(graph, answers[0], ready, rows, slices),
+            example=dict(example or {}),
+        )
     model = with_contract(graph, contract)
     parity = check_parity(estimator, model, contract, rows=ready, answers=answers, tolerance=tolerance)
     _write(path, model)
@@ -241,18 +243,20 @@ def _evaluation(
     graph: onnx.ModelProto, answer: NamedAnswer, ready: pd.DataFrame, rows: _Rows, slices: Sequence[str]
 ) -> tuple[Evaluation, ...]:
     session = session_of(graph.SerializeToString(deterministic=True))
-    predicted = session.run([answer.name], feed(ready))[0]
+    predicted = run(session, [answer.name], ready, "held-out rows")[0]
     actual = rows.labels == answer.answer.of if isinstance(answer.answer, Probability) else rows.labels
     return evaluate(predicted, actual, answer.meaning, rows.holdout, slices)
 
 
-def _contract(**fields: Any) -> Contract:
+@contextmanager
+def _breaches_named() -> Iterator[None]:
+    """Turn what the contract's own rules refuse into a refusal to package."""
     try:
-        return Contract(**fields)
+        yield
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "contract"
-        raise PackagingError(f"{where}: {first['msg']}") from error
+        where = ".".join(str(part) for part in first["loc"]) or error.title
+        raise PackagingError(f"{error.title}: {where}: {first['msg']} (given: {first['input']!r:.80})") from error
 
 
 def _write(path: Path, content: bytes) -> None:

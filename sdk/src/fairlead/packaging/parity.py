@@ -67,6 +67,24 @@ def session_of(model: bytes) -> onnxruntime.InferenceSession:
         raise ConversionFailed(f"ONNX Runtime does not load the converted graph: {error}") from error
 
 
+def run(
+    session: onnxruntime.InferenceSession, outputs: Sequence[str], rows: pd.DataFrame, what: str
+) -> list[NDArray[Any]]:
+    """Return the graph's outputs for ``rows``, each of shape [n].
+
+    Raises:
+        ParityBroken: The graph fails on them; ``what`` says in the message which rows they are.
+    """
+    try:
+        answers: list[NDArray[Any]] = session.run(list(outputs), feed(rows))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ParityBroken(
+            f"the ONNX file fails on {what}: {reason}; replace the step that the message names"
+        ) from error
+    return answers
+
+
 def check_parity(
     estimator: Any,
     model: bytes,
@@ -111,6 +129,8 @@ def _check(
     for probe in probes(estimator, held_out, contract.features, lambda some: answers[0].of(estimator, some)):
         try:
             found = compare(probe)
+        except ParityBroken:
+            raise
         except (ValueError, TypeError) as error:
             _refuse_if_served(probe, contract, error)
             refused.append(probe.tests)
@@ -132,7 +152,7 @@ class _Comparer:
 
     def __call__(self, probe: Probe) -> list[_Comparison]:
         expected = [answer.of(self.estimator, probe.rows) for answer, _ in self.answers]
-        answered = self.session.run([answer.name for answer, _ in self.answers], feed(probe.rows))
+        answered = run(self.session, [answer.name for answer, _ in self.answers], probe.rows, probe.tests)
         return [
             _Comparison(probe.tests, probe.rows, answer.name, want, got, _errors(answer, want, got, scale))
             for (answer, scale), want, got in zip(self.answers, expected, answered, strict=True)
