@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fairlead.contract import Contract, Entity, Feature, RequestFeature
 from fairlead.policy import Action, Hydration, Policy
-from fairlead_server.errors import InvalidRequest
+from fairlead_server.errors import InvalidRequest, RequestTooLarge
 from fairlead_server.hydrate.plan import ARRAY_TYPES, compile_plan
 from fairlead_server.predict.binding import FullInputs, InputRules, KeyInputs, bind
 from fairlead_server.predict.request import PredictRequest
@@ -52,7 +52,7 @@ def _contract() -> Contract:
 
 def _rules(hydration: Hydration | None = None) -> InputRules:
     contract = _contract()
-    return InputRules.of(contract, compile_plan(contract, hydration or Hydration()))
+    return InputRules.of(contract, compile_plan(contract, hydration or Hydration()), 3)
 
 
 RULES = _rules()
@@ -189,13 +189,18 @@ def test_a_request_without_rows_is_refused(rows: int) -> None:
     assert "no rows" in str(_refused({name: array[:0] for name, array in _keys().items()}, rows))
 
 
+def test_a_request_of_too_many_rows_is_refused_naming_the_limit() -> None:
+    with pytest.raises(RequestTooLarge, match="4 rows; send at most 3"):
+        _bind({name: np.concatenate([array, array]) for name, array in _keys().items()}, rows=4)
+
+
 def test_a_float_may_be_missing_where_the_contract_or_the_deployment_feeds_missing_values() -> None:
     nan = np.array([math.nan, 1.0])
     _bind(_full(weather__temp=nan))
     _refused(_full(weather__wind=nan))
     nulls = Hydration(on_missing=Action.REJECT, on_stale=Action.NULL)
     only_floats = make_contract([feature for feature in _contract().features if feature.dtype.startswith("float")])
-    rules = InputRules.of(only_floats, compile_plan(only_floats, nulls))
+    rules = InputRules.of(only_floats, compile_plan(only_floats, nulls), 3)
     _bind(dict.fromkeys(rules.tensors, nan), rules=rules)
 
 

@@ -154,10 +154,10 @@ class GenericReader:
             for some in _in_parts(_entity_keys(table, keys)):
                 # The list of names is a copy: Redis' store appends to it.
                 rows += self._online_store.online_read(self._config, table.view, some, list(self._names[view]))
+            return dict(zip(keys, rows, strict=True))
         except Exception as error:  # noqa: BLE001 -- whatever a store raises is a STORE_ERROR; it is counted
             _log_failure(view, error)
             return None
-        return dict(zip(keys, rows, strict=True))
 
     async def _read_view_async(self, view: str, keys: Sequence[Key]) -> Mapping[Key, StoredRow] | None:
         table = self._tables[view]
@@ -167,10 +167,10 @@ class GenericReader:
                 for some in _in_parts(_entity_keys(table, keys)):
                     names = list(self._names[view])
                     rows += await self._online_store.online_read_async(self._config, table.view, some, names)
+            return dict(zip(keys, rows, strict=True))
         except Exception as error:  # noqa: BLE001 -- whatever a store raises is a STORE_ERROR; it is counted
             _log_failure(view, error)
             return None
-        return dict(zip(keys, rows, strict=True))
 
 
 def _entity_keys(table: Table, keys: Sequence[Key]) -> list[EntityKey]:

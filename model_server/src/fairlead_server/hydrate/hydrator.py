@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,8 +19,11 @@ from fairlead_server.hydrate.generic import GenericReader, Rows
 from fairlead_server.hydrate.plan import ARRAY_TYPES, FeaturePlan, HydrationPlan, OnDemandPlan, ViewPlan
 from fairlead_server.hydrate.policy import Key, LastGood, visible
 from fairlead_server.hydrate.source import OnDemandFunction
-from fairlead_server.hydrate.states import Found, find
+from fairlead_server.hydrate.states import Found, StoredRow, find
 from fairlead_server.metrics import ModelMetrics
+
+_KEYS_PER_TURN = 256
+"""After so many keys of a large request the event loop serves others."""
 
 Columns = Mapping[str, NDArray[np.generic]]
 """Arrays of shape [rows] by name."""
@@ -84,7 +88,7 @@ class Hydrator:
         columns: dict[str, NDArray[np.generic]] = {}
         states: dict[str, tuple[FeatureState, ...]] = {}
         for view in self._plan.views:
-            self._resolve(view, keys[view.name], found.get(view.name), columns, states)
+            await self._resolve(view, keys[view.name], found.get(view.name), columns, states)
         for on_demand in self._plan.on_demand:
             columns |= self._compute(on_demand, inputs, rows)
         degraded = any(FeatureState.STORE_ERROR in of_feature for of_feature in states.values())
@@ -96,20 +100,18 @@ class Hydrator:
         lookup = {view: list(dict.fromkeys(of_view)) for view, of_view in keys.items()}
         return await self._access.reader.read(lookup) or {}
 
-    def _resolve(
+    async def _resolve(
         self,
         view: ViewPlan,
         keys: Sequence[Key],
-        rows: Mapping[Key, Any] | None,
+        rows: Mapping[Key, StoredRow] | None,
         columns: dict[str, NDArray[np.generic]],
         states: dict[str, tuple[FeatureState, ...]],
     ) -> None:
         """Add the view's columns and states; each distinct key is looked at once."""
-        now_us = self._clock.now_us()
         place = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-        found = [find(view.features, rows[key] if rows else None, view.max_age_us, now_us) for key in place]
-        kept = [self._keep(view, key, one, now_us) for key, one in zip(place, found, strict=True)]
         order = [place[key] for key in keys]
+        found, kept = await self._find(view, list(place), rows)
         counts: Counter[FeatureState] = Counter()
         for i, feature in enumerate(view.features):
             cells = [one.cells[i] for one in found]
@@ -118,10 +120,27 @@ class Hydrator:
                 for (state, value), last in zip(cells, kept, strict=True)
             ]
             columns[feature.input] = _array(feature, (values[j] for j in order), len(order))
-            states[feature.input] = of_rows = tuple(cells[j][0] for j in order)
+            states[feature.input] = of_rows = tuple([cells[j][0] for j in order])
             counts.update(of_rows)
+            if len(order) > _KEYS_PER_TURN:
+                await asyncio.sleep(0)
         for state, amount in counts.items():
             self._metrics.count_features(view.name, state, amount)
+
+    async def _find(
+        self, view: ViewPlan, keys: Sequence[Key], rows: Mapping[Key, StoredRow] | None
+    ) -> tuple[list[Found], list[Mapping[str, Scalar]]]:
+        """Tell the states of distinct keys, and what is remembered of them, in the order of the keys."""
+        now_us = self._clock.now_us()
+        found: list[Found] = []
+        kept: list[Mapping[str, Scalar]] = []
+        for i, key in enumerate(keys, start=1):
+            one = find(view.features, rows[key] if rows else None, view.max_age_us, now_us)
+            found.append(one)
+            kept.append(self._keep(view, key, one, now_us))
+            if i % _KEYS_PER_TURN == 0:
+                await asyncio.sleep(0)
+        return found, kept
 
     def _keep(self, view: ViewPlan, key: Key, found: Found, now_us: int) -> Mapping[str, Scalar]:
         """Remember what was read, and return what was remembered before, where any feature may ask for it."""
@@ -180,5 +199,7 @@ def _given(feature: FeaturePlan, value: Any) -> Scalar:
 
 def _array(feature: FeaturePlan, values: Iterable[Any], rows: int) -> NDArray[np.generic]:
     """Make the graph's input; here, and nowhere else, numbers are narrowed to the contract's type."""
-    with np.errstate(over="ignore"):
+    if feature.dtype != "float32":
         return np.fromiter(values, ARRAY_TYPES[feature.dtype], rows)
+    with np.errstate(over="ignore"):
+        return np.fromiter(values, np.float32, rows)

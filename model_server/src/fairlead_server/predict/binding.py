@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairlead.contract import Contract, DType
-from fairlead_server.errors import InvalidRequest
+from fairlead_server.errors import InvalidRequest, RequestTooLarge
 from fairlead_server.hydrate.plan import ARRAY_TYPES, FLOATS, HydrationPlan
 from fairlead_server.predict.request import PredictRequest
 
@@ -62,12 +62,14 @@ class InputRules:
     """Join keys and request features: a hydrated request brings all of them."""
     may_be_missing: frozenset[str]
     """Inputs of the graph that may be NaN."""
+    rows_limit: int
+    """Rows of one request beyond which it is refused."""
 
     @classmethod
-    def of(cls, contract: Contract, plan: HydrationPlan) -> InputRules:
+    def of(cls, contract: Contract, plan: HydrationPlan, rows_limit: int) -> InputRules:
         """Return the rules of a contract under a deployment's policies."""
         may_be_missing = frozenset(feature.input for feature in plan.features if feature.takes_missing)
-        return cls(contract.tensor_inputs, contract.key_inputs, may_be_missing)
+        return cls(contract.tensor_inputs, contract.key_inputs, may_be_missing, rows_limit)
 
 
 def bind(rules: InputRules, request: PredictRequest) -> FullInputs | KeyInputs:
@@ -75,9 +77,12 @@ def bind(rules: InputRules, request: PredictRequest) -> FullInputs | KeyInputs:
 
     Raises:
         InvalidRequest: Names are unknown, mixed or missing, or an array does not fit.
+        RequestTooLarge: There are too many rows.
     """
     if request.rows < 1:
         raise InvalidRequest("the request has no rows; send at least one")
+    if request.rows > rules.rows_limit:
+        raise RequestTooLarge(f"the request has {request.rows} rows; send at most {rules.rows_limit} at a time")
     names = request.inputs.keys()
     if names == rules.keys.keys():
         return KeyInputs({name: _key(name, dtype, request) for name, dtype in rules.keys.items()})

@@ -46,7 +46,7 @@ async def load(settings: PredictorSettings, *, clock: Clock, metrics: ServerMetr
         variant=settings.variant,
         revision=settings.revision,
         metrics=of_model,
-        rules=InputRules.of(contract, plan),
+        rules=InputRules.of(contract, plan, settings.rows_limit),
         session=session,
         connection=connection,
     )

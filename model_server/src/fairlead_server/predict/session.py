@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +89,7 @@ class Session:
             if rows <= _ROWS_ON_LOOP:
                 found = self._run(self._outputs, feed)
             else:
-                found = await asyncio.shield(self._thread.submit(lambda: self._run(self._outputs, feed)))
+                found = await self._thread.submit(lambda: self._run(self._outputs, feed))
         except Exception as error:
             raise InferenceFailed(f"the model failed with {type(error).__name__}") from error
         return {name: _rows_of(name, output, rows) for name, output in zip(self._outputs, found, strict=True)}

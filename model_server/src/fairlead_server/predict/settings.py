@@ -27,3 +27,5 @@ class PredictorSettings:
     """How long to wait for registry and online store before going on without."""
     last_good_rows: int = 100_000
     """Rows kept for the action LastGood, one per entity and view."""
+    rows_limit: int = 10_000
+    """Rows of one request beyond which it is refused."""
