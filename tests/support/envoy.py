@@ -91,12 +91,14 @@ class Up:
             *("--state", str(self.state), *arguments, *(["--server-command", command] if command else [])),
         ]
         self.process: subprocess.Popen[bytes] | None = None
+        self._started_ns = 0
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> Up:
+        self._started_ns = time.time_ns()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.manifest.path.parent)
         return self
@@ -106,10 +108,10 @@ class Up:
         return self
 
     def status(self) -> dict[str, Any]:
-        try:
-            status: dict[str, Any] = json.loads((self.folder / "status.json").read_bytes())["status"]
-        except FileNotFoundError:
+        file = self.folder / "status.json"
+        if not file.exists() or file.stat().st_mtime_ns < self._started_ns:
             return {"conditions": [], "variants": []}
+        status: dict[str, Any] = json.loads(file.read_bytes())["status"]
         return status
 
     def condition(self, kind: str, field: str = "status") -> str | None:
@@ -125,6 +127,14 @@ class Up:
 
     def pid(self, variant: str) -> int:
         return self.pids()[self.variant(variant)["revision"]]
+
+    def http_port(self, variant: str) -> int:
+        """Return where the variant's server listens, as the gateway knows it."""
+        name = f"{self.variant(variant)['revision']}.http"
+        clusters = json.loads((self.folder / "envoy/clusters.json").read_bytes())["resources"]
+        [endpoints] = [c["load_assignment"]["endpoints"] for c in clusters if c["name"] == name]
+        port: int = endpoints[0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]["port_value"]
+        return port
 
     def explain(self) -> str:
         return f"{self.log.read_text()}\n{json.dumps(self.status(), indent=1)}"

@@ -66,13 +66,12 @@ def plan(desired: Desired, observed: Observed, phase: int) -> tuple[Action, ...]
 def route_for(desired: Desired, observed: Observed, phase: int) -> Route | None:
     """Return the best route that what is ready now allows; None before control was ever ready."""
     serving = {variant: _serving(desired, observed, variant) for variant in desired.revisions}
-    control = serving[desired.control]
+    if _is_handing_over(desired, observed, serving[desired.control]):
+        return _held(observed.route, observed) if observed.route else None
+    # Not ready, perhaps; but nothing is better than control.
+    control = serving[desired.control] or (observed.route.control.revision if observed.route else None)
     if control is None:
-        if observed.route is None:
-            return None
-        if observed.route.control.variant != desired.control:
-            return _held(observed.route, observed)
-        control = observed.route.control.revision  # not ready, but nothing is better than control
+        return None
     in_force = {arm: _weight_bp(desired, observed, arm, serving[arm]) for arm in desired.weights_bp}
     named = {variant: serving[variant] or revision.name for variant, revision in desired.revisions.items()}
     named[desired.control] = control
@@ -116,8 +115,15 @@ def _serving(desired: Desired, observed: Observed, variant: str) -> str | None:
     return None
 
 
+def _is_handing_over(desired: Desired, observed: Observed, serving: str | None) -> bool:
+    """Return whether another variant is to become control and its wanted revision is not ready to."""
+    if observed.route is None or observed.route.control.variant == desired.control:
+        return False
+    return serving != desired.revisions[desired.control].name
+
+
 def _held(route: Route, observed: Observed) -> Route:
-    """Return ``route`` without what is not ready: another variant becomes control, and cannot take over yet."""
+    """Return ``route`` without what is not ready, until another variant can take over as control."""
 
     def standing(destination: Destination) -> Destination:
         if _is_ready(observed, destination.revision) or destination.variant == route.control.variant:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fairlead_operator.platforms.local import child
 
 _LOG_LIMIT_BYTES = 16 * 2**20
-_LEFTOVER_PATIENCE_S = 3.0
+_LEFTOVER_PATIENCE_S = 1.0
 _POLL_S = 0.02
 
 

@@ -91,6 +91,7 @@ class Session:
         with locked(state.root):
             self._state = state
             self._record = state.read()
+            state.status_file.unlink(missing_ok=True)  # it speaks of an earlier run
             await self._end_leftovers()
             _refuse_taken_port(self._options.host, self._options.port)
             self._simulated = self._replay_clock()

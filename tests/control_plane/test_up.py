@@ -1,0 +1,323 @@
+"""``fairlead up`` through its life: edits, crashes, hangs, kills, and everything that can be wrong at the start."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead import Layout, assign
+from fairlead.clock import ReplayClockWriter
+from support.envoy import Answer, ManifestFile, Up, is_alive, model, post, running, wait_until
+
+SALT = "flights/arrival-delay/e1"
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> ManifestFile:
+    return ManifestFile.make(tmp_path)
+
+
+def fails(up: Up, code: int) -> str:
+    """Start ``up``, expect it to end with ``code``, and return its last line."""
+    up.start()
+    assert up.process is not None
+    assert up.process.wait(30) == code, up.log.read_text()
+    return up.log.read_text().strip().splitlines()[-1]
+
+
+async def test_a_thousand_requests_survive_ten_changes_of_weight_and_a_killed_server(
+    manifest: ManifestFile,
+) -> None:
+    """Only requests of the killed arm fail: inside the process, or before its weight is withdrawn."""
+    with running(Up(manifest)) as up:
+        units = [f"N{index}" for index in range(1000)]
+        weights = [10, 20, 30, 40, 50, 45, 35, 25, 15, 60]
+        killed_at: list[float] = []
+        answers: list[tuple[str, float, Answer]] = []
+        stop = asyncio.Event()
+
+        async def ask(share: list[str]) -> None:
+            while not stop.is_set():
+                for unit in share:
+                    sent = time.monotonic()
+                    [answer] = await post(up.port, [{"x-unit-id": unit}], body=b'{"sleep_s": 0.02}')
+                    answers.append((unit, sent, answer))
+
+        async def change() -> None:
+            for index, weight in enumerate(weights):
+                manifest.weigh(boosted=weight)
+                if index == 5:
+                    killed_at.append(time.monotonic())
+                    os.kill(up.pid("boosted"), signal.SIGKILL)
+                await asyncio.sleep(0.25)
+            await asyncio.to_thread(wait_until, lambda: up.variant("boosted")["weight"] == 60, 10, up.explain)
+            await asyncio.sleep(0.2)
+            stop.set()
+
+        await asyncio.gather(change(), *(ask(units[start::25]) for start in range(25)))
+        lost = [(unit, sent - killed_at[0], a) for unit, sent, a in answers if a.status != 200]
+        assert len(answers) > 1000
+        assert len(lost) <= 50, Counter(a.status for _, _, a in lost)
+        assert all(-0.5 < since < 2 for _, since, _ in lost)
+        largest = Layout.of("logistic", {"boosted": 6000})
+        assert all(assign(unit, SALT, largest) == "boosted" for unit, _, _ in lost)
+        assert all(a.echo["variant"] == a.variant for _, _, a in answers if a.status == 200)
+        assert up.variant("boosted")["restarts"] == 1
+        assert up.variant("boosted")["lastFailure"]["reason"] == "Crashed"
+
+
+async def test_an_unchanged_file_restarts_nothing(manifest: ManifestFile) -> None:
+    with running(Up(manifest)) as up:
+        before, generation = up.pids(), up.status()["observedGeneration"]
+        manifest.write()
+        manifest.path.write_text(f"# a remark\n{manifest.path.read_text()}")
+        await asyncio.sleep(0.5)
+        assert up.pids() == before
+        assert up.status()["observedGeneration"] == generation
+
+
+async def test_a_changed_digest_replaces_only_that_variant_and_loses_no_request(manifest: ManifestFile) -> None:
+    manifest.spec["experiment"] = None
+    manifest.write()
+    with running(Up(manifest)) as up:
+        before, old = up.pids(), up.variant("boosted")["revision"]
+        variant = manifest.spec["variants"][1]
+        variant["model"] = model(manifest.path.parent, "better")
+        manifest.write()
+        answers: list[Answer] = []
+        while up.variant("boosted").get("serving") == old or old in up.pids():
+            answers += await post(up.port, [{"x-unit-id": f"N{i}"} for i in range(50)], body=b'{"sleep_s": 0.01}')
+        assert {answer.status for answer in answers} == {200}
+        after, new = up.pids(), up.variant("boosted")["revision"]
+        assert new != old
+        assert not is_alive(before[old])
+        assert {what: pid for what, pid in after.items() if what != new} == {
+            what: pid for what, pid in before.items() if what != old
+        }
+
+
+def test_an_experiment_freezes_what_it_compares(manifest: ManifestFile) -> None:
+    with running(Up(manifest)) as up:
+        before = up.pids()
+        manifest.spec["variants"][1]["model"] = model(manifest.path.parent, "better")
+        manifest.write()
+        wait_until(lambda: up.condition("Progressing", "reason") == "InvalidSpec", 5, up.explain)
+        assert "e1 has frozen" in str(up.condition("Progressing", "message"))
+        assert up.pids() == before
+        manifest.spec["experiment"] = {"id": "e2"}
+        manifest.write()
+        wait_until(lambda: up.condition("Ready") == "True", 10, up.explain)
+        assert up.status()["experiment"]["salt"] == "flights/arrival-delay/e2"
+
+
+async def test_an_invalid_edit_keeps_the_last_good_one_and_says_which_line(manifest: ManifestFile) -> None:
+    with running(Up(manifest)) as up:
+        before, good = up.pids(), manifest.path.read_text()
+        manifest.path.write_text(good.replace("boosted: 50", "boosted: 500"))
+        wait_until(lambda: up.condition("Ready", "reason") == "InvalidSpec", 5, up.explain)
+        line = good.splitlines().index("      boosted: 50") + 1
+        assert f"modeldeployment.yaml:{line}: spec.rollout.weights.boosted" in str(up.condition("Ready", "message"))
+        assert up.condition("Servable") == "True"
+        manifest.path.unlink()
+        wait_until(lambda: "cannot be read" in str(up.condition("Ready", "message")), 5, up.explain)
+        [answer] = await post(up.port, [{"x-unit-id": "u"}])
+        assert answer.status == 200
+        manifest.path.write_text(good)
+        wait_until(lambda: up.condition("Ready") == "True", 5, up.explain)
+        assert up.pids() == before
+
+
+def test_a_paused_deployment_keeps_what_is_in_force(manifest: ManifestFile) -> None:
+    with running(Up(manifest)) as up:
+        manifest.spec["paused"] = True
+        manifest.weigh(boosted=10)
+        wait_until(lambda: up.condition("Progressing", "reason") == "Paused", 5, up.explain)
+        assert up.variant("boosted")["weight"] == 50
+        manifest.spec["paused"] = False
+        manifest.write()
+        wait_until(lambda: up.variant("boosted")["weight"] == 10, 5, up.explain)
+
+
+async def test_a_hung_server_loses_its_weight_within_two_seconds_and_gets_it_back(manifest: ManifestFile) -> None:
+    with running(Up(manifest)) as up:
+        pid = up.pid("boosted")
+        os.kill(pid, signal.SIGSTOP)
+        took = await asyncio.to_thread(wait_until, lambda: up.variant("boosted")["weight"] == 0, 3, up.explain)
+        assert took < 2
+        answers = await post(up.port, [{"x-unit-id": f"u{i}"} for i in range(50)])
+        assert {(answer.status, answer.variant) for answer in answers} == {(200, "logistic")}
+        assert not any("x-fairlead-experiment" in answer.echo["headers"] for answer in answers)
+        os.kill(pid, signal.SIGCONT)
+        await asyncio.to_thread(wait_until, lambda: up.variant("boosted")["weight"] == 50, 5, up.explain)
+        assert up.pid("boosted") == pid
+
+
+async def test_control_keeps_its_share_when_it_dies_because_nothing_is_better(manifest: ManifestFile) -> None:
+    with running(Up(manifest)) as up:
+        os.kill(up.pid("logistic"), signal.SIGKILL)
+        reasons = set()
+
+        def degraded() -> bool:
+            reasons.add(up.condition("RoutingReady", "reason"))
+            return "Degraded" in reasons
+
+        await asyncio.to_thread(wait_until, degraded, 5, up.explain)
+        assert up.variant("boosted")["weight"] == 50
+        await asyncio.to_thread(wait_until, lambda: up.condition("Ready") == "True", 10, up.explain)
+        answers = await post(up.port, [{"x-unit-id": f"u{i}"} for i in range(50)])
+        assert {answer.status for answer in answers} == {200}
+
+
+async def test_the_gateway_is_started_again_when_it_dies(manifest: ManifestFile) -> None:
+    with running(Up(manifest)) as up:
+        old = up.pids()["envoy"]
+        os.kill(old, signal.SIGKILL)
+        wait_until(lambda: up.pids().get("envoy", old) != old and up.condition("Ready") == "True", 10, up.explain)
+        [answer] = await post(up.port, [{"x-unit-id": "u"}])
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_drains_and_leaves_nothing_running(manifest: ManifestFile, number: signal.Signals) -> None:
+    up = Up(manifest)
+    with running(up):
+        pids = up.pids()
+        asking = [post(up.port, [{"x-unit-id": f"u{i}"}], body=b'{"sleep_s": 0.5}') for i in range(10)]
+        tasks = [asyncio.ensure_future(each) for each in asking]
+        await asyncio.sleep(0.2)
+        assert await asyncio.to_thread(up.stop, number) == 0
+        assert [answer.status for task in tasks for answer in await task] == [200] * 10
+    assert not any(map(is_alive, pids.values()))
+    assert up.condition("Ready", "reason") == "Stopped"
+    assert up.pids() == {}
+
+
+async def test_after_kill_9_a_restart_ends_what_is_left_and_goes_on(manifest: ManifestFile) -> None:
+    with running(Up(manifest)) as first:
+        manifest.weigh(boosted=20)
+        wait_until(lambda: first.variant("boosted")["weight"] == 20, 5, first.explain)
+        key = (first.folder / "serving/route-keys.json").read_bytes()
+        pids = first.pids()
+        os.kill(first.pid("boosted"), signal.SIGSTOP)  # so that it cannot hear that its parent has died
+        assert first.stop(signal.SIGKILL) == -signal.SIGKILL
+        again = Up(manifest)
+        with running(again):
+            assert not any(map(is_alive, pids.values()))
+            assert again.status()["rollout"]["step"] == 1
+            assert (again.folder / "serving/route-keys.json").read_bytes() == key
+            [answer] = await post(again.port, [{"x-unit-id": "u"}])
+            assert answer.status == 200
+
+
+def test_a_process_that_only_has_the_recorded_id_is_left_alone(manifest: ManifestFile) -> None:
+    bystander = subprocess.Popen(["sleep", "60"])
+    try:
+        up = Up(manifest)
+        up.folder.mkdir(parents=True)
+        record = {"processes": [{"what": "boosted-1", "pid": bystander.pid, "started": "1"}]}
+        (up.folder / "state.json").write_text(json.dumps(record))
+        with running(up):
+            assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+def test_a_second_up_on_the_same_state_is_refused(manifest: ManifestFile) -> None:
+    with running(Up(manifest)) as up:
+        second = Up(manifest)
+        second.log = manifest.path.with_name("second.log")
+        line = fails(second, 1)
+        assert line.startswith("error: ")
+        assert f"another `fairlead up` (process {up.process.pid if up.process else 0})" in line
+        assert up.condition("Ready") == "True"
+
+
+def test_a_taken_port_is_refused_before_anything_starts(manifest: ManifestFile) -> None:
+    up = Up(manifest)
+    with closing(socket.create_server(("127.0.0.1", up.port))):
+        assert f"--port: {up.port} is in use" in fails(up, 1)
+    assert not (up.folder / "logs").exists()
+
+
+def edit_digest(manifest: ManifestFile) -> None:
+    manifest.spec["variants"][1]["model"]["digest"] = f"sha256:{'0' * 64}"
+
+
+def edit_model(manifest: ManifestFile) -> None:
+    manifest.spec["variants"][1]["model"] = model(manifest.path.parent, "boosted", b"crash")
+
+
+def edit_weight(manifest: ManifestFile) -> None:
+    manifest.spec["rollout"]["weights"] = {"boosted": -1}
+
+
+def edit_store(manifest: ManifestFile) -> None:
+    manifest.spec["featureStore"] = {"configMapRef": {"name": "feast"}}
+
+
+def edit_release(manifest: ManifestFile) -> None:
+    manifest.spec["serving"] = {"release": "99.0.0"}
+
+
+def edit_paused(manifest: ManifestFile) -> None:
+    manifest.spec["paused"] = True
+
+
+@pytest.mark.parametrize(
+    ("edit", "code", "says"),
+    [
+        (edit_digest, 1, "variant boosted: "),
+        (edit_model, 1, "variant boosted: exit code 70"),
+        (edit_weight, 2, "spec.rollout.weights.boosted: input should be greater than or equal to 0"),
+        (edit_store, 2, "spec.featureStore.configMapRef: is for clusters"),
+        (edit_release, 2, "spec.serving.release: 99.0.0 is not installed"),
+        (edit_paused, 2, "spec.paused is true and nothing is in force"),
+    ],
+)
+def test_what_cannot_come_up_says_why_and_leaves_nothing_running(
+    manifest: ManifestFile, edit: Any, code: int, says: str
+) -> None:
+    edit(manifest)
+    manifest.write()
+    up = Up(manifest)
+    line = fails(up, code)
+    assert line.startswith("error: ")
+    assert says in line
+    assert not (up.folder / "state.json").exists() or up.pids() == {}
+
+
+def test_the_replayed_time_is_shared_and_shown(manifest: ManifestFile) -> None:
+    up = Up(manifest, "--clock", "replay")
+    up.state.mkdir()
+    clock = ReplayClockWriter(up.state / "clock", 1_383_264_000_000_000)
+    with running(up):
+        assert up.status()["simulatedTime"] == "2013-11-01T00:00:00+00:00"
+        clock.set_us(1_383_264_000_000_000 + 3_600_000_000)
+        wait_until(lambda: up.status()["simulatedTime"] == "2013-11-01T01:00:00+00:00", 5, up.explain)
+        command = Path(f"/proc/{up.pid('boosted')}/cmdline").read_text()
+        assert f"--clock\0replay:{up.state / 'clock'}" in command
+
+
+def test_secrets_are_readable_by_their_owner_only(manifest: ManifestFile) -> None:
+    with running(Up(manifest)) as up:
+        for secret in ("serving/route-keys.json", "envoy/routes.json"):
+            assert (up.folder / secret).stat().st_mode & 0o077 == 0
+
+
+def test_the_package_named_operator_does_not_hide_the_standard_module() -> None:
+    root = Path(__file__).parents[2]
+    assert not (root / "operator/__init__.py").exists()
+    subprocess.run([sys.executable, "-c", "import operator; operator.add"], cwd=root, check=True)

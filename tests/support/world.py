@@ -1,0 +1,111 @@
+"""A small world for the pure core: servers that come and go, a gateway that does as told, and deployments to want."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from fairlead import BUCKETS
+from fairlead_operator.api.v1alpha1 import ModelDeployment
+from fairlead_operator.core.desired import Desired, Phase, desired_from, next_phase
+from fairlead_operator.core.observed import Health, Observed, Route, Server
+from fairlead_operator.core.plan import Action, StartServer, StopServer, WriteRoute, plan
+
+
+def deployment(
+    weights: Mapping[str, float] = {"boosted": 50},
+    *,
+    digests: Mapping[str, str] = {},
+    roles: Mapping[str, str] = {"logistic": "Control", "boosted": "Treatment"},
+    experiment: str | None = "e1",
+    generation: int = 1,
+    **spec: Any,
+) -> ModelDeployment:
+    """Return a deployment; a digest is one hexadecimal digit here."""
+    variants = [
+        {"name": n, "role": role, "model": {"uri": f"{n}.onnx", "digest": f"sha256:{digests.get(n, 'a') * 64}"}}
+        for n, role in roles.items()
+    ]
+    return ModelDeployment.model_validate(
+        {
+            "apiVersion": "serving.fairlead.dev/v1alpha1",
+            "kind": "ModelDeployment",
+            "metadata": {"name": "arrival-delay", "namespace": "flights", "generation": generation},
+            "spec": {
+                "featureStore": {"path": "store"},
+                "variants": variants,
+                "rollout": {"weights": dict(weights)},
+                "experiment": {"id": experiment} if experiment else None,
+                **spec,
+            },
+        },
+        strict=False,
+    )
+
+
+def desired(*arguments: Any, **named: Any) -> Desired:
+    """Return what ``deployment(...)`` asks for."""
+    return desired_from(deployment(*arguments, **named), "0.1.0")
+
+
+class World:
+    """Carries out plans, and checks at each step what must always hold."""
+
+    def __init__(self) -> None:
+        self.servers: dict[str, Server] = {}
+        self.route: Route | None = None
+        self.phase: Phase | None = None
+        self.written: list[Route] = []
+        self.done: list[Action] = []
+
+    @property
+    def observed(self) -> Observed:
+        return Observed(dict(self.servers), self.route)
+
+    def reconcile(self, wanted: Desired, *, stop_after: int | None = None) -> tuple[Action, ...]:
+        """Plan and apply; ``stop_after`` dies after so many actions."""
+        self.phase = next_phase(self.phase, wanted)
+        actions = plan(wanted, self.observed, self.phase.number)
+        for action in actions[:stop_after]:
+            self.apply(action)
+        return actions
+
+    def apply(self, action: Action) -> None:
+        self.done.append(action)
+        match action:
+            case StartServer(revision, generation):
+                assert revision.name not in self.servers
+                server = Server(revision.name, revision.variant, Health.STARTING, generation)
+                self.servers[revision.name] = server
+            case WriteRoute(route):
+                self._check(route)
+                self.route = route
+                self.written.append(route)
+            case StopServer(name):
+                assert self.route is None or name not in self.route.revisions, "weight is taken before anything else"
+                del self.servers[name]
+
+    def become(self, health: Health, *variants: str) -> None:
+        """Give every server of these variants (all if none are named) this health."""
+        for name, server in self.servers.items():
+            if not variants or server.variant in variants:
+                self.servers[name] = dataclasses.replace(server, health=health)
+
+    def settle(self, wanted: Desired) -> None:
+        """Let everything start well, until nothing is left to do."""
+        for _ in range(6):
+            if not self.reconcile(wanted) and all(server.ready for server in self.servers.values()):
+                return
+            self.become(Health.READY)
+        raise AssertionError(f"does not converge: {self.reconcile(wanted)}")
+
+    def _check(self, route: Route) -> None:
+        assert len(route.split) > 1, "one destination alone is never written"
+        assert sum(destination.width_bp for destination in route.split) == BUCKETS
+        for destination in route.split:
+            server = self.servers.get(destination.revision)
+            if destination.width_bp and not (server and server.ready):
+                assert destination.variant == route.control.variant, f"{destination} is not ready"
+                assert self.route is not None
+                assert destination.revision == self.route.control.revision, "control moved onto what is not ready"
