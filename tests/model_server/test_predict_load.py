@@ -201,6 +201,12 @@ def _renamed(objects: list[Any]) -> list[Any]:
 
 
 def _retyped(objects: list[Any]) -> list[Any]:
+    objects[3].features[1].dtype = objects[3].features[0].dtype
+    return [*objects[:-1], FeatureService(name="small", features=objects[3:-1])]
+
+
+def _widened(objects: list[Any]) -> list[Any]:
+    """Packagers narrow numbers to float32, so a contract cannot tell which of the two it was."""
     objects[3].features[0].dtype = objects[3].features[1].dtype
     return [*objects[:-1], FeatureService(name="small", features=objects[3:-1])]
 
@@ -222,9 +228,10 @@ def _rewritten(objects: list[Any]) -> list[Any]:
         (_swapped, "feature origin_weather__wind is registered where the contract has origin_weather__temp"),
         (_lost, "feature origin_weather__wind is not registered"),
         (_renamed, "feature origin_weather__temp is not registered"),
-        (_retyped, "feature origin_weather__temp is registered with dtype float64, the contract says float32"),
+        (_retyped, "feature origin_weather__wind is registered with dtype float32, the contract says float64"),
+        (_widened, "one of these changed: type of origin_weather__temp (float64), source text of on-demand"),
         (_expiring_sooner, "feature origin_weather__temp is registered with ttl_s 3600.0, the contract says 10800.0"),
-        (_rewritten, "the source text of an on-demand view differs (departure)"),
+        (_rewritten, "one of these changed: source text of on-demand view departure"),
     ],
 )
 async def test_a_registry_that_moved_on_is_a_mismatch_naming_the_feature(

@@ -23,7 +23,7 @@ def check_fits(contract: Contract, registered: ServiceDescription) -> None:
     """
     if contract.fingerprint == registered.fingerprint and not any(_differences(contract, registered)):
         return
-    difference = next(_differences(contract, registered), None) or _unnamed(registered)
+    difference = next(_differences(contract, registered), None) or _unnamed(contract, registered)
     raise ContractMismatch(
         f"feature service {registered.name} of project {registered.project} is not the one that model "
         f"{contract.model} {contract.version} was packaged with: {difference}; register the service that it was "
@@ -71,6 +71,9 @@ def _keys(what: str, ours: Iterable[Any], theirs: Iterable[Any]) -> Iterator[str
             yield f"{what} {name} is registered as {registered.get(name)}, the contract says {mine.get(name)}"
 
 
-def _unnamed(registered: ServiceDescription) -> str:
-    views = ", ".join(name for name, _ in registered.transformations) or registered.name
-    return f"the source text of an on-demand view differs ({views})"
+def _unnamed(contract: Contract, registered: ServiceDescription) -> str:
+    """Say what the fingerprint covers and the contract does not carry."""
+    asked = {feature.input: feature.dtype for feature in contract.features}
+    narrowed = [f"type of {f.input} ({f.dtype})" for f in registered.features if asked.get(f.input) != f.dtype]
+    sources = [f"source text of on-demand view {view}" for view, _ in registered.transformations]
+    return f"one of these changed: {', '.join([*narrowed, *sources]) or 'the order of features'}"
