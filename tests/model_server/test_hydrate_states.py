@@ -199,3 +199,17 @@ async def test_concurrent_requests_get_their_own_rows(repo: FeatureRepo, tmp_pat
         answers = await asyncio.gather(*(rig.ask({"tailnum": f"N{i % 40}"}) for i in range(200)))
         assert [seen(answer, "plane__seats") for answer in answers] == [i % 40 for i in range(200)]
         assert rig.count("fairlead_store_reads_total", outcome="ok") == 201
+
+
+async def test_a_large_request_is_right_and_lets_others_run(repo: FeatureRepo, tmp_path: Path) -> None:
+    for i in range(0, 3000, 500):
+        repo.write("plane", {"tailnum": f"N{i}"}, {"seats": i, "maker": "BOEING", "jet": True}, NOON)
+    async with running(repo.path, contract_for(repo), tmp_path, hydration=Hydration(deadline_s=10)) as rig:
+        asked = asyncio.create_task(rig.ask(*({"tailnum": f"N{i}"} for i in range(3000))))
+        turns = 0
+        while not asked.done():
+            await asyncio.sleep(0)
+            turns += 1
+        answer = await asked
+        assert answer.outputs["seen_plane__seats"].tolist() == [-7 if i % 500 else i for i in range(3000)]
+        assert turns > 20

@@ -159,6 +159,7 @@ def test_names_that_do_not_fit_are_refused_naming_the_field_and_both_sets(inputs
         ("origin", _text("EWR", None), "is null in row 1; it takes text"),
         ("origin", _text(b"EWR", "JFK"), "is bytes in row 0; it takes text"),
         ("origin", np.array([1, 2]), "takes string"),
+        ("origin", _text("EWR", "\ud800"), "not valid Unicode in row 1"),
     ],
 )
 def test_a_key_that_does_not_fit_is_refused_naming_it(name: str, array: Any, says: str) -> None:

@@ -22,8 +22,6 @@ from fairlead_server.hydrate.thread import WorkerThread
 from fairlead_server.metrics import ModelMetrics, ReadOutcome
 
 _LOG = logging.getLogger(__name__)
-_WAITING_LIMIT = 1024
-"""Requests that may wait for a read; those beyond it are told STORE_ERROR at once."""
 _NO_ENTITY: Key = ("",)
 _KEYS_PER_CALL = 10_000
 """SQLite takes 32,766 variables in one statement."""
@@ -52,6 +50,7 @@ class GenericReader:
         thread: WorkerThread,
         deadline_s: float,
         metrics: ModelMetrics,
+        waiting_limit: int = 1024,
     ) -> None:
         """Make the reader; nothing is read yet.
 
@@ -62,6 +61,7 @@ class GenericReader:
             thread: Where a store without asynchronous reads is read; only by this reader.
             deadline_s: Longest wait of one request, seconds.
             metrics: Where reads are counted.
+            waiting_limit: Requests that may wait for a read; those beyond it are told STORE_ERROR at once.
         """
         self._config = store.config
         self._online_store = store.provider.online_store
@@ -71,6 +71,7 @@ class GenericReader:
         self._thread = thread
         self._deadline_s = deadline_s
         self._metrics = metrics
+        self._waiting_limit = waiting_limit
         self._waiting: list[_Waiting] = []
         self._reading: asyncio.Task[None] | None = None
         self._failing = False
@@ -94,7 +95,7 @@ class GenericReader:
 
     async def read(self, lookup: Lookup) -> Rows | None:
         """Look up keys; None if the store failed or did not answer within the deadline."""
-        if (self._failing and self._reading) or len(self._waiting) >= _WAITING_LIMIT:
+        if (self._failing and self._reading) or len(self._waiting) >= self._waiting_limit:
             self._metrics.count_read(ReadOutcome.REFUSED)
             return None
         loop = asyncio.get_running_loop()

@@ -169,7 +169,18 @@ def _as_text(name: str, values: Array) -> Array:
         if not isinstance(value, str):
             kind = "null" if value is None else type(value).__name__
             raise InvalidRequest(f"{name} is {kind} in row {row}; it takes text", field=name)
+        if not (value.isascii() or _is_unicode(value)):
+            raise InvalidRequest(f"{name} is not valid Unicode in row {row}", field=name)
     return values.astype(np.object_)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether UTF-8 can carry it; JSON may bring half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _as_number(name: str, dtype: DType, values: Array) -> Array:

@@ -120,7 +120,7 @@ def open_session(model: ModelFile, source: str, thread: WorkerThread) -> tuple[S
     try:
         session = onnxruntime.InferenceSession(model.content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelFileError(f"{source}: ONNX Runtime cannot load it: {reason}; package the model again") from error
     try:
         contract = Contract.from_metadata(session.get_modelmeta().custom_metadata_map, source)

@@ -35,7 +35,7 @@ def open_store(path: Path) -> FeatureStore:
     try:
         return FeatureStore(repo_path=str(file.parent), fs_yaml_file=file)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise StartupError(f"{file}: not a valid feature store configuration: {reason}") from error
 
 
