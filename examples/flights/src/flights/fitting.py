@@ -21,7 +21,7 @@ from fairlead.packaging import PackagedModel, package
 from fairlead.packaging.evaluation import evaluate
 from flights.dataset import training_set
 from flights.files import data_digest
-from flights.manifest import Deployed, set_digest
+from flights.manifest import Deployed, deployed, set_digest
 from flights.models import RECIPES, Recipe
 from flights.runs import SERVICES, Parity, RunRecord, package_versions
 
@@ -43,9 +43,6 @@ LEAST_GAIN = 1e-5
 SLICES = ("origin", "carrier")
 _VERSION_DIGITS = 12
 
-Step = Callable[[str], None]
-"""Told what is done next."""
-
 
 @dataclass(frozen=True, slots=True)
 class Months:
@@ -64,46 +61,49 @@ class Rival:
     brier: float
 
 
+def read_months(name: str, store: FeatureStore) -> Months:
+    """Return the point-in-time rows of model ``name``."""
+    service = SERVICES[name]
+    return Months(
+        training_set(service, TRAIN_START, TRAIN_END, store=store),
+        training_set(service, TRAIN_END, EVALUATION_END, store=store),
+    )
+
+
 def train(
     name: str,
     run: str,
+    months: Months,
     *,
     store: FeatureStore,
     manifest: Path,
-    served: Deployed,
-    step: Step,
-    clock: Callable[[], float],
+    on_step: Callable[[str], None] = lambda _: None,
 ) -> RunRecord:
     """Train model ``name``; package it and write its digest into the manifest if it beats what is served.
 
     Args:
         name: One of ``SERVICES``.
-        run: Digest of the run.
+        run: Digest of the run; its first digits become the model's version.
+        months: Rows to train on and to be judged by.
         store: The flights feature store.
-        manifest: The ModelDeployment's file.
-        served: What it says about this model.
-        step: Told what is done next.
-        clock: Seconds of a steady clock.
+        manifest: The ModelDeployment's file, which says what is served, and where the model goes.
+        on_step: Told what is done next.
 
     Raises:
+        ManifestError: The manifest lacks the model.
         PackagingError: The model cannot be packaged; what is served stays.
     """
-    began = clock()
+    served = deployed(manifest, name)
     service = describe(store, SERVICES[name])
     columns = [feature.input for feature in service.features]
-    step("read the point-in-time rows")
-    months = Months(
-        training_set(service.name, TRAIN_START, TRAIN_END, store=store),
-        training_set(service.name, TRAIN_END, EVALUATION_END, store=store),
-    )
-    step(f"fit {len(months.train):,} rows")
+    on_step(f"fit {len(months.train):,} rows")
     estimator = fit(RECIPES[name], months.train, columns)
-    step(f"score {len(months.held_out):,} held-out rows")
+    on_step(f"score {len(months.held_out):,} held-out rows")
     slices = score(estimator, months.held_out, columns)
     rival = rival_of(served, service, months)
     packaged = None
     if slices[0].metrics["brier"] < rival.brier - LEAST_GAIN:
-        step("convert to ONNX, check parity, write")
+        on_step("convert to ONNX, check parity, write")
         packaged = _package(estimator, run, store=store, service=service, months=months, path=served.path)
         set_digest(manifest, name, packaged.digest)
     return RunRecord(
@@ -126,7 +126,6 @@ def train(
         parity=_parity(packaged) if packaged else None,
         serving_digest=packaged.digest if packaged else rival.digest,
         packages=package_versions(),
-        seconds=round(clock() - began, 3),
     )
 
 

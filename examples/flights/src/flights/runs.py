@@ -73,7 +73,9 @@ class RunRecord(BaseModel):
     serving_digest: Digest | None
     """Of the model that the manifest names after this run."""
     packages: dict[str, str]
-    seconds: float
+    """Versions of what training rests on."""
+    seconds: float = 0.0
+    """How long the run took."""
 
 
 def run_digest(model: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -76,30 +77,31 @@ def train_all(
 
 
 def _up_to_date(name: str, manifest: Path, runs: Path, *, again: bool, progress: Progress) -> tuple[RunRecord, bool]:
-    run = run_digest(name)
     served = deployed(manifest, name)
+    run = run_digest(name)
     path = record_path(runs, name, run)
     known = read_record(path)
     if known and known.serving_digest == served.digest and served.intact and not again:
         return known, False
     task = progress.add_task(f"{name}: load libraries", total=None)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # feast warns that on-demand views are young, once per read
-        from flights import fitting  # noqa: PLC0415 -- feast and scikit-learn take 3 s, an unchanged run needs neither
-        from flights.dataset import open_store  # noqa: PLC0415 -- as above
-
-        record = fitting.train(
-            name,
-            run,
-            store=open_store(),
-            manifest=manifest,
-            served=served,
-            step=lambda what: progress.update(task, description=f"{name}: {what}"),
-            clock=time.monotonic,
-        )
+    began = time.monotonic()
+    record = _train(name, run, manifest, lambda what: progress.update(task, description=f"{name}: {what}"))
+    record = record.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
     write_record(path, record)
     progress.update(task, description=f"{name}: {_outcome(record)}", total=1, completed=1)
     return record, True
+
+
+def _train(name: str, run: str, manifest: Path, on_step: Callable[[str], None]) -> RunRecord:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # feast warns that on-demand views are young, once per read
+        from flights import fitting  # noqa: PLC0415 -- feast and scikit-learn take 3 s, an unchanged run needs neither
+        from flights.store import open_store  # noqa: PLC0415 -- as above
+
+        store = open_store()
+        on_step("read the point-in-time rows")
+        months = fitting.read_months(name, store)
+        return fitting.train(name, run, months, store=store, manifest=manifest, on_step=on_step)
 
 
 def summary(records: dict[str, tuple[RunRecord, bool]]) -> Table:
@@ -114,9 +116,9 @@ def summary(records: dict[str, tuple[RunRecord, bool]]) -> Table:
             f"{metrics['brier']:.4f}",
             f"{metrics['log_loss']:.4f}",
             f"{metrics['roc_auc']:.4f}",
-            f"{record.rival_brier:.4f} ({record.rival})",
-            _outcome(record) if trained else f"up to date ({_outcome(record)})",
-            (record.serving_digest or "nothing")[:19],
+            f"{record.rival_brier:.4f} {record.rival}",
+            _outcome(record) if trained else "up to date",
+            (record.serving_digest or "nothing").removeprefix("sha256:")[:12],
         )
     return table
 
@@ -124,4 +126,4 @@ def summary(records: dict[str, tuple[RunRecord, bool]]) -> Table:
 def _outcome(record: RunRecord) -> str:
     if record.packaged:
         return "packaged"
-    return "not better, not packaged"
+    return "not better"

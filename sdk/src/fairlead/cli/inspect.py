@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fairlead.cli.errors import USAGE, CommandError
 from fairlead.contract import Contract, ContractError, DType, Feature, Scalar, sha256
 from fairlead.policy import Action
 from fairlead.route import UNIT_HEADER
@@ -59,8 +60,7 @@ def inspect(
     try:
         file = read_model(model)
     except ContractError as error:
-        typer.echo(f"fairlead inspect: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise CommandError(str(error), USAGE) from error
     if output is OutputFormat.JSON:
         typer.echo(json.dumps(_document(file, url), indent=2))
         return
