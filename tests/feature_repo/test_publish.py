@@ -85,19 +85,19 @@ def test_time_does_not_go_back_by_publishing(repo: Path, store: FeatureStore) ->
         publisher.publish_until(REPLAY_START_US)
 
 
-def test_a_stricter_age_makes_more_of_it_stale(store: FeatureStore, flights: pd.DataFrame) -> None:
+def test_a_stricter_age_makes_more_of_it_stale(flights_store: FeatureStore, flights: pd.DataFrame) -> None:
     asks = flights[flights["asked_at"] >= REPLAY_START].head(2000)
-    loose = expected_states(store, SERVICE, asks)["carrier_week__flights"]
-    strict = expected_states(store, SERVICE, asks, Hydration(max_age_s={"carrier_week": 3600.0}))[
+    loose = expected_states(flights_store, SERVICE, asks)["carrier_week__flights"]
+    strict = expected_states(flights_store, SERVICE, asks, Hydration(max_age_s={"carrier_week": 3600.0}))[
         "carrier_week__flights"
     ]
     assert (loose == "STALE").sum() < (strict == "STALE").sum()
 
 
-def test_nine_in_ten_features_of_the_replay_are_present(store: FeatureStore, flights: pd.DataFrame) -> None:
+def test_nine_in_ten_features_of_the_replay_are_present(flights_store: FeatureStore, flights: pd.DataFrame) -> None:
     replayed = flights[flights["asked_at"] >= REPLAY_START]
     for service in ("late_logistic", SERVICE):
-        states = expected_states(store, service, replayed)
+        states = expected_states(flights_store, service, replayed)
         assert len(states) == 55_479
         assert (states == "PRESENT").to_numpy().mean() > 0.9
 

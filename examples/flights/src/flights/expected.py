@@ -61,12 +61,16 @@ def expected_states(
         order: ``PRESENT``, ``NULL``, ``STALE`` or ``NOT_FOUND``.
     """
     hydration = hydration or Hydration()
+    stored = [feature for feature in describe(store, service).features if not feature.on_demand]
     history = _history()
-    found: dict[str, NDArray[np.object_]] = {}
-    for feature in describe(store, service).features:
-        if not feature.on_demand:
-            max_age_s = hydration.max_age_of(feature.view, feature.ttl_s)
-            found[feature.input] = _states(feature, history[feature.view], asks, max_age_s)
+    last = {
+        feature.view: _last_seen(history[feature.view], feature.join_keys[0], asks)
+        for feature in {feature.view: feature for feature in stored}.values()
+    }
+    found = {
+        feature.input: _states(feature, last[feature.view], hydration.max_age_of(feature.view, feature.ttl_s))
+        for feature in stored
+    }
     return pd.DataFrame(found, index=asks.index)
 
 
@@ -85,22 +89,21 @@ def _history() -> Mapping[str, pd.DataFrame]:
     }
 
 
-def _states(
-    feature: ServiceFeature, history: pd.DataFrame, asks: pd.DataFrame, max_age_s: float | None
-) -> NDArray[np.object_]:
-    key = feature.join_keys[0]
-    measured = _MEASURED.get(feature.name)
-    columns = [key, "at", *([measured] if measured else [])]
-    seen = history.loc[history[key].notna(), columns].sort_values("at", kind="stable")
+def _last_seen(history: pd.DataFrame, key: str, asks: pd.DataFrame) -> pd.DataFrame:
+    """Return for each flight, in order, asked_at and its key's last row by then; ``at`` is missing if there is none."""
+    measured = [column for column in _MEASURED.values() if column in history]
+    seen = history.loc[history[key].notna(), [key, "at", *measured]].sort_values("at", kind="stable")
     asked = asks[[key, "asked_at"]].assign(_order=np.arange(len(asks))).sort_values("asked_at", kind="stable")
     asked[key] = asked[key].fillna("")
-    last = pd.merge_asof(asked, seen, left_on="asked_at", right_on="at", by=key).sort_values("_order")
-    never = last["at"].isna()
+    return pd.merge_asof(asked, seen, left_on="asked_at", right_on="at", by=key).sort_values("_order")
+
+
+def _states(feature: ServiceFeature, last: pd.DataFrame, max_age_s: float | None) -> NDArray[np.object_]:
+    measured = _MEASURED.get(feature.name)
     empty = last[measured].isna() if measured else pd.Series(data=False, index=last.index)
     age_s = (last["asked_at"] - last["at"]).dt.total_seconds()
-    old = age_s > (np.inf if max_age_s is None else max_age_s)
     states = np.select(
-        [never, empty, old],
+        [last["at"].isna(), empty, age_s > (np.inf if max_age_s is None else max_age_s)],
         [FeatureState.NOT_FOUND.value, FeatureState.NULL.value, FeatureState.STALE.value],
         FeatureState.PRESENT.value,
     )
