@@ -142,7 +142,7 @@ def _rewrite(path: Path, change: Callable[[onnx.ModelProto], None]) -> None:
 
 def _retype_input(model: onnx.ModelProto) -> None:
     contract = Contract.from_metadata({p.key: p.value for p in model.metadata_props}, "model")
-    features = [f.model_copy(update={"dtype": "int32"}) if f.name == "jet" else f for f in contract.features]
+    features = tuple(f.model_copy(update={"dtype": "int32"}) if f.name == "jet" else f for f in contract.features)
     helper.set_model_props(model, {METADATA_KEY: contract.model_copy(update={"features": features}).to_json()})
 
 

@@ -48,7 +48,7 @@ def find(features: Sequence[FeaturePlan], row: StoredRow | None, max_age_us: int
     Args:
         features: The view's features.
         row: What the store gave; None if it failed.
-        max_age_us: Age beyond which a value is STALE, the limit itself excluded; None never.
+        max_age_us: Age beyond which a value is STALE (one of exactly this age is PRESENT); None never.
         now_us: The time, microseconds since 1970.
     """
     if row is None:

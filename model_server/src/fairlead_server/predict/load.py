@@ -54,7 +54,7 @@ async def load(settings: PredictorSettings, *, clock: Clock, metrics: ServerMetr
     try:
         await connection.start()
     except BaseException:
-        await connection.close()
+        await predictor.close()
         raise
     return predictor
 

@@ -86,3 +86,4 @@ class Predictor:
     async def close(self) -> None:
         """Stop what runs in the background; requests must have ended."""
         await self.connection.close()
+        self.session.close()

@@ -101,6 +101,10 @@ class Session:
                 {name: np.full(1, "" if dtype == np.object_ else 0, dtype) for name, dtype in self._inputs}, 1
             )
 
+    def close(self) -> None:
+        """Let the thread for large batches end."""
+        self._thread.close()
+
 
 def open_session(model: ModelFile, source: str, thread: WorkerThread) -> tuple[Session, Contract]:
     """Load a model and the contract in it.
