@@ -232,7 +232,7 @@ BINARY_HEAD = HEAD.replace(b',"data":[5]', b"")
 def test_binary_requests_with_wrong_lengths_are_refused(
     client: httpx.Client, length: str, body: bytes, text: str
 ) -> None:
-    answer = client.post(V2, content=body, headers={"inference-header-content-length": length.encode()})
+    answer = client.post(V2, content=body, headers={b"inference-header-content-length": length.encode()})
     assert_refused(answer, 400, text)
 
 

@@ -18,12 +18,16 @@ import httpx
 
 from fairlead.clock import ReplayClockWriter, to_us
 from fairlead.contract import Contract
+from fairlead.route import RouteKey
 from support.models import contract_of, write_model
 from support.predictors import HOUR, NOON
 from support.store import FeatureRepo, make_repo
 
 _LISTENING = re.compile(r"listening host=\S+ http_port=(\d+) grpc_port=(\d+)")
 _PAUSE_S = 0.05
+
+ROUTE_KEY = RouteKey("k1", b"0123456789abcdef")
+"""The key that signs experiment headers."""
 
 ROW: dict[str, Any] = {
     "origin": "EWR",

@@ -15,7 +15,6 @@ import math
 import signal
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -27,9 +26,8 @@ from kserve.protocol.rest.server import RESTServer
 from prometheus_client import CollectorRegistry
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from fairlead.clock import Clock, ReplayClock, SystemClock
+from fairlead.clock import Clock
 from fairlead_server import logs
-from fairlead_server.errors import StartupError
 from fairlead_server.exposure.experiment import ExperimentReader
 from fairlead_server.exposure.keys import RouteKeys
 from fairlead_server.metrics import ServerMetrics
@@ -76,12 +74,13 @@ class FairleadModel(kserve.Model):  # type: ignore[misc]  # kserve has no types
 class FairleadServer(kserve.ModelServer):  # type: ignore[misc]  # kserve has no types
     """KServe's model server, with our protocols and our life cycle."""
 
-    def __init__(self, settings: Settings, rest_socket: socket.socket) -> None:
+    def __init__(self, settings: Settings, rest_socket: socket.socket, clock: Clock) -> None:
         """Make the server.
 
         Args:
             settings: What the command line says.
             rest_socket: Where REST listens; closed at the end.
+            clock: What ages of features are measured by.
         """
         super().__init__(
             http_port=rest_socket.getsockname()[1],
@@ -93,6 +92,7 @@ class FairleadServer(kserve.ModelServer):  # type: ignore[misc]  # kserve has no
         logs.configure()  # kserve's constructor has put its own handlers in place
         self._settings = settings
         self._rest_socket = rest_socket
+        self._clock = clock
         self._registry = CollectorRegistry()
         self._metrics = ServerMetrics(self._registry)
         self._service = Service(settings.model_name, settings.variant, self._metrics)
@@ -136,9 +136,7 @@ class FairleadServer(kserve.ModelServer):  # type: ignore[misc]  # kserve has no
         settings = self._settings
         # Feast takes 2 s to import; in a thread, so that probes are answered meanwhile.
         loader: Any = await asyncio.to_thread(importlib.import_module, "fairlead_server.predict.load")
-        predictor = await loader.load(
-            predictor_settings(settings), clock=clock_of(settings.clock), metrics=self._metrics
-        )
+        predictor = await loader.load(predictor_settings(settings), clock=self._clock, metrics=self._metrics)
         experiments = ExperimentReader(RouteKeys(settings.serving_dir), settings.revision, predictor.metrics)
         self.register_model(FairleadModel(predictor.model_name, self._service))
         loader.freeze_memory()
@@ -199,21 +197,6 @@ def predictor_settings(settings: Settings) -> PredictorSettings:
         hydration=settings.hydration,
         startup_deadline_s=settings.startup_deadline_s,
     )
-
-
-def clock_of(text: str) -> Clock:
-    """Return the clock that ``text`` names: ``system`` or ``replay:FILE``.
-
-    Raises:
-        StartupError: The replayed clock's file is not there.
-    """
-    if text == "system":
-        return SystemClock()
-    path = Path(text.removeprefix("replay:"))
-    try:
-        return ReplayClock(path)
-    except (OSError, ValueError) as error:
-        raise StartupError(f"--clock {text}: {path} is no clock file ({error}); start the replay first") from None
 
 
 class _RestServer(uvicorn.Server):

@@ -10,7 +10,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from fairlead.clock import Clock, ReplayClock, SystemClock
 from fairlead.policy import Hydration
+from fairlead_server.errors import StartupError
 
 _EXAMPLE = """example:
   python -m fairlead_server --model build/flights/models/logistic.onnx --feature-store feature_repo
@@ -64,6 +66,21 @@ def from_arguments(arguments: Sequence[str] | None = None) -> Settings:
         SystemExit: Code 2 with a message for wrong arguments, 0 after ``--help``.
     """
     return Settings(**vars(_parser().parse_args(arguments)))
+
+
+def clock_of(text: str) -> Clock:
+    """Return the clock that ``text`` names: ``system`` or ``replay:FILE``.
+
+    Raises:
+        StartupError: The replayed clock's file is not there.
+    """
+    if text == "system":
+        return SystemClock()
+    path = Path(text.removeprefix("replay:"))
+    try:
+        return ReplayClock(path)
+    except (OSError, ValueError) as error:
+        raise StartupError(f"--clock {text}: {path} is no clock file ({error}); start the replay first") from None
 
 
 def _parser() -> argparse.ArgumentParser:

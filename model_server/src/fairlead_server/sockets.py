@@ -1,4 +1,4 @@
-"""The socket that REST listens on, opened before anything that takes time to import."""
+"""Ports, opened before anything that takes time to import."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ from fairlead_server.errors import PortTaken
 _BACKLOG = 2048
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, flag: str) -> socket.socket:
     """Return a socket that listens on ``host`` and ``port`` (0: any).
+
+    Args:
+        host: Address of this machine.
+        port: TCP port.
+        flag: Flag that sets the port, for the message.
 
     Raises:
         PortTaken: Another program listens there, or the address is not this machine's.
@@ -24,5 +29,5 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         opened.close()
         reason = error.strerror or error
-        raise PortTaken(f"REST cannot listen on {host}:{port}: {reason}; choose another with --http-port") from None
+        raise PortTaken(f"cannot listen on {host}:{port}: {reason}; choose another with {flag}") from None
     return opened

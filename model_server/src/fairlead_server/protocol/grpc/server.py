@@ -53,7 +53,7 @@ def make_server(service: Service, host: str, port: int, max_message_bytes: int) 
     except RuntimeError:
         bound = 0
     if bound == 0:
-        raise PortTaken(f"gRPC cannot listen on {address}: the port is taken; choose another with --grpc-port")
+        raise PortTaken(f"cannot listen on {address}; choose another with --grpc-port")
     return server, bound
 
 
