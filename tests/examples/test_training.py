@@ -110,7 +110,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     return opened
 
 
-def make_months(store: FeatureStore, name: str, *, rows: int = 3000, signal: float = 1.0, seed: int = 0) -> Months:
+def make_months(store: FeatureStore, name: str, *, rows: int = 1500, signal: float = 1.0, seed: int = 0) -> Months:
     """Return made-up rows of a model; ``signal`` is how much the features say about the label."""
     rng = np.random.default_rng(seed)
     features = [feature.input for feature in describe(store, SERVICES[name]).features]

@@ -5,7 +5,7 @@ Both get the same rows as served: held-out ones and probes. A difference beyond 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,19 +123,15 @@ def _check(
 ) -> Parity:
     held_out = _evenly(rows, MOST_HELD_OUT)
     compare = _Comparer(estimator, session, tuple((answer, _scale(answer, estimator, held_out)) for answer in answers))
-    compared = compare(Probe(_HELD_OUT, held_out))
+    (compared,) = compare([Probe(_HELD_OUT, held_out)])
     generated = 0
     refused: list[str] = []
-    for probe in probes(estimator, held_out, contract.features, lambda some: answers[0].of(estimator, some)):
-        try:
-            found = compare(probe)
-        except ParityBroken:
-            raise
-        except (ValueError, TypeError) as error:
-            _refuse_if_served(probe, contract, error)
+    made = list(probes(estimator, held_out, contract.features, lambda some: answers[0].of(estimator, some)))
+    for probe, found in _outcomes(compare, made):
+        if isinstance(found, Exception):
+            _refuse_if_served(probe, contract, found)
             refused.append(probe.tests)
-            continue
-        if _is_served(probe, contract):
+        elif _is_served(probe, contract):
             compared += found
             generated += len(probe.rows)
     _refuse_beyond(compared, tolerance)
@@ -150,13 +146,38 @@ class _Comparer:
     answers: tuple[tuple[NamedAnswer, float], ...]
     """Each answer and what its differences are relative to."""
 
-    def __call__(self, probe: Probe) -> list[_Comparison]:
-        expected = [answer.of(self.estimator, probe.rows) for answer, _ in self.answers]
-        answered = run(self.session, [answer.name for answer, _ in self.answers], probe.rows, probe.tests)
-        return [
-            _Comparison(probe.tests, probe.rows, answer.name, want, got, _errors(answer, want, got, scale))
-            for (answer, scale), want, got in zip(self.answers, expected, answered, strict=True)
-        ]
+    def __call__(self, some: Sequence[Probe]) -> list[list[_Comparison]]:
+        """Compare all probes in one call of each; one list per probe, an entry per answer."""
+        rows = pd.concat([probe.rows for probe in some], ignore_index=True)
+        ends = np.cumsum([len(probe.rows) for probe in some])[:-1]
+        with np.errstate(invalid="ignore", over="ignore"):  # infinities are among the rows
+            expected = [answer.of(self.estimator, rows) for answer, _ in self.answers]
+        answered = run(self.session, [answer.name for answer, _ in self.answers], rows, some[0].tests)
+        found: list[list[_Comparison]] = [[] for _ in some]
+        for (answer, scale), want, got in zip(self.answers, expected, answered, strict=True):
+            parts = (np.split(values, ends) for values in (want, got, _errors(answer, want, got, scale)))
+            for at, (probe, *part) in enumerate(zip(some, *parts, strict=True)):
+                found[at].append(_Comparison(probe.tests, probe.rows, answer.name, *part))
+        return found
+
+
+def _outcomes(
+    compare: _Comparer, some: Sequence[Probe]
+) -> Iterator[tuple[Probe, list[_Comparison] | ValueError | TypeError]]:
+    """Compare probes together, and those that one of the two refuses in halves, until each refusal has its probe."""
+    if not some:
+        return
+    try:
+        yield from zip(some, compare(some), strict=True)
+    except (ValueError, TypeError) as error:
+        if len(some) > 1:
+            half = len(some) // 2
+            yield from _outcomes(compare, some[:half])
+            yield from _outcomes(compare, some[half:])
+        elif isinstance(error, ParityBroken):
+            raise
+        else:
+            yield some[0], error
 
 
 def _scale(answer: NamedAnswer, estimator: Any, rows: pd.DataFrame) -> float:

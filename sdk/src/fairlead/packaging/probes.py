@@ -54,6 +54,8 @@ def probes(estimator: Any, rows: pd.DataFrame, features: Sequence[Feature], pred
         yield from _outside(bases, rows[feature.input], feature)
     yield from _beside_thresholds(estimator, rows, features)
     yield from _beside_jumps(rows, features, predict)
+    for feature in features:
+        yield from _infinite(bases, feature)
 
 
 def _missing(bases: pd.DataFrame, features: Sequence[Feature]) -> Iterator[Probe]:
@@ -94,11 +96,17 @@ def _outside(bases: pd.DataFrame, seen: pd.Series[Any], feature: Feature) -> Ite
             return
 
 
+def _infinite(bases: pd.DataFrame, feature: Feature) -> Iterator[Probe]:
+    if feature.dtype == "float32":
+        for value in (np.float32(np.inf), np.float32(-np.inf)):
+            yield Probe(f"{feature.input} = {value:g}", _with(bases, [feature.input], value))
+
+
 def _far_values(seen: pd.Series[Any]) -> tuple[np.float32, ...]:
     values = _finite(seen)
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
     reach = _FAR * max(high - low, 1.0)
-    return tuple(np.float32(v) for v in (np.inf, -np.inf, low, high, low - reach, high + reach, 0.0, -0.0))
+    return tuple(np.float32(v) for v in (low, high, low - reach, high + reach, 0.0, -0.0))
 
 
 def _beside_thresholds(estimator: Any, rows: pd.DataFrame, features: Sequence[Feature]) -> Iterator[Probe]:
