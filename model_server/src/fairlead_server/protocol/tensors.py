@@ -46,6 +46,16 @@ DATATYPE_OF: MappingProxyType[DType, str] = MappingProxyType(
 _LENGTH_BYTES = 4
 _EXACT_INTEGERS = MappingProxyType({"FP16": 2**11, "FP32": 2**24, "FP64": 2**53})
 """Every whole number up to here, either sign, has its own float."""
+_BOUNDS: MappingProxyType[str, tuple[int, int]] = MappingProxyType(
+    {
+        name: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+        for name, dtype in NUMPY_OF.items()
+        if dtype.kind in "iu"
+    }
+)
+"""Least and greatest value of each integer datatype."""
+_LARGEST = MappingProxyType({name: float(np.finfo(NUMPY_OF[name]).max) for name in _EXACT_INTEGERS})
+"""Greatest finite value of each float datatype."""
 _JSON_FLOATS: frozenset[type] = frozenset({float, int, type(None)})
 _JSON_WHOLE: frozenset[type] = frozenset({float, int})
 _JSON_INTEGERS: frozenset[type] = frozenset({int})
@@ -90,8 +100,8 @@ def from_json(values: list[Any], datatype: str, field: str) -> Array:
     kinds: set[type] = set(map(type, values))
     if dtype.kind == "f":
         _expect(kinds <= _JSON_FLOATS, values, _JSON_FLOATS, datatype, field)
-        limit = float(np.finfo(dtype).max)
-        _expect_range(values if type(None) not in kinds else [v for v in values if v is not None], limit, field)
+        numbers = values if type(None) not in kinds else [value for value in values if value is not None]
+        _expect_range(numbers, _LARGEST[datatype], field)
         return np.array(values, dtype)
     if dtype.kind in "iu":
         if kinds == _JSON_INTEGERS:
@@ -99,8 +109,8 @@ def from_json(values: list[Any], datatype: str, field: str) -> Array:
         else:
             _expect(kinds <= _JSON_WHOLE, values, _JSON_WHOLE, datatype, field)
             whole = [_whole(value, row, datatype, field) for row, value in enumerate(values)]
-        bounds = np.iinfo(dtype)
-        if min(whole) < bounds.min or max(whole) > bounds.max:
+        least, greatest = _BOUNDS[datatype]
+        if min(whole) < least or max(whole) > greatest:
             raise _out_of_range(datatype, field)
         return np.array(whole, dtype)
     kind = _JSON_BOOLEANS if dtype.kind == "b" else _JSON_TEXT
@@ -207,8 +217,8 @@ def _fits(array: Array, target: np.dtype[Any], datatype: str) -> bool:
         return -limit <= int(numbers.min()) and int(numbers.max()) <= limit
     if array.dtype.kind == "f" and not bool((np.isfinite(numbers) & (np.trunc(numbers) == numbers)).all()):
         return False
-    bounds = np.iinfo(target)
-    return bounds.min <= int(numbers.min()) and int(numbers.max()) <= bounds.max
+    least, greatest = _BOUNDS[datatype]
+    return least <= int(numbers.min()) and int(numbers.max()) <= greatest
 
 
 def _expect(ok: bool, values: list[Any], kinds: frozenset[type], datatype: str, field: str) -> None:
