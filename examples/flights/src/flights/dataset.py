@@ -27,7 +27,7 @@ __all__ = ["DatasetError", "join_features", "open_store", "training_set"]
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-CHUNK = timedelta(days=14)
+CHUNK = timedelta(days=28)
 """Entity rows of this much time are joined at once."""
 
 KEYS = ("tailnum", "origin", "dest", "carrier")
