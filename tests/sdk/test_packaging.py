@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import pandas as pd
 import pytest
 from numpy.typing import NDArray
 from sklearn.base import clone
@@ -28,6 +29,8 @@ from sklearn.preprocessing import StandardScaler, TargetEncoder
 
 from fairlead.contract import Contract, sha256
 from fairlead.packaging import FeaturesDiffer, Label, Probability, RowsRefused
+from fairlead.packaging.convert import convert
+from fairlead.packaging.outputs import named_answers
 from fairlead.packaging.rows import feed, served
 from fairlead.policy import Action, Policy
 from support.estimators import EXAMPLE, boosted, encoded, fitted, logistic, ordinal, packaged
@@ -195,6 +198,15 @@ def test_a_multiclass_model_answers_with_a_probability_per_class_and_a_label(
     assert list(answers["kind"]) == list(model.predict(rows))
     assert [o.meaning for o in contract.outputs] == ["probability", "probability", "label"]
     assert contract.evaluation[0].metrics["mean_actual"] == pytest.approx((held_out == "slow").mean())
+
+
+def test_small_integers_are_widened_inside_the_graph() -> None:
+    rows = pd.DataFrame({"plane__seats": np.arange(200, dtype=np.int32)})
+    model = HistGradientBoostingClassifier(max_iter=5, random_state=0).fit(rows, rows["plane__seats"] > 120)
+    graph = convert(model, {"plane__seats": "int32"}, named_answers(model, "p"), rows)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert session.get_inputs()[0].type == "tensor(int32)"
+    np.testing.assert_allclose(session.run(None, feed(rows))[0], model.predict_proba(rows)[:, 1], atol=1e-6)
 
 
 def test_policies_are_given_by_feature_before_view(repo: FeatureRepo, frames: Frames, model_path: Path) -> None:

@@ -116,9 +116,9 @@ def summary(records: dict[str, tuple[RunRecord, bool]]) -> Table:
             f"{metrics['brier']:.4f}",
             f"{metrics['log_loss']:.4f}",
             f"{metrics['roc_auc']:.4f}",
-            f"{record.rival_brier:.4f} {record.rival}",
+            f"{record.rival_brier:.4f} ({record.rival.removesuffix(' model')})",
             _outcome(record) if trained else "up to date",
-            (record.serving_digest or "nothing").removeprefix("sha256:")[:12],
+            (record.serving_digest or "nothing").removeprefix("sha256:")[:8],
         )
     return table
 

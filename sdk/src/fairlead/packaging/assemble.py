@@ -203,7 +203,13 @@ def _feature(feature: ServiceFeature, values: pd.Series[Any], default: Scalar | 
 
 
 def _default(name: str, dtype: DType, default: Scalar | None) -> Scalar | None:
-    kinds: dict[str, tuple[type, ...]] = {"string": (str,), "bool": (bool,), "int64": (int,), "float32": (int, float)}
+    kinds: dict[str, tuple[type, ...]] = {
+        "string": (str,),
+        "bool": (bool,),
+        "int64": (int,),
+        "int32": (int,),
+        "float32": (int, float),
+    }
     if default is None:
         return None
     if not isinstance(default, kinds[dtype]) or (isinstance(default, bool) and dtype != "bool"):

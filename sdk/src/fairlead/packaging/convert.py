@@ -33,7 +33,7 @@ IR_VERSION = 10
 GRAPH_DTYPES: dict[DType, DType] = {
     "float32": "float32",
     "float64": "float32",
-    "int32": "int64",
+    "int32": "int32",
     "int64": "int64",
     "bool": "bool",
     "string": "string",
@@ -43,6 +43,7 @@ GRAPH_DTYPES: dict[DType, DType] = {
 _TENSORS: dict[DType, Any] = {
     "float32": FloatTensorType,
     "int64": Int64TensorType,
+    "int32": Int64TensorType,
     "bool": BooleanTensorType,
     "string": StringTensorType,
 }
@@ -50,6 +51,7 @@ _ELEMENTS: dict[int, DType] = {
     TensorProto.FLOAT: "float32",
     TensorProto.DOUBLE: "float64",
     TensorProto.INT64: "int64",
+    TensorProto.INT32: "int32",
     TensorProto.STRING: "string",
     TensorProto.BOOL: "bool",
 }
@@ -191,8 +193,18 @@ def _converts(steps: Pipeline, types: list[tuple[str, Any]]) -> bool:
 
 def _shape_inputs(graph: onnx.GraphProto, inputs: Mapping[str, DType]) -> None:
     elements = {dtype: element for element, dtype in _ELEMENTS.items()}
+    for name in (name for name, dtype in inputs.items() if dtype == "int32"):
+        _widen(graph, name)
     del graph.input[:]
     graph.input.extend(helper.make_tensor_value_info(name, elements[dtype], ["n", 1]) for name, dtype in inputs.items())
+
+
+def _widen(graph: onnx.GraphProto, name: str) -> None:
+    """Cast an input to int64 first: many converters know no other whole numbers."""
+    wide = f"fairlead_{name}_int64"
+    for node in graph.node:
+        node.input[:] = [wide if used == name else used for used in node.input]
+    graph.node.insert(0, helper.make_node("Cast", [name], [wide], name=wide, to=TensorProto.INT64))
 
 
 def _shape_outputs(graph: onnx.GraphProto, answers: Sequence[NamedAnswer]) -> None:

@@ -82,9 +82,10 @@ def _outside(bases: pd.DataFrame, seen: pd.Series[Any], feature: Feature) -> Ite
                 yield Probe(f"{name} {what}", _with(bases, [name], text))
             for text in sorted(set(seen.astype(str)))[:_MOST_CATEGORIES]:
                 yield Probe(f"{name} = {text}", _with(bases, [name], text))
-        case "int64":
+        case "int64" | "int32":
             low, high = int(seen.min()), int(seen.max())
-            for number in (low - 1, high + 1, -1, 0):
+            limits = np.iinfo(feature.dtype)
+            for number in (max(low - 1, limits.min), min(high + 1, limits.max), -1, 0):
                 yield Probe(f"{name} = {number}", _with(bases, [name], number))
         case "float32":
             for value in _far_values(seen):

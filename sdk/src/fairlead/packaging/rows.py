@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from fairlead.contract import DType, Feature
 from fairlead.packaging.errors import RowsRefused
 
-_NUMPY: Mapping[DType, Any] = {"float32": np.float32, "int64": np.int64, "bool": np.bool_, "string": object}
+_NUMPY: Mapping[DType, Any] = {
+    "float32": np.float32,
+    "int64": np.int64,
+    "int32": np.int32,
+    "bool": np.bool_,
+    "string": object,
+}
 
 
 def served(frame: pd.DataFrame, features: Sequence[Feature], columns: Iterable[str], what: str) -> pd.DataFrame:

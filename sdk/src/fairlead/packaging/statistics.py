@@ -26,7 +26,7 @@ def statistics_of(values: pd.Series[Any], dtype: DType) -> Statistics:
         return Statistics(**counts, categories=_categories(present.astype(str)))
     numbers = present.to_numpy(dtype=np.float64)
     finite = numbers[np.isfinite(numbers)]
-    categorical = dtype in {"int64", "bool"} and present.nunique() <= _MOST_CATEGORIES
+    categorical = dtype in {"int64", "int32", "bool"} and present.nunique() <= _MOST_CATEGORIES
     categories = _categories(present.astype("int64")) if categorical else {}
     if not len(finite):
         return Statistics(**counts, categories=categories)
