@@ -94,7 +94,11 @@ def test_a_complaint_names_file_line_field_and_fix(old: str, new: str, line: int
         (b"", "0 documents"),
         (GOOD.encode() + b"---\n" + GOOD.encode(), "2 documents"),
         (b"\xff\xfe\x00", "is not YAML"),
-        (b"a: &x [1]\nb: *x\n", "alias"),
+        (b"a: &x [*x]\n", "aliases"),
+        (
+            b"a: &a [1]\n" + b"".join(b"%c: &%c [*%c,*%c,*%c]\n" % (c, c, c - 1, c - 1, c - 1) for c in b"bcdefghijkl"),
+            "aliases",
+        ),
         (b"- 1\n", "not ModelDeployment"),
     ],
 )
@@ -115,6 +119,12 @@ def test_two_treatments_have_half_of_the_traffic_each_at_most(tmp_path: Path) ->
     manifest.weigh(third=50.01)
     with pytest.raises(ManifestError, match=r"spec\.rollout\.weights\.third: is over 50, the slot of each of 2"):
         read(manifest.path)
+
+
+def test_an_alias_stands_for_what_it_names() -> None:
+    digest = f"sha256:{'a' * 64}"
+    aliased = GOOD.replace(digest, f"&d {digest}").replace(f"sha256:{'b' * 64}", "*d")
+    assert [v.model.digest for v in parse(aliased.encode(), "m.yaml").spec.variants] == [digest, digest]
 
 
 def test_references_are_resolved_against_the_manifests_folder(tmp_path: Path) -> None:

@@ -108,6 +108,25 @@ async def test_a_changed_digest_replaces_only_that_variant_and_loses_no_request(
         }
 
 
+def test_a_model_that_is_refused_later_leaves_the_old_one_serving_and_is_not_started_again(
+    manifest: ManifestFile,
+) -> None:
+    manifest.spec["experiment"] = None
+    manifest.write()
+    with running(Up(manifest)) as up:
+        before = up.pids()
+        edit_digest(manifest)
+        manifest.write()
+        wait_until(lambda: up.condition("Ready", "reason") == "ModelRefused", 5, up.explain)
+        assert f"not sha256:{'0' * 64}" in str(up.condition("VariantsReady", "message"))
+        assert up.pids() == before
+        assert (up.variant("boosted")["weight"], up.variant("boosted")["restarts"]) == (50, 0)
+        manifest.spec["variants"][1]["model"] = model(manifest.path.parent, "boosted")
+        manifest.write()
+        wait_until(lambda: up.condition("Ready") == "True", 5, up.explain)
+        assert up.pids() == before
+
+
 def test_an_experiment_freezes_what_it_compares(manifest: ManifestFile) -> None:
     with running(Up(manifest)) as up:
         before = up.pids()
@@ -184,9 +203,12 @@ async def test_the_gateway_is_started_again_when_it_dies(manifest: ManifestFile)
     with running(Up(manifest)) as up:
         old = up.pids()["envoy"]
         os.kill(old, signal.SIGKILL)
-        wait_until(lambda: up.pids().get("envoy", old) != old and up.condition("Ready") == "True", 10, up.explain)
-        [answer] = await post(up.port, [{"x-unit-id": "u"}])
-        assert answer.status == 200
+        await asyncio.to_thread(wait_until, lambda: up.pids().get("envoy", old) != old, 10, up.explain)
+        statuses = {answer.status for answer in await post(up.port, [{"x-unit-id": "u"}])}
+        while statuses == {503}:
+            statuses = {answer.status for answer in await post(up.port, [{"x-unit-id": "u"}])}
+        assert statuses == {200}
+        assert is_alive(up.pid("boosted"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -104,7 +104,10 @@ class Up:
         return self
 
     def wait_ready(self, timeout_s: float = 30) -> Up:
-        wait_until(lambda: self.condition("Ready") == "True", timeout_s, self.explain)
+        process = self.process
+        assert process is not None
+        wait_until(lambda: self.condition("Ready") == "True" or process.poll() is not None, timeout_s, self.explain)
+        assert process.poll() is None, self.explain()
         return self
 
     def status(self) -> dict[str, Any]:

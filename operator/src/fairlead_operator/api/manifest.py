@@ -18,6 +18,12 @@ from fairlead_operator.errors import ManifestError
 MAX_BYTES = 1_048_576
 """Longest manifest that is read, bytes."""
 
+MAX_NODES = 20_000
+"""Most fields and values that a manifest may have, aliases followed."""
+
+MAX_DEPTH = 64
+"""Deepest nesting of a manifest."""
+
 Field = tuple[str | int, ...]
 """Path of a field, such as ``("spec", "variants", 1, "model")``."""
 
@@ -89,8 +95,7 @@ def parse(content: bytes, source: str) -> ModelDeployment:
         ManifestError: It is not YAML, not one document, or breaks a rule.
     """
     root = _compose(content, source)
-    for path, node in _repeated(root, ()):
-        raise ManifestError(source=source, line=_line(node), field=_spelled(path), message="is given twice")
+    _refuse_bad_nodes(root, source)
     document = _construct(root, source)
     kind = document.get("kind") if isinstance(document, dict) else None
     if kind != KIND:
@@ -105,8 +110,6 @@ def parse(content: bytes, source: str) -> ModelDeployment:
 
 def _compose(content: bytes, source: str) -> yaml.Node:
     try:
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(content, Loader=yaml.SafeLoader)):
-            raise ManifestError(source=source, line=None, field="", message="uses a YAML alias (*name); write it out")
         documents = [node for node in yaml.compose_all(content, Loader=yaml.SafeLoader) if node is not None]
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -173,18 +176,35 @@ def _child(node: yaml.Node, part: str | int) -> yaml.Node | None:
     return None
 
 
-def _repeated(node: yaml.Node, path: Field) -> Iterator[tuple[Field, yaml.Node]]:
+def _refuse_bad_nodes(root: yaml.Node, source: str) -> None:
+    """Check what YAML allows and a manifest must not have: repeated keys, and aliases that grow without bound.
+
+    Raises:
+        ManifestError: It has.
+    """
+    seen: set[Field] = set()
+    for count, (path, node) in enumerate(_nodes(root, ())):
+        if count > MAX_NODES or len(path) > MAX_DEPTH:
+            message = (
+                f"has over {MAX_NODES} values, or over {MAX_DEPTH} levels; do its aliases (*name) repeat too much?"
+            )
+            raise ManifestError(source=source, line=_line(node), field="", message=message)
+        if path in seen:
+            raise ManifestError(source=source, line=_line(node), field=_spelled(path), message="is given twice")
+        seen.add(path)
+
+
+def _nodes(node: yaml.Node, path: Field) -> Iterator[tuple[Field, yaml.Node]]:
+    """Yield what is inside ``node``: a mapping's keys, a sequence's values, at any depth."""
     if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
         for key, value in node.value:
-            name = str(key.value)
-            if name in seen:
-                yield (*path, name), key
-            seen.add(name)
-            yield from _repeated(value, (*path, name))
+            inner = (*path, str(key.value))
+            yield inner, key
+            yield from _nodes(value, inner)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            yield from _repeated(value, (*path, index))
+            yield (*path, index), value
+            yield from _nodes(value, (*path, index))
 
 
 def _line(node: yaml.Node) -> int:

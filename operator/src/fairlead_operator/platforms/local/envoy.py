@@ -203,7 +203,7 @@ class Gateway:
     async def _stats(self, pattern: str) -> dict[str, str]:
         try:
             answer = await self._client.get("/stats", params={"filter": pattern})
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, RuntimeError) as error:  # httpx raises the latter once its client is closed
             raise GatewayError(f"Envoy does not answer its admin socket ({type(error).__name__})") from error
         pairs = (line.partition(": ") for line in answer.text.splitlines())
         return {name: value for name, separator, value in pairs if separator}

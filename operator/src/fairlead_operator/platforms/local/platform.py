@@ -77,6 +77,9 @@ class LocalPlatform:
     async def observe(self) -> Observed:
         """Return the world as it is now; what changes from here on is announced by :meth:`changed`."""
         self._event.clear()
+        for running in self._servers.values():
+            if running.task.done():
+                running.task.result()  # a server that was refused ends its task; a fault of ours is raised here
         servers = {name: running.server.observed for name, running in self._servers.items()}
         return Observed(servers, self._gateway.route)
 
@@ -120,7 +123,7 @@ class LocalPlatform:
                 log=self._state.logs / f"{revision.name}.log",
             ),
             moved=self._moved,
-            changed=self._event.set,
+            changed=self._turned,
         )
         self._servers[revision.name] = _Running(server, asyncio.create_task(server.run()))
 
@@ -138,6 +141,11 @@ class LocalPlatform:
         await running.server.stop()
         del self._draining[running.server]
         await self._moved()
+
+    def _turned(self) -> None:
+        """Note that a server's health has changed, and with it perhaps which processes run."""
+        self._record()
+        self._event.set()
 
     async def _moved(self) -> None:
         """Tell the gateway where servers are now, and remember which processes run."""

@@ -23,9 +23,10 @@ REFUSED_EXIT_CODE = 3
 """A server ends so when model, contract or digest are not what it was told to serve."""
 
 _PROBE_EVERY_S = 0.25
-_PROBE_TIMEOUT_S = 0.5
+_PROBE_TIMEOUT_S = 1.5
+"""Long, so that a busy server is not taken for a hung one; a hung one is still found within 2 s."""
 _UNREADY_AFTER_S = 1.25
-"""Time without a good answer after which a server counts as not ready: with the last probe sent before, within 2 s."""
+"""Time of bad answers, or of none, after which a server counts as not ready."""
 _HUNG_AFTER_S = 20.0
 """Time without any answer after which a process that was ready is killed and started again."""
 _BACKOFF_S = 0.25
