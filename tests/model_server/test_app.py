@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import grpc.aio
 import httpx
 import pytest
@@ -122,6 +123,9 @@ def test_while_the_store_is_waited_for_it_listens_and_says_not_ready(material: M
         assert server.count("fairlead_requests_total", protocol="v1-rest", code="503") == 1
         index = httpx.post(f"{server.url}/v2/repository/index", timeout=10).json()
         assert index[0]["state"] == "UNAVAILABLE"
+        with grpc.insecure_channel(server.grpc_address) as channel:
+            ready = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")(b"", timeout=10)
+        assert not pb.ServerReadyResponse.FromString(ready).ready
         server.wait_ready()
         metadata = httpx.get(f"{server.url}/v2/models/arrival-delay", timeout=10).json()
         assert metadata["parameters"]["degraded"] is True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fairlead_server.errors import InferenceFailed, NotReady, RequestError
@@ -145,7 +146,8 @@ class Service:
         if isinstance(error, RequestError):
             return error
         place = traceback.extract_tb(error.__traceback__)[-1]
-        _LOG.error("request failed protocol=%s error=%s at=%s:%s", protocol, type(error).__name__, *place[:2])
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        _LOG.error("request failed protocol=%s error=%s at=%s", protocol, type(error).__name__, where)
         return InferenceFailed("internal error; the server's log says more")
 
     async def close(self) -> None:
