@@ -95,6 +95,13 @@ def test_json_is_the_whole_contract_with_digests(model: Path) -> None:
     assert "http://h:1/v1/models/arrival-delay:predict" in document["curl"]
 
 
+def test_the_unit_of_the_curl_line_can_be_any_input_of_a_request(model: Path) -> None:
+    assert "'x-unit-id: N14228'" in inspect(str(model), "--unit-from", "tailnum").stdout
+    said = inspect(str(model), "--unit-from", "user")
+    assert said.returncode == 2
+    assert "--unit-from user: a request has origin, tailnum, dest, hour, weekday, distance" in said.stderr
+
+
 def test_quotes_in_an_example_survive_the_shell(model: Path) -> None:
     contract = read_model(model).contract
     odd = contract.model_copy(update={"example": dict(EXAMPLE) | {"tailnum": "N'1\"$(x)"}})

@@ -52,6 +52,9 @@ def inspect(
     model: Annotated[Path, typer.Argument(help="The packaged ONNX file.", show_default=False)],
     output: Annotated[OutputFormat, typer.Option("--output", "-o", help="What to print.")] = OutputFormat.TABLE,
     url: Annotated[str, typer.Option(help="Endpoint of the curl line.")] = DEFAULT_URL,
+    unit_from: Annotated[
+        str | None, typer.Option(help="Request input that is the unit in the curl line.", show_default="first key")
+    ] = None,
 ) -> None:
     """Show a model's contract: what it is, what it needs, what it answers, how good it was, and a curl line.
 
@@ -59,17 +62,18 @@ def inspect(
     """
     try:
         file = read_model(model)
+        curl = curl_line(file.contract, url, unit_from)
     except ContractError as error:
         raise CommandError(str(error), USAGE) from error
     if output is OutputFormat.JSON:
-        typer.echo(json.dumps(_document(file, url), indent=2))
+        typer.echo(json.dumps(_document(file, curl), indent=2))
         return
     console = Console()
     for part in _tables(file):
         console.print(part)
         console.print()
     console.print("Try it:", style="bold")
-    typer.echo(curl_line(file.contract, url))
+    typer.echo(curl)
 
 
 def read_model(path: Path) -> ModelFile:
@@ -104,10 +108,22 @@ def example_instance(contract: Contract) -> dict[str, Scalar]:
     return {name: _plausible(contract, name, dtype) for name, dtype in contract.key_inputs.items()}
 
 
-def curl_line(contract: Contract, url: str) -> str:
-    """Return a shell command that asks ``url`` for one prediction over V1."""
+def curl_line(contract: Contract, url: str, unit_from: str | None = None) -> str:
+    """Return a shell command that asks ``url`` for one prediction over V1.
+
+    Args:
+        contract: The model's contract.
+        url: Base of the endpoint.
+        unit_from: Request input whose value is sent as the unit; None takes the first key.
+
+    Raises:
+        ContractError: A request has no such input.
+    """
     instance = example_instance(contract)
-    unit = next((str(instance[entity.join_key]) for entity in contract.entities), "u1")
+    if unit_from is not None and unit_from not in instance:
+        raise ContractError(f"--unit-from {unit_from}: a request has {', '.join(instance)}; name one of these")
+    keys = [entity.join_key for entity in contract.entities]
+    unit = instance[unit_from or keys[0]] if unit_from or keys else "u1"
     words = [
         *("curl", "-sS", f"{url.rstrip('/')}/v1/models/{contract.model}:predict"),
         *("-H", "content-type: application/json", "-H", f"{UNIT_HEADER}: {unit}"),
@@ -138,14 +154,14 @@ def _typical(feature: Feature, dtype: DType) -> Scalar:
     return round(median) if dtype.startswith("int") else median
 
 
-def _document(file: ModelFile, url: str) -> dict[str, Any]:
+def _document(file: ModelFile, curl: str) -> dict[str, Any]:
     return {
         "path": str(file.path),
         "model_digest": file.digest,
         "contract_digest": file.contract.digest,
         "size_bytes": file.size_bytes,
         "contract": json.loads(file.contract.to_json()),
-        "curl": curl_line(file.contract, url),
+        "curl": curl,
     }
 
 
