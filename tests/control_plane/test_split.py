@@ -130,6 +130,11 @@ async def test_clients_cannot_steer_the_gateway_by_its_own_headers(up: Up) -> No
     assert answer.status == 200
 
 
+async def test_a_large_request_passes(up: Up) -> None:
+    [answer] = await post(up.port, [{"x-unit-id": "u1"}], body=json.dumps({"filler": "x" * 12_000_000}).encode())
+    assert answer.status == 200
+
+
 async def test_testers_choose_a_variant_over_both_protocols(up: Up) -> None:
     for variant in ("logistic", "boosted"):
         answers = await post(up.port, [{"x-fairlead-variant": variant, "x-unit-id": f"u{i}"} for i in range(20)])

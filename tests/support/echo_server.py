@@ -59,7 +59,7 @@ class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 async def serve(settings: argparse.Namespace) -> None:
     echo = Echo(settings)
-    app = web.Application()
+    app = web.Application(client_max_size=2**25)
     model = f"/v2/models/{settings.model_name}"
     app.router.add_post(f"/v1/models/{settings.model_name}:predict", echo.predict)
     app.router.add_post(f"{model}/infer", echo.predict)
