@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -83,6 +84,16 @@ async def test_a_cancelled_request_does_not_disturb_the_others(tmp_path: Path) -
     answers = await asyncio.gather(*tasks, return_exceptions=True)
     assert [isinstance(answer, asyncio.CancelledError) for answer in answers] == [True, False] * 5
     assert await reading.reader.read({"plane": [("N1",)]}) is not None
+
+
+async def test_an_answer_in_time_counts_though_the_event_loop_was_late(tmp_path: Path) -> None:
+    reading = Reading(make_repo(tmp_path / "repo"), deadline_s=0.05)
+    asked = asyncio.create_task(reading.reader.read({"plane": [("N1",)]}))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    threading.Event().wait(0.2)
+    assert await asked == {"plane": {("N1",): (None, None)}}
+    assert reading.count("timeout") == 0
 
 
 async def test_a_view_that_cannot_be_read_fails_alone(tmp_path: Path) -> None:
