@@ -136,7 +136,7 @@ def test_an_experiment_freezes_what_it_compares(manifest: ManifestFile) -> None:
         manifest.spec["variants"][1]["model"] = model(manifest.path.parent, "better")
         manifest.write()
         wait_until(lambda: up.condition("Progressing", "reason") == "InvalidSpec", 5, up.explain)
-        assert "e1 has frozen" in str(up.condition("Progressing", "message"))
+        assert "spec.experiment.id: experiment e1 has frozen" in str(up.condition("Progressing", "message"))
         assert up.pids() == before
         manifest.spec["experiment"] = {"id": "e2"}
         manifest.write()
@@ -311,7 +311,7 @@ def edit_paused(manifest: ManifestFile) -> None:
         (edit_weight, 2, "spec.rollout.weights.boosted: input should be greater than or equal to 0"),
         (edit_store, 2, "spec.featureStore.configMapRef: is for clusters"),
         (edit_release, 2, "spec.serving.release: 99.0.0 is not installed"),
-        (edit_paused, 2, "spec.paused is true and nothing is in force"),
+        (edit_paused, 2, "spec.paused: is true and nothing is in force"),
     ],
 )
 def test_what_cannot_come_up_says_why_and_leaves_nothing_running(

@@ -147,7 +147,7 @@ def refuse_breaking_edit(old: Desired, new: Desired) -> None:
     ):
         if was != now:
             raise EditRefused(
-                f"spec.experiment.id: experiment {old.experiment_id} has frozen {what}; "
+                f"experiment {old.experiment_id} has frozen {what}; "
                 "choose a new id to start another experiment, or remove the block to end this one"
             )
 

@@ -11,6 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from fairlead.clock import Clock, ReplayClock, ReplayClockWriter, from_us
 from fairlead_operator.api.conditions import Condition, ConditionType, Reason, stamped
 from fairlead_operator.api.manifest import Manifest, read
@@ -18,7 +20,7 @@ from fairlead_operator.api.v1alpha1 import ModelDeployment, Status, Url
 from fairlead_operator.core.desired import Desired, Phase, desired_from, next_phase, refuse_breaking_edit
 from fairlead_operator.core.observed import Health, Observed
 from fairlead_operator.core.status import Surroundings, status_of
-from fairlead_operator.errors import EditRefused, ManifestError, PortTaken, ServerFailed
+from fairlead_operator.errors import EditRefused, ManifestError, PortTaken, ServerFailed, StateUnreadable
 from fairlead_operator.platforms.local.envoy import Gateway
 from fairlead_operator.platforms.local.platform import LocalPlatform, ServerSetup
 from fairlead_operator.platforms.local.processes import ProcessRecord, end_leftovers
@@ -135,43 +137,55 @@ class Session:
             refuse_what_one_machine_lacks(manifest, self._options.server_release)
             self._in_force = self._accept(manifest)
             self._edit_problem = None
-        except (ManifestError, EditRefused) as error:
+        except ManifestError as error:
             self._edit_problem = str(error)
 
     def _accept(self, manifest: Manifest) -> _InForce:
         """Return what is in force from now on, and remember it.
 
         Raises:
-            EditRefused: The manifest changes what a running experiment froze, or is paused with nothing in force.
+            ManifestError: The manifest must not replace what is in force; the message says why.
         """
-        name = self._state.folder.name
-        if manifest.deployment.metadata.name != name:
-            raise EditRefused(f"{manifest.path}: metadata.name: {name} is running and keeps its name; stop it first")
-        release = self._options.server_release
-        before = ModelDeployment.model_validate_json(self._record.manifest) if self._record.manifest else None
+        before = self._before()
         deployment = _numbered(manifest.deployment, before, self._record.generation)
+        if deployment.metadata.name != self._state.folder.name:
+            message = f"{self._state.folder.name} is running and keeps its name; stop it first"
+            raise manifest.error(("metadata", "name"), message)
         if deployment.spec.paused:
             if before is None:
-                raise EditRefused(f"{manifest.path}: spec.paused is true and nothing is in force; set it to false")
-            deployment = before.model_copy(update={"spec": before.spec.model_copy(update={"paused": True})})
-        desired = desired_from(deployment, release)
+                raise manifest.error(("spec", "paused"), "is true and nothing is in force; set it to false")
+            deployment = _with_paused(before, paused=True)
+        desired = desired_from(deployment, self._options.server_release)
         if before is not None:
             try:
-                refuse_breaking_edit(desired_from(before, release), desired)
+                refuse_breaking_edit(desired_from(before, self._options.server_release), desired)
             except EditRefused as error:
-                raise EditRefused(f"{manifest.path}: {error}") from None
+                message = f"{error} (to forget it, remove {self._state.folder})"
+                raise manifest.error(("spec", "experiment", "id"), message) from None
         phase = next_phase(self._record.phase_before(), desired)
         self._record = self._record.model_copy(
             update={
                 "generation": deployment.metadata.generation,
-                "manifest": deployment.model_copy(
-                    update={"status": None, "spec": deployment.spec.model_copy(update={"paused": False})}
-                ).model_dump_json(),
+                "manifest": _with_paused(deployment, paused=False).model_dump_json(),
                 "phase": PhaseRecord(salt=phase.salt, number=phase.number, weights_bp=dict(phase.weights_bp)),
             }
         )
         self._state.write(self._record)
         return _InForce(deployment, desired, phase)
+
+    def _before(self) -> ModelDeployment | None:
+        """Return what was in force last, here or in an earlier run.
+
+        Raises:
+            StateUnreadable: It was written by another version.
+        """
+        if self._record.manifest is None:
+            return None
+        try:
+            return ModelDeployment.model_validate_json(self._record.manifest)
+        except ValidationError as error:
+            message = f"{self._state.folder}: is of another version; remove it to start afresh"
+            raise StateUnreadable(message) from error
 
     def _local_platform(self, manifest: Manifest) -> LocalPlatform:
         state, options = self._state, self._options
@@ -299,6 +313,10 @@ def _numbered(deployment: ModelDeployment, before: ModelDeployment | None, gener
     return deployment.model_copy(
         update={"metadata": deployment.metadata.model_copy(update={"generation": number}), "status": None}
     )
+
+
+def _with_paused(deployment: ModelDeployment, *, paused: bool) -> ModelDeployment:
+    return deployment.model_copy(update={"spec": deployment.spec.model_copy(update={"paused": paused})})
 
 
 def _fingerprint(path: Path) -> tuple[int, ...]:
