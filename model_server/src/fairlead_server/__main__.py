@@ -22,6 +22,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         _serve(settings)
+        gc.unfreeze()  # else DuckDB finds its objects alive at the very end, and complains on standard error
     except StartupError as error:
         print(f"fairlead_server: {error}", file=sys.stderr)  # noqa: T201 -- the one line for whoever started it
         return error.exit_code
