@@ -130,6 +130,11 @@ async def test_clients_cannot_steer_the_gateway_by_its_own_headers(up: Up) -> No
     assert answer.status == 200
 
 
+def test_secrets_are_readable_by_their_owner_only(up: Up) -> None:
+    for secret in ("serving/route-keys.json", "envoy/routes.json"):
+        assert (up.folder / secret).stat().st_mode & 0o077 == 0
+
+
 async def test_a_large_request_passes(up: Up) -> None:
     [answer] = await post(up.port, [{"x-unit-id": "u1"}], body=json.dumps({"filler": "x" * 12_000_000}).encode())
     assert answer.status == 200

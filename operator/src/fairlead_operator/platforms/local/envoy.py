@@ -26,6 +26,7 @@ _CONFIRM_DEADLINE_S = 5.0
 _DRAIN_DEADLINE_S = 5.0
 _ADMIN_TIMEOUT_S = 2.0
 _POLL_S = 0.005
+_SOCKET_PREFIX = "fairlead-"
 _WORKERS_SETTLE_S = 0.05
 """A confirmed route reaches Envoy's worker threads a moment later."""
 
@@ -78,13 +79,11 @@ class Gateway:
 
         await self.stop(drain=False)
         self.route, self._endpoints = None, {}
-        # A socket's path may have no more than 107 bytes, which a state folder's easily has.
-        self._socket_folder = Path(tempfile.mkdtemp(prefix="fairlead-"))
+        self._socket_folder = self._new_socket_folder()
         socket = self._socket_folder / "admin.sock"
         self._admin = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(socket)), base_url="http://envoy", timeout=_ADMIN_TIMEOUT_S
         )
-        self._folder.mkdir(parents=True, exist_ok=True)
         self._put("clusters.json", [])
         self._put("routes.json", [xds.routes(None, self._key)])
         start = self._folder / "bootstrap.json"
@@ -140,6 +139,21 @@ class Gateway:
         if self._socket_folder is not None:
             shutil.rmtree(self._socket_folder, ignore_errors=True)
         self._process, self.route = None, None
+
+    def _new_socket_folder(self) -> Path:
+        """Return a new folder for the admin socket, and remove the one that a killed run left.
+
+        It is not in the state folder: a socket's path may have no more than 107 bytes.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        remembered = self._folder / "admin-socket"
+        if remembered.exists():
+            left = Path(remembered.read_text(encoding="utf-8"))
+            if left.name.startswith(_SOCKET_PREFIX):
+                shutil.rmtree(left, ignore_errors=True)
+        fresh = Path(tempfile.mkdtemp(prefix=_SOCKET_PREFIX))
+        remembered.write_text(str(fresh), encoding="utf-8")
+        return fresh
 
     async def _drain(self) -> None:
         with contextlib.suppress(GatewayError, httpx.HTTPError):
