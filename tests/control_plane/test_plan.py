@@ -167,7 +167,15 @@ def test_a_refused_server_is_tried_again_only_after_an_edit() -> None:
     world.become(Health.REFUSED, "boosted")
     world.reconcile(desired())
     assert world.reconcile(desired()) == ()
-    assert kinds(world.reconcile(desired(generation=2))) == ["StopServer", "StartServer"]
+    assert kinds(world.reconcile(desired(generation=2))) == ["StartServer"]
+
+
+def test_a_refused_control_is_tried_again_after_an_edit_while_the_route_names_it() -> None:
+    world = up()
+    world.become(Health.REFUSED, "logistic")
+    world.reconcile(desired())
+    assert "StartServer" in kinds(world.reconcile(desired(generation=2)))
+    world.settle(desired(generation=2))
 
 
 def test_shadows_get_copies_when_they_are_ready_and_never_weight() -> None:

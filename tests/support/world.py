@@ -75,7 +75,8 @@ class World:
         self.done.append(action)
         match action:
             case StartServer(revision, generation):
-                assert revision.name not in self.servers
+                before = self.servers.get(revision.name)
+                assert before is None or before.health is Health.REFUSED
                 server = Server(revision.name, revision.variant, Health.STARTING, generation)
                 self.servers[revision.name] = server
             case WriteRoute(route):

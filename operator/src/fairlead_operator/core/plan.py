@@ -17,7 +17,7 @@ from fairlead_operator.core.observed import Destination, Health, Observation, Ob
 
 @dataclass(frozen=True, slots=True)
 class StartServer:
-    """Start a revision's server."""
+    """Start a revision's server; or start it again after it was refused, which ended its process."""
 
     revision: Revision
     generation: int
@@ -51,16 +51,15 @@ def plan(desired: Desired, observed: Observed, phase: int) -> tuple[Action, ...]
     """
     route = route_for(desired, observed, phase)
     wanted = {revision.name: revision for revision in desired.revisions.values()}
-    again = [name for name in wanted if _worth_another_try(observed.servers.get(name), desired)]
     starts = [
         StartServer(revision, desired.generation)
         for name, revision in wanted.items()
-        if name not in observed.servers or name in again
+        if _worth_starting(observed.servers.get(name), desired)
     ]
     writes = [WriteRoute(route)] if route is not None and route != observed.route else []
     needed = wanted.keys() | _reached(route, observed)
     stops = [StopServer(name) for name in observed.servers if name not in needed]
-    return (*writes, *map(StopServer, again), *starts, *stops)
+    return (*writes, *starts, *stops)
 
 
 def route_for(desired: Desired, observed: Observed, phase: int) -> Route | None:
@@ -144,9 +143,9 @@ def _is_ready(observed: Observed, revision: str | None) -> bool:
     return server is not None and server.ready
 
 
-def _worth_another_try(server: Server | None, desired: Desired) -> bool:
-    """Return whether a refused server may start again: the spec has changed since it was refused."""
-    return server is not None and server.health is Health.REFUSED and server.generation < desired.generation
+def _worth_starting(server: Server | None, desired: Desired) -> bool:
+    """Return whether to start a server: there is none, or it was refused and the spec has changed since."""
+    return server is None or (server.health is Health.REFUSED and server.generation < desired.generation)
 
 
 def _reached(route: Route | None, observed: Observed) -> frozenset[str]:
