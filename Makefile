@@ -35,8 +35,8 @@ up: $(READY)  ## serve the flights models on one machine (make train first); Ctr
 demo: $(READY)  ## features, models, servers, and two months of real flights as live traffic
 	@$(BIN)/python -m flights.demo
 
-test: $(READY)  ## all tests
-	@$(BIN)/python -m pytest
+test: $(READY)  ## all tests, side by side on all cores
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
 check: $(READY)  ## lint, types, generated files, and what must never be committed
 	@$(BIN)/ruff format --check --quiet $(CODE)

@@ -1,4 +1,8 @@
-"""Skips are counted and named everywhere; under `.ci/run` one that is not listed in skips.toml is a failure."""
+"""What holds for all tests: which may run side by side, and which skips are allowed.
+
+Files run side by side (``-n``), but for those that share the checkout's built flights: they are one group. Skips are
+counted and named everywhere; under `.ci/run` one that is not listed in skips.toml is a failure.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-SKIPS = Path(__file__).with_name("skips.toml")
+HERE = Path(__file__).parent
+SKIPS = HERE / "skips.toml"
+SHARING_FLIGHTS = {"docs", "examples", "feature_repo"}
+"""Folders whose tests build, read or train in the checkout's own feature repository."""
 
 
 class SkipGuard:
@@ -40,3 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("FAIRLEAD_CI"):
         allowed: dict[str, str] = tomllib.loads(SKIPS.read_text())["allowed"]
         config.pluginmanager.register(SkipGuard(allowed), "skip-guard")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = item.path.relative_to(HERE).parts[0]
+        item.add_marker(pytest.mark.xdist_group("flights" if folder in SHARING_FLIGHTS else str(item.path)))
