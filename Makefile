@@ -36,7 +36,7 @@ demo: $(READY)  ## features, models, servers, and two months of real flights as 
 	@$(BIN)/python -m flights.demo
 
 test: $(READY)  ## all tests, side by side on all cores
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	@$(BIN)/python -m pytest --numprocesses auto
 
 check: $(READY)  ## lint, types, generated files, and what must never be committed
 	@$(BIN)/ruff format --check --quiet $(CODE)

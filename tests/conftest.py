@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 HERE = Path(__file__).parent
 SKIPS = HERE / "skips.toml"
@@ -49,8 +51,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(SkipGuard(allowed), "skip-guard")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        folder = item.path.relative_to(HERE).parts[0]
-        item.add_marker(pytest.mark.xdist_group("flights" if folder in SHARING_FLIGHTS else str(item.path)))
+class FlightsTogether(LoadFileScheduling):
+    """Gives each file to one worker, and all files that share the checkout's flights to the same one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", maxsplit=1)[0]
+        return "flights" if PurePosixPath(file).parts[1] in SHARING_FLIGHTS else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FlightsTogether:
+    return FlightsTogether(config, log)
