@@ -41,7 +41,7 @@ test: $(READY)  ## all tests, side by side on all cores
 check: $(READY)  ## lint, types, generated files, and what must never be committed
 	@$(BIN)/ruff format --check --quiet $(CODE)
 	@$(BIN)/ruff check --quiet $(CODE)
-	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src examples/flights/src
+	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src examples/flights/src tests
 	@$(BIN)/python tools/tidy.py
 	@echo "check: lint, types, generated files and tidiness are in order"
 

@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(SkipGuard(allowed), "skip-guard")
 
 
-class FlightsTogether(LoadFileScheduling):
+class FlightsTogether(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
     """Gives each file to one worker, and all files that share the checkout's flights to the same one."""
 
     def _split_scope(self, nodeid: str) -> str:

@@ -43,7 +43,8 @@ def flights() -> pd.DataFrame:
         (every[day.isin([*SPRING, *AUTUMN]) & ~every["tailnum"].isin(known)], 100),
     ]
     drawn = [pool.sample(n, random_state=7) for pool, n in pools]
-    return pd.concat(drawn).sort_values(["asked_at", "flight_id"]).reset_index(drop=True)
+    together: pd.DataFrame = pd.concat(drawn).sort_values(["asked_at", "flight_id"]).reset_index(drop=True)
+    return together
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +58,8 @@ def contract_of(model: Path) -> Contract:
 
 
 def moments(flights: pd.DataFrame) -> Iterator[tuple[pd.Timestamp, pd.DataFrame]]:
-    for moment, asked in flights.groupby("asked_at", sort=True):
-        yield pd.Timestamp(moment), asked
+    for _, asked in flights.groupby("asked_at", sort=True):
+        yield asked["asked_at"].iloc[0], asked
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -15,7 +15,7 @@ def flights(**columns: object) -> pd.DataFrame:
     rows = {
         "flight_id": [1, 0],
         "asked_at": pd.to_datetime(["2013-11-01T10:10Z", "2013-11-01T10:00Z"], utc=True),
-        "landed_at": pd.to_datetime(["2013-11-01T12:00Z", None], utc=True),
+        "landed_at": pd.to_datetime(["2013-11-01T12:00Z", "NaT"], utc=True),
         "late": [1.0, np.nan],
         "tailnum": ["N14228", None],
         "origin": ["EWR", "JFK"],

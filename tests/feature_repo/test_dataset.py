@@ -62,7 +62,9 @@ def test_chunks_change_nothing(flights_store: FeatureStore, rows: pd.DataFrame, 
 
 
 def test_an_unknown_key_is_a_row_without_values(flights_store: FeatureStore, rows: pd.DataFrame) -> None:
-    joined = join_features(flights_store, FEATURES, rows.head(3).assign(tailnum=["NOSUCH", None, "N14228"]))
+    joined = join_features(
+        flights_store, FEATURES, rows.head(3).assign(tailnum=pd.Series(["NOSUCH", None, "N14228"], rows.index[:3]))
+    )
     assert joined["plane__age_years"].isna().tolist() == [True, True, False]
 
 

@@ -219,7 +219,7 @@ def test_every_feature_equals_what_had_landed_by_then(world: World, flights_stor
     seen: set[str] = set()
     for flight, found in zip(flights, joined.to_dict("records"), strict=True):
         wanted = expected(flight, world)
-        for name, value in found.items():
+        for name, value in ((str(column), value) for column, value in found.items()):
             assert (None if math.isnan(value) else value) == as_float32(wanted[name]), (name, flight)
             seen |= {name} if not math.isnan(value) else set()
     assert seen == {feature.replace(":", "__") for feature in features}  # each was compared at least once

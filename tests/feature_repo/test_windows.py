@@ -66,7 +66,9 @@ def test_the_mean_of_an_empty_window_is_missing() -> None:
 
 def test_random_windows_equal_a_loop() -> None:
     random = np.random.default_rng(7)
-    events = Events(random.integers(0, 5, 300), random.integers(0, 500, 300), random.integers(-50, 50, (300, 2)) * 1.0)
+    events = Events(
+        random.integers(0, 5, 300), random.integers(0, 500, 300), random.integers(-50, 50, (300, 2)).astype(np.float64)
+    )
     keys, at_us = random.integers(0, 6, 200), random.integers(-20, 600, 200)
     found = rolling_sums(events, keys, at_us, 60)
     for i, (key, at) in enumerate(zip(keys, at_us, strict=True)):

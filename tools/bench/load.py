@@ -11,6 +11,7 @@ from pathlib import Path
 import aiohttp
 import numpy as np
 
+JSON = {"content-type": "application/json"}
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -52,7 +53,7 @@ async def measure(call: Call, pid: int, *, connections: int, requests: int) -> C
     async def worker(session: aiohttp.ClientSession) -> None:
         for _ in left:
             start = time.perf_counter()
-            async with session.post(call.url, data=call.body, headers={"content-type": "application/json"}) as response:
+            async with session.post(call.url, data=call.body, headers=JSON) as response:
                 response.raise_for_status()
                 await response.read()
             latencies.append(time.perf_counter() - start)

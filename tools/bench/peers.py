@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
+from kserve.utils.utils import generate_uuid
 
 from fairlead.contract import Contract
 
@@ -37,7 +38,7 @@ class Full(Model):  # type: ignore[misc]
         (probability,) = self.session.run(["probability_late"], feed)
         output = InferOutput("probability_late", [len(probability)], "FP32")
         output.set_data_from_numpy(np.ravel(probability), binary_data=False)
-        return InferResponse(payload.id, NAME, [output])
+        return InferResponse(payload.id or generate_uuid(), NAME, [output])
 
 
 class Glue(Full):
@@ -54,6 +55,9 @@ class Glue(Full):
         """Look up, bind by name and run."""
         rows = payload["instances"]
         features = self.store.get_online_features(self.service, rows, full_feature_names=True).to_dict()
+        # Under full names Feast 0.67 leaves out what on-demand views compute; glue fills it in.
+        for name in ("hour", "weekday", "distance"):
+            features[f"departure__{name}"] = [row[name] for row in rows]
         feed = {
             name: np.array(features[name], dtype=dtype).reshape(-1, 1)
             for name, dtype in self.contract.tensor_inputs.items()

@@ -7,6 +7,7 @@ over HTTP through its gateway. The result is printed and written to ``build/demo
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,7 @@ from flights import features
 from flights.files import RawDataError
 from flights.paths import BUILD, ROOT
 from flights.runs import SERVICES
+from flights.store import settings_file
 from flights.traffic import Asks, Pace, Tick, asks_of
 from flights.training import MANIFEST, RUNS, train_all
 
@@ -137,8 +139,9 @@ def run(console: Console, *, port: int, rate_per_s: float, gap_s: float, days: i
             answers = asyncio.run(_replay(traffic, endpoint, clock, Pace(rate_per_s, gap_s), console))
     finally:
         _stop(up)
-    with phases.phase("report"):
-        return _report(traffic, answers, endpoint.deployment, phases)
+    with phases.phase("expected"):
+        expected = _expected(traffic, endpoint.deployment)
+    return _report(traffic, answers, expected, endpoint.deployment, phases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +208,9 @@ def _start(port: int) -> subprocess.Popen[bytes]:
     fairlead = Path(sys.executable).with_name("fairlead")
     command = [str(part) for part in (fairlead, "up", "-f", MANIFEST, "--state", STATE, "--port", port)]
     with _log().open("wb") as log:
-        return subprocess.Popen([*command, "--clock", "replay"], stdout=log, stderr=subprocess.STDOUT)
+        # The servers read the online store that the replay publishes to: SQLite, or Redis by FAIRLEAD_REDIS.
+        environment = os.environ | {"FEAST_FS_YAML_FILE_PATH": str(settings_file())}
+        return subprocess.Popen([*command, "--clock", "replay"], stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 
 def _log() -> Path:
@@ -276,16 +281,27 @@ def _stop(up: subprocess.Popen[bytes]) -> None:
             up.wait()
 
 
-def _report(traffic: Traffic, answers: Answers, deployment: ModelDeployment, phases: Phases) -> Report:
+def _expected(traffic: Traffic, deployment: ModelDeployment) -> dict[str, dict[str, list[str]]]:
+    """Return what the raw data says of every feature of every request, by variant and feature."""
     from flights.expected import expected_states  # noqa: PLC0415 -- --help needs none of it
-    from flights.report import report  # noqa: PLC0415
 
     hydration = deployment.spec.hydration.policy()
-    expected = {
+    return {
         variant: {str(feature): column.tolist() for feature, column in states.items()}
         for variant, service in SERVICES.items()
         for states in [expected_states(traffic.store, service, traffic.flights, hydration)]
     }
+
+
+def _report(
+    traffic: Traffic,
+    answers: Answers,
+    expected: dict[str, dict[str, list[str]]],
+    deployment: ModelDeployment,
+    phases: Phases,
+) -> Report:
+    from flights.report import report  # noqa: PLC0415 -- --help needs none of it
+
     return report(
         traffic.asks,
         answers,

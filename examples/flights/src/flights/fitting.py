@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from fairlead import Contract, ContractError
 from fairlead.contract import Evaluation, Scalar, Training

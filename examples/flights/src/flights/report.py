@@ -168,7 +168,7 @@ def _mismatched_states(answers: Answers, expected: Mapping[str, Mapping[str, lis
 
 def as_table(result: Report) -> Table:
     """Return the report as a table, one column per variant."""
-    table = Table(title="November and December 2013, replayed", title_justify="left")
+    table = Table(title="Flights of 2013, replayed", title_justify="left")
     table.add_column("")
     for name in result.arms:
         table.add_column(name, justify="right")
@@ -176,6 +176,7 @@ def as_table(result: Report) -> Table:
         table.add_row(label, *(cell(name, result) for name in result.arms))
     for state in FeatureState:
         table.add_row(f"features {state}", *(f"{arm.states[state]:,}" for arm in result.arms.values()))
+    table.caption = ", ".join(f"{phase} {value:.0f} s" for phase, value in result.seconds.items())
     return table
 
 

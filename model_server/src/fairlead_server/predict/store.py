@@ -8,6 +8,7 @@ from typing import Any
 
 from feast import FeatureStore
 from feast.infra.online_stores.sqlite import SqliteOnlineStore
+from feast.utils import get_default_yaml_file_path
 
 from fairlead.contract import Contract
 from fairlead.features.service import FeatureServiceError, ServiceDescription, describe
@@ -24,16 +25,17 @@ def open_store(path: Path) -> FeatureStore:
     """Open a feature store's configuration; registry and online store are not touched.
 
     Args:
-        path: Folder of ``feature_store.yaml``, or such a file.
+        path: Folder of ``feature_store.yaml``, or such a file. For a folder, ``FEAST_FS_YAML_FILE_PATH`` may name
+            another file, as for Feast itself.
 
     Raises:
         StartupError: There is none, or it is not valid.
     """
-    file = path / "feature_store.yaml" if path.is_dir() else path
+    folder, file = (path, get_default_yaml_file_path(path)) if path.is_dir() else (path.parent, path)
     if not file.is_file():
         raise StartupError(f"{file}: no such file; check --feature-store")
     try:
-        return FeatureStore(repo_path=str(file.parent), fs_yaml_file=file)
+        return FeatureStore(repo_path=str(folder), fs_yaml_file=file)
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise StartupError(f"{file}: not a valid feature store configuration: {reason}") from error

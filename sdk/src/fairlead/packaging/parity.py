@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from fairlead.contract import Contract
 from fairlead.packaging.errors import ConversionFailed, ParityBroken
