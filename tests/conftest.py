@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
 
 HERE = Path(__file__).parent
@@ -46,6 +47,12 @@ class SkipGuard:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # How long an example takes is the machine's business; `.ci/run` tries the same examples every time.
+    ci = bool(os.environ.get("FAIRLEAD_CI"))
+    settings.register_profile(
+        "fairlead", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=ci, print_blob=True
+    )
+    settings.load_profile("fairlead")
     if os.environ.get("FAIRLEAD_CI"):
         allowed: dict[str, str] = tomllib.loads(SKIPS.read_text())["allowed"]
         config.pluginmanager.register(SkipGuard(allowed), "skip-guard")
