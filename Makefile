@@ -30,7 +30,8 @@ train: features  ## train, evaluate and package the two flights models
 	@$(BIN)/python examples/flights/train.py
 
 up: $(READY)  ## serve the flights models on one machine (make train first); Ctrl-C ends it
-	@$(BIN)/fairlead up -f $(MANIFEST)
+	@FEAST_FS_YAML_FILE_PATH="$(CURDIR)/feature_repo/feature_store$(if $(FAIRLEAD_REDIS),.redis).yaml" \
+	  $(BIN)/fairlead up -f $(MANIFEST)
 
 demo: $(READY)  ## features, models, servers, and two months of real flights as live traffic
 	@$(BIN)/python -m flights.demo
@@ -43,7 +44,7 @@ check: $(READY)  ## lint, types, generated files, and what must never be committ
 	@$(BIN)/ruff check --quiet $(CODE)
 	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src examples/flights/src tests
 	@$(BIN)/python tools/tidy.py
-	@echo "check: lint, types, generated files and tidiness are in order"
+	@echo "check: lint, types and tidiness are in order"
 
 format: $(READY)  ## format and sort imports
 	@$(BIN)/ruff format --quiet $(CODE)

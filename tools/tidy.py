@@ -1,4 +1,4 @@
-"""What must never be committed, and what generated text must say: part of `make check`.
+"""What must never be committed: part of `make check`.
 
 Looks at tracked files only. Prints one line per finding, `FILE:LINE: what`, and ends with 1 if there is any.
 """

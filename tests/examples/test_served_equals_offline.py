@@ -106,7 +106,15 @@ def test_probabilities_served_over_http_are_the_files_on_point_in_time_features(
             for moment, asked in moments(flights):
                 world.move_to(moment)
                 probabilities += served(client, asked)
-    expected = infer(model, offline(repo, contract_of(model), flights))
+    assert_served_is(probabilities, packaged_probabilities(model, repo, flights))
+
+
+def packaged_probabilities(model: Path, repo: Path, flights: pd.DataFrame) -> np.ndarray:
+    """Return what the file as it was packaged says of the point-in-time features."""
+    return infer(model, offline(repo, contract_of(model), flights))
+
+
+def assert_served_is(probabilities: list[float], expected: np.ndarray) -> None:
     assert np.max(np.abs(np.array(probabilities) - expected)) <= 1e-6
 
 
@@ -158,11 +166,20 @@ def swapped(model: Path, path: Path, one: str, other: str) -> Path:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_swapping_two_features_in_the_file_is_noticed(
+def test_swapping_two_features_in_the_file_makes_that_comparison_fail(
     name: str, flights: pd.DataFrame, repo: Path, flights_models: dict[str, Path], tmp_path: Path
 ) -> None:
     model = flights_models[name]
-    columns = offline(repo, contract_of(model), flights)
     one, other = "carrier_performance__share_late", "tail_performance__last_arrival_delay"
-    wrong = infer(swapped(model, tmp_path / "swapped.onnx", one, other), columns)
-    assert np.max(np.abs(wrong - infer(model, columns))) > 1e-6
+    wrong = swapped(model, tmp_path / "swapped.onnx", one, other)
+    asked = flights[flights["asked_at"] == flights["asked_at"].mode()[0]]
+    world = World.at(repo, asked["asked_at"].iloc[0])
+    arguments = ["--model", str(wrong), "--feature-store", str(repo), "--model-name", "arrival-delay"]
+    with server_process(tmp_path, [*arguments, "--clock", f"replay:{world.clock_file}"]) as server:
+        server.wait_ready()
+        with httpx.Client(base_url=server.url, timeout=30) as client:
+            probabilities = served(client, asked)
+    expected = packaged_probabilities(model, repo, asked)
+    assert_served_is(infer(wrong, offline(repo, contract_of(model), asked)).tolist(), np.array(probabilities))
+    with pytest.raises(AssertionError):
+        assert_served_is(probabilities, expected)

@@ -106,7 +106,7 @@ def test_all_rows_of_both_services_stay_within_time_and_memory(flights_repo: Pat
     (BUILD / "figures" / "dataset.json").write_text(json.dumps(figures) + "\n")
     assert figures["rows"] == 336_776
     assert figures["peak_bytes"] < BOUND_BYTES
-    assert figures["seconds"] < 3 * BOUND_S  # other tests may be running
+    assert figures["seconds"] < 3 * BOUND_S  # other tests run beside it; what it took is in the figures
 
 
 @pytest.mark.flights

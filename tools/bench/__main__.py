@@ -7,6 +7,7 @@ look at CPU per request and at ratios. Writes ``build/bench/result.json``.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import socket
@@ -45,6 +46,7 @@ TOLERANCE = 1e-6
 
 def main() -> int:
     """Check answers, measure, print and write; return the exit code."""
+    argparse.ArgumentParser("make bench", description=__doc__, epilog="Example: make bench").parse_args()
     console = Console()
     if not MODEL.exists():
         console.print(f"{MODEL.relative_to(ROOT)}: no such file; run `make train`")

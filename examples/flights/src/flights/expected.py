@@ -1,7 +1,8 @@
 """Which state each feature must be found in at each flight's request, computed from the raw data.
 
-It shares no code with the server that reads them nor with the build that publishes them: a key's last row is looked
-up with an as-of join of the raw landings, weather and planes. The served states are compared with these.
+It shares the reading of the raw files (``flights.raw``) with the build, and beyond that no code with what publishes
+features or with the server that reads them: a key's last row is looked up with an as-of join of the raw landings,
+weather and planes. The served states are compared with these.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +21,8 @@ from fairlead.policy import Action
 from fairlead.route import UNIT_HEADER
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+_PIPED_WIDTH = 120
+"""Columns where no terminal says how many it has; digests stay whole."""
 _ZERO: dict[DType, Scalar] = {
     "string": "?",
     "bool": False,
@@ -53,7 +56,7 @@ def inspect(
     output: Annotated[OutputFormat, typer.Option("--output", "-o", help="What to print.")] = OutputFormat.TABLE,
     url: Annotated[str, typer.Option(help="Endpoint of the curl line.")] = DEFAULT_URL,
     unit_from: Annotated[
-        str | None, typer.Option(help="Request input that is the unit in the curl line.", show_default="first key")
+        str | None, typer.Option(help="Request input that is the unit in the curl line.", show_default="longest key")
     ] = None,
 ) -> None:
     """Show a model's contract: what it is, what it needs, what it answers, how good it was, and a curl line.
@@ -69,6 +72,8 @@ def inspect(
         typer.echo(json.dumps(_document(file, curl), indent=2))
         return
     console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, _PIPED_WIDTH)
     for part in _tables(file):
         console.print(part)
         console.print()
@@ -108,13 +113,15 @@ def example_instance(contract: Contract) -> dict[str, Scalar]:
     return {name: _plausible(contract, name, dtype) for name, dtype in contract.key_inputs.items()}
 
 
-def curl_line(contract: Contract, url: str, unit_from: str | None = None) -> str:
+def curl_line(contract: Contract, url: str, unit_from: str | None = None, *, header: str = UNIT_HEADER) -> str:
     """Return a shell command that asks ``url`` for one prediction over V1.
 
     Args:
         contract: The model's contract.
         url: Base of the endpoint.
-        unit_from: Request input whose value is sent as the unit; None takes the first key.
+        unit_from: Request input whose value is sent as the unit; None takes the key with the longest example, which
+            is the most particular one: a plane rather than an airport.
+        header: Request header that names the unit.
 
     Raises:
         ContractError: A request has no such input.
@@ -123,10 +130,11 @@ def curl_line(contract: Contract, url: str, unit_from: str | None = None) -> str
     if unit_from is not None and unit_from not in instance:
         raise ContractError(f"--unit-from {unit_from}: a request has {', '.join(instance)}; name one of these")
     keys = [entity.join_key for entity in contract.entities]
-    unit = instance[unit_from or keys[0]] if unit_from or keys else "u1"
+    particular = unit_from or max(keys, key=lambda key: len(str(instance[key])), default=None)
+    unit = instance[particular] if particular else "u1"
     words = [
         *("curl", "-sS", f"{url.rstrip('/')}/v1/models/{contract.model}:predict"),
-        *("-H", "content-type: application/json", "-H", f"{UNIT_HEADER}: {unit}"),
+        *("-H", "content-type: application/json", "-H", f"{header}: {unit}"),
         *("-d", json.dumps({"instances": [instance]})),
     ]
     return shlex.join(words)
@@ -202,30 +210,35 @@ def _identity(file: ModelFile) -> Table:
 
 def _features(contract: Contract) -> Table:
     table = _grid(
-        "Features, and how often they were missing in training",
-        "view",
+        "Features by view, and how often they were missing in training",
         "feature",
         "dtype",
-        "keys",
-        "ttl",
         "default",
         "missing",
         "if not present",
     )
-    for feature in contract.features:
-        statistics = feature.statistics
-        share = f"{statistics.missing / statistics.count:.1%}" if statistics and statistics.count else "-"
-        table.add_row(
-            feature.view,
-            feature.name,
-            feature.dtype,
-            "request" if feature.on_demand else ", ".join(feature.join_keys),
-            _duration(feature.ttl_s),
-            "missing" if feature.default is None else str(feature.default),
-            share,
-            _policy(feature),
-        )
+    for _, features in groupby(contract.features, key=lambda feature: feature.view):
+        for row, feature in enumerate(features):
+            if row == 0:
+                table.add_row(_view(feature), style="italic")
+            table.add_row(f"  {feature.name}", feature.dtype, _default(feature), _missing(feature), _policy(feature))
     return table
+
+
+def _view(feature: Feature) -> str:
+    if feature.on_demand:
+        return f"{feature.view}: on demand"
+    ttl = f", ttl {_duration(feature.ttl_s)}" if feature.ttl_s else ""
+    return f"{feature.view}: by {', '.join(feature.join_keys)}{ttl}"
+
+
+def _default(feature: Feature) -> str:
+    return "missing" if feature.default is None else str(feature.default)
+
+
+def _missing(feature: Feature) -> str:
+    statistics = feature.statistics
+    return f"{statistics.missing / statistics.count:.1%}" if statistics and statistics.count else "-"
 
 
 def _policy(feature: Feature) -> str:
