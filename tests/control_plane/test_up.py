@@ -91,6 +91,18 @@ async def test_an_unchanged_file_restarts_nothing(manifest: ManifestFile) -> Non
         assert up.status()["observedGeneration"] == generation
 
 
+def test_an_edit_while_the_gateway_starts_is_not_lost(manifest: ManifestFile) -> None:
+    up = Up(manifest)
+    record = up.folder / "state.json"
+    try:
+        up.start()
+        wait_until(lambda: record.exists() and json.loads(record.read_bytes())["manifest"], 20)
+        manifest.weigh(boosted=20)
+        wait_until(lambda: up.status()["variants"] and up.variant("boosted")["weight"] == 20, 20, up.explain)
+    finally:
+        up.stop()
+
+
 async def test_a_changed_digest_replaces_only_that_variant_and_loses_no_request(manifest: ManifestFile) -> None:
     manifest.spec["experiment"] = None
     manifest.write()

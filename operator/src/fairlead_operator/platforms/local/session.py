@@ -87,6 +87,7 @@ class Session:
         Raises:
             OperatorError: It cannot come up; the message names the fix.
         """
+        seen = _fingerprint(self._options.manifest)  # before it is read: an edit from here on is news
         manifest = read(self._options.manifest)
         refuse_what_one_machine_lacks(manifest, self._options.server_release)
         state = State(self._options.state, manifest.deployment.metadata.name)
@@ -101,15 +102,14 @@ class Session:
             self._platform = self._local_platform(manifest)
             try:
                 await self._platform.start()
-                await self._keep()
+                await self._keep(seen)
             finally:
                 await self._platform.stop()
                 self._remember(())
                 self._publish_stopped()
 
-    async def _keep(self) -> None:
+    async def _keep(self, seen: tuple[int, ...]) -> None:
         started = time.monotonic()
-        seen = _fingerprint(self._options.manifest)
         up = False
         while not self._stopping.is_set():
             outcome = await reconcile(self._platform, self._in_force.desired, self._in_force.phase.number)
