@@ -99,6 +99,7 @@ def reported(answers: Answers, state: str = "PRESENT") -> Report:
         control="logistic",
         expected_states=expected,
         seconds={"replay": 1.0},
+        rate_per_s=500.0,
     )
 
 

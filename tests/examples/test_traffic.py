@@ -73,3 +73,4 @@ def test_ticks_cover_all_requests_once_in_order_at_the_stated_rate(times: list[i
     due = [pace.due_s(t, i) for t in ticks for i in range(t.first, t.last)]
     assert due == sorted(due)
     assert due[-1] == pytest.approx(len(ticks) * gap + (len(asked) - 1) / rate)
+    assert pace.mean_per_s(asked) == pytest.approx(len(asked) / (due[-1] + 1 / rate))

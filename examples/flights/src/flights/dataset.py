@@ -17,6 +17,7 @@ import pandas as pd
 
 from fairlead.features.service import ServiceFeature, describe
 from flights import raw, stamps
+from flights.errors import FlightsError
 from flights.features import FEATURE_SERVICES, built_digest
 from flights.paths import BUILD
 from flights.sources import EVENT_TIME
@@ -36,7 +37,7 @@ REQUEST_FEATURES = ("hour", "weekday", "distance")
 _ABOUT = ["flight_id", *KEYS, "asked_at", "landed_at", "late"]
 
 
-class DatasetError(RuntimeError):
+class DatasetError(FlightsError):
     """A training set cannot be built or is not what was asked for; the message says what to do."""
 
 

@@ -30,10 +30,12 @@ from fairlead.clock import ReplayClockWriter, from_us, to_us
 from fairlead.route import OVERRIDE_HEADER
 from fairlead_operator.api.manifest import read
 from fairlead_operator.errors import OperatorError
+from fairlead_operator.platforms.local import child
 from fairlead_operator.platforms.local.state import is_held
 from flights import features
-from flights.files import RawDataError
+from flights.errors import FlightsError
 from flights.paths import BUILD, ROOT
+from flights.report import Report, as_table, report
 from flights.runs import SERVICES
 from flights.store import settings_file
 from flights.traffic import Asks, Pace, Tick, asks_of
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
 
     from fairlead_operator.api.v1alpha1 import ModelDeployment
     from flights.replay import Answers
-    from flights.report import Report
 
 OUTPUT = "probability_late"
 FOLDER = BUILD.parent / "demo"
@@ -63,7 +64,7 @@ STOP_WITHIN_S = 30.0
 POLL_S = 0.2
 
 
-class DemoError(RuntimeError):
+class DemoError(FlightsError):
     """The demo cannot go on; the message says what to do."""
 
 
@@ -95,11 +96,9 @@ def main(
     console = Console(stderr=True)
     try:
         result = run(console, port=port, rate_per_s=rate, gap_s=gap_ms / 1e3, days=days)
-    except (DemoError, OperatorError, RawDataError) as error:
+    except (FlightsError, OperatorError, ValueError) as error:
         console.print(f"demo: {error}", soft_wrap=True, markup=False, highlight=False)
         raise typer.Exit(1) from error
-    from flights.report import as_table  # noqa: PLC0415 -- numpy and pandas are loaded by now
-
     written = FOLDER / "result.json"
     result.write(written)
     Console().print(as_table(result))
@@ -132,16 +131,29 @@ def run(console: Console, *, port: int, rate_per_s: float, gap_s: float, days: i
     up = _start(port)
     try:
         with phases.phase("up"):
-            _await_ready(up, endpoint)
+            asyncio.run(_await_ready(up, endpoint))
         console.print(f"up: {phases.seconds['up']:.1f} s; while it runs, ask it yourself:", highlight=False)
         console.print(f"  {endpoint.curl}", soft_wrap=True, markup=False, highlight=False)
+        pace = Pace(rate_per_s, gap_s)
+        rate_text = f"{pace.mean_per_s(traffic.asks.asked_us):.0f} requests a second on average"
+        console.print(f"replay: {rate_text}, {rate_per_s:.0f} within a moment", highlight=False)
         with phases.phase("replay"):
-            answers = asyncio.run(_replay(traffic, endpoint, clock, Pace(rate_per_s, gap_s), console))
+            answers = asyncio.run(_replay(traffic, endpoint, clock, pace, console))
     finally:
         _stop(up)
     with phases.phase("expected"):
         expected = _expected(traffic, endpoint.deployment)
-    return _report(traffic, answers, expected, endpoint.deployment, phases)
+    deployment = endpoint.deployment
+    return report(
+        traffic.asks,
+        answers,
+        salt=deployment.salt,
+        layout=Layout.of(deployment.spec.control.name, deployment.weights_bp),
+        control=deployment.spec.control.name,
+        expected_states=expected,
+        seconds=phases.seconds,
+        rate_per_s=pace.mean_per_s(traffic.asks.asked_us),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +218,8 @@ def _clock() -> ReplayClockWriter:
 
 def _start(port: int) -> subprocess.Popen[bytes]:
     fairlead = Path(sys.executable).with_name("fairlead")
-    command = [str(part) for part in (fairlead, "up", "-f", MANIFEST, "--state", STATE, "--port", port)]
+    tied = [sys.executable, child.__file__, os.getpid()]  # however the demo ends, what it started ends with it
+    command = [str(part) for part in (*tied, fairlead, "up", "-f", MANIFEST, "--state", STATE, "--port", port)]
     with _log().open("wb") as log:
         # The servers read the online store that the replay publishes to: SQLite, or Redis by FAIRLEAD_REDIS.
         environment = os.environ | {"FEAST_FS_YAML_FILE_PATH": str(settings_file())}
@@ -217,25 +230,26 @@ def _log() -> Path:
     return FOLDER / "up.log"
 
 
-def _await_ready(up: subprocess.Popen[bytes], endpoint: Endpoint) -> None:
+async def _await_ready(up: subprocess.Popen[bytes], endpoint: Endpoint) -> None:
     url = f"{endpoint.base}/v2/models/{endpoint.deployment.model_name}/ready"
     variants = [variant.name for variant in endpoint.deployment.spec.variants]
-    give_up = time.monotonic() + READY_WITHIN_S
-    with httpx.Client() as client:
-        while time.monotonic() < give_up:
-            if up.poll() is not None:
-                raise DemoError(f"fairlead up ended with {up.returncode}: {_last_line(_log())}")
-            if all(_answers(client, url, {OVERRIDE_HEADER: variant}) for variant in variants):
-                return
-            time.sleep(POLL_S)
-    raise DemoError(f"the models were not ready within {READY_WITHIN_S:.0f} s; see {_log().relative_to(ROOT)}")
-
-
-def _answers(client: httpx.Client, url: str, headers: dict[str, str]) -> bool:
     try:
-        return client.get(url, headers=headers).is_success
+        async with asyncio.timeout(READY_WITHIN_S), httpx.AsyncClient() as client:
+            while not await _all_ready(client, url, variants):
+                if up.poll() is not None:
+                    raise DemoError(f"fairlead up ended with {up.returncode}: {_last_line(_log())}")
+                await asyncio.sleep(POLL_S)
+    except TimeoutError as error:
+        log = _log().relative_to(ROOT)
+        raise DemoError(f"the models were not ready within {READY_WITHIN_S:.0f} s; see {log}") from error
+
+
+async def _all_ready(client: httpx.AsyncClient, url: str, variants: list[str]) -> bool:
+    try:
+        answers = [await client.get(url, headers={OVERRIDE_HEADER: variant}) for variant in variants]
     except httpx.TransportError:
         return False
+    return all(answer.is_success for answer in answers)
 
 
 def _last_line(path: Path) -> str:
@@ -291,26 +305,6 @@ def _expected(traffic: Traffic, deployment: ModelDeployment) -> dict[str, dict[s
         for variant, service in SERVICES.items()
         for states in [expected_states(traffic.store, service, traffic.flights, hydration)]
     }
-
-
-def _report(
-    traffic: Traffic,
-    answers: Answers,
-    expected: dict[str, dict[str, list[str]]],
-    deployment: ModelDeployment,
-    phases: Phases,
-) -> Report:
-    from flights.report import report  # noqa: PLC0415 -- --help needs none of it
-
-    return report(
-        traffic.asks,
-        answers,
-        salt=deployment.salt,
-        layout=Layout.of(deployment.spec.control.name, deployment.weights_bp),
-        control=deployment.spec.control.name,
-        expected_states=expected,
-        seconds=phases.seconds,
-    )
 
 
 if __name__ == "__main__":

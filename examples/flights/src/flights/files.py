@@ -11,8 +11,10 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
+from flights.errors import FlightsError
 
-class RawDataError(RuntimeError):
+
+class RawDataError(FlightsError):
     """The raw files are missing or are not the ones this example was built on; the message names the file."""
 
 

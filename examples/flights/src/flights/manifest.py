@@ -13,9 +13,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from fairlead.contract import sha256
+from flights.errors import FlightsError
 
 
-class ManifestError(RuntimeError):
+class ManifestError(FlightsError):
     """The manifest cannot be read, or lacks a variant; the message names file, field and fix."""
 
 

@@ -19,6 +19,7 @@ from pyarrow import parquet
 
 from fairlead.clock import from_us, to_us
 from fairlead.features.sqlite import OnlineRow, WalSqliteOnlineStore
+from flights.errors import FlightsError
 from flights.features import REPLAY_START
 from flights.paths import FEATURE_REPO
 from flights.sources import EVENT_TIME
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from feast import FeatureStore, FeatureView
 
 
-class PublishError(RuntimeError):
+class PublishError(FlightsError):
     """Time does not go back by publishing; the message says what to call instead."""
 
 

@@ -47,6 +47,8 @@ class Report:
 
     seconds: dict[str, float]
     """Real seconds by phase."""
+    rate_per_s: float
+    """Requests per second that the replay was to send, on average."""
     arms: dict[str, ArmReport]
     expected_units: dict[str, int]
     """Units that the assignment law gives to each arm."""
@@ -88,6 +90,7 @@ def report(
     control: str,
     expected_states: Mapping[str, Mapping[str, list[str]]],
     seconds: dict[str, float],
+    rate_per_s: float,
 ) -> Report:
     """Compare what was answered with what the law and the raw data say.
 
@@ -99,6 +102,7 @@ def report(
         control: Variant that answers requests without a unit.
         expected_states: By variant and feature (``view__name``), the state of each request, in the same order.
         seconds: Real seconds by phase.
+        rate_per_s: Requests per second that the replay was to send, on average.
     """
     arm_of = {unit: assign(unit, salt, layout) for unit in set(asks.units) if unit}
     expected = [arm_of[unit] if unit else control for unit in asks.units]
@@ -106,6 +110,7 @@ def report(
     units = _units(asks, answers)
     return Report(
         seconds={phase: round(value, 2) for phase, value in seconds.items()},
+        rate_per_s=round(rate_per_s, 1),
         arms={
             arm: _arm(
                 asks,

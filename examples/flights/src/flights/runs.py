@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 import fairlead
 from fairlead.contract import Digest, Evaluation, Scalar
 from flights import stamps
+from flights.errors import FlightsError
 from flights.features import built_digest
 from flights.paths import FEATURE_REPO
 
@@ -23,7 +24,7 @@ _HERE = Path(__file__).parent
 _PACKAGES = ("feast", "numpy", "onnx", "onnxruntime", "pandas", "scikit-learn", "skl2onnx")
 
 
-class FeaturesNotBuilt(RuntimeError):
+class FeaturesNotBuilt(FlightsError):
     """There is nothing to train on yet; the message says how to make it."""
 
 

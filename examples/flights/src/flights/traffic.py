@@ -115,3 +115,12 @@ class Pace:
         for time_us, first, last in zip(times.tolist(), firsts.tolist(), lasts.tolist(), strict=True):
             yield Tick(time_us, first, last, due)
             due += self.gap_s + (last - first) / self.rate_per_s
+
+    def mean_per_s(self, asked_us: NDArray[np.int64]) -> float:
+        """Return requests per real second over the whole replay, gaps included.
+
+        Args:
+            asked_us: Ascending simulated times of the requests, microseconds, shape [n].
+        """
+        moments = len(np.unique(asked_us))
+        return len(asked_us) / (moments * self.gap_s + len(asked_us) / self.rate_per_s) if moments else 0.0

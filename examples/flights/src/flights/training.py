@@ -19,10 +19,10 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from flights.files import RawDataError
-from flights.manifest import ManifestError, deployed
+from flights.errors import FlightsError
+from flights.manifest import deployed
 from flights.paths import BUILD, ROOT
-from flights.runs import SERVICES, FeaturesNotBuilt, RunRecord, read_record, record_path, run_digest, write_record
+from flights.runs import SERVICES, RunRecord, read_record, record_path, run_digest, write_record
 
 MANIFEST = ROOT / "examples" / "flights" / "modeldeployment.yaml"
 RUNS = BUILD / "runs"
@@ -52,7 +52,7 @@ def main(
     names = [name.value for name in model] if model else list(SERVICES)
     try:
         records = train_all(names, manifest=manifest, runs=runs, again=again, console=console)
-    except (ContractError, FeaturesNotBuilt, ManifestError, RawDataError, ValueError) as error:
+    except (ContractError, FlightsError, ValueError) as error:
         console.print(f"train: {error}", soft_wrap=True, markup=False, highlight=False)
         raise typer.Exit(1) from error
     Console().print(summary(records))
