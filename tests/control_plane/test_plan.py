@@ -162,7 +162,7 @@ def test_a_removed_variant_loses_its_weight_before_its_server_ends() -> None:
     assert kinds(world.reconcile(alone)) == ["WriteRoute", "StopServer"]
 
 
-def test_a_refused_server_is_tried_again_only_after_an_edit() -> None:
+def test_a_refused_server_is_its_platforms_to_try_again_until_an_edit() -> None:
     world = up()
     world.become(Health.REFUSED, "boosted")
     world.reconcile(desired())
@@ -187,6 +187,17 @@ def test_shadows_get_copies_when_they_are_ready_and_never_weight() -> None:
     world.reconcile(desired(roles=roles))
     assert [len(route.shadows) for route in (before, world.route)] == [1, 0]
     assert before.weight_bp("next") == 0
+
+
+def test_a_model_that_moves_gets_a_server_that_reads_it_where_it_is_now() -> None:
+    world = up()
+    moved = desired(uris={"boosted": "elsewhere.onnx"}, generation=2)
+    refuse_breaking_edit(desired(), moved)
+    [start] = world.reconcile(moved)[-1:]
+    assert isinstance(start, StartServer)
+    assert (start.revision.variant, start.revision.model_uri) == ("boosted", "elsewhere.onnx")
+    world.settle(moved)
+    assert sorted(server.variant for server in world.servers.values()) == ["boosted", "logistic"]
 
 
 def test_a_revision_is_named_by_what_decides_its_predictions_and_by_nothing_else() -> None:

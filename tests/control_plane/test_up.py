@@ -19,7 +19,7 @@ import pytest
 
 from fairlead import bucket_of
 from fairlead.clock import ReplayClockWriter
-from support.envoy import Answer, ManifestFile, Up, is_alive, model, post, running, wait_until
+from support.envoy import ECHO, Answer, ManifestFile, Up, is_alive, model, post, running, wait_until
 
 SALT = "flights/arrival-delay/e1"
 
@@ -66,7 +66,8 @@ async def test_a_thousand_requests_in_flight_survive_ten_changes_of_weight_and_a
         stop.set()
         return killed_at
 
-    with running(Up(manifest)) as up:
+    slow_to_be_ready = f"{sys.executable} {ECHO} --ready-after 0.5"
+    with running(Up(manifest, server_command=slow_to_be_ready)) as up:
         asking = asyncio.gather(*(ask(client) for client in range(1000)))
         killed_at = await change()
         await asking
@@ -76,7 +77,9 @@ async def test_a_thousand_requests_in_flight_survive_ten_changes_of_weight_and_a
         assert {(answer.status, answer.variant) for *_, answer in lost} == {(503, "boosted")}
         assert all(-5 < since < 2 for _, since, _ in lost)
         assert all(bucket_of(unit, SALT) < 6000 for unit, *_ in lost)
-        assert all(answer.echo["variant"] == answer.variant for *_, answer in answers if answer.status == 200)
+        good = [answer for *_, answer in answers if answer.status == 200]
+        assert all(answer.echo["variant"] == answer.variant for answer in good)
+        assert all(answer.echo["ready"] for answer in good), "a server answered before it was ready"
         assert up.variant("boosted")["restarts"] == 1
         assert up.variant("boosted")["lastFailure"]["reason"] == "Crashed"
 
@@ -123,7 +126,7 @@ async def test_a_changed_digest_replaces_only_that_variant_and_loses_no_request(
         }
 
 
-def test_a_model_that_is_refused_later_leaves_the_old_one_serving_and_is_not_started_again(
+def test_a_model_that_is_refused_later_leaves_the_old_one_serving_until_the_edit_is_taken_back(
     manifest: ManifestFile,
 ) -> None:
     manifest.spec["experiment"] = None

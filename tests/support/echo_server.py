@@ -1,7 +1,8 @@
 """A tiny model server for tests of the control plane: the command line of fairlead_server, answers that say who it is.
 
 Every answer to a prediction is JSON: the variant and revision this process was started for, and what the gateway
-sent along. ``{"sleep_s": 0.1}`` in a REST body delays the answer. Model files starting with ``broken`` are refused,
+sent along, and whether it was ready: it is from ``--ready-after`` seconds after its start, and answers before that
+too. ``{"sleep_s": 0.1}`` in a REST body delays the answer. Model files starting with ``broken`` are refused,
 those starting with ``crash`` end the process.
 """
 
@@ -13,6 +14,7 @@ import hashlib
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,17 @@ class Echo:
     def __init__(self, settings: argparse.Namespace) -> None:
         self._settings = settings
         self._served = 0
+        self._ready_at = time.monotonic() + settings.ready_after
+
+    @property
+    def is_ready(self) -> bool:
+        return time.monotonic() >= self._ready_at
 
     def answer(self, headers: dict[str, str]) -> dict[str, Any]:
         self._served += 1
         sent = {name: value for name, value in headers.items() if name.startswith("x-")}
-        return {"variant": self._settings.variant, "revision": self._settings.revision, "headers": sent}
+        who = {"variant": self._settings.variant, "revision": self._settings.revision}
+        return {**who, "ready": self.is_ready, "headers": sent}
 
     async def predict(self, request: web.Request) -> web.Response:
         body = json.loads(await request.read() or b"{}")
@@ -37,7 +45,7 @@ class Echo:
         return web.json_response({"predictions": [answer for _ in body.get("instances", [1])]})
 
     async def ready(self, _: web.Request) -> web.Response:
-        return web.json_response({"ready": True})
+        return web.json_response({"ready": self.is_ready}, status=200 if self.is_ready else 503)
 
     async def metadata(self, _: web.Request) -> web.Response:
         return web.json_response({"name": self._settings.model_name, "parameters": {"contract_digest": "sha256:c"}})
@@ -88,6 +96,7 @@ def main() -> None:
         parser.add_argument(f"--{name}")
     for name in ("http-port", "grpc-port"):
         parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--ready-after", type=float, default=0.0)
     settings = parser.parse_args()
     content = Path(settings.model).read_bytes()
     digest = f"sha256:{hashlib.sha256(content).hexdigest()}"

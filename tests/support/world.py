@@ -17,6 +17,7 @@ def deployment(
     weights: Mapping[str, float] = {"boosted": 50},
     *,
     digests: Mapping[str, str] = {},
+    uris: Mapping[str, str] = {},
     roles: Mapping[str, str] = {"logistic": "Control", "boosted": "Treatment"},
     experiment: str | None = "e1",
     generation: int = 1,
@@ -24,8 +25,12 @@ def deployment(
 ) -> ModelDeployment:
     """Return a deployment; a digest is one hexadecimal digit here."""
     variants = [
-        {"name": n, "role": role, "model": {"uri": f"{n}.onnx", "digest": f"sha256:{digests.get(n, 'a') * 64}"}}
-        for n, role in roles.items()
+        {
+            "name": name,
+            "role": role,
+            "model": {"uri": uris.get(name, f"{name}.onnx"), "digest": f"sha256:{digests.get(name, 'a') * 64}"},
+        }
+        for name, role in roles.items()
     ]
     return ModelDeployment.model_validate(
         {

@@ -175,7 +175,7 @@ def _revision(deployment: ModelDeployment, variant: Variant, release: str) -> Re
 def _hash(revision: Revision) -> str:
     content = {
         "variant": revision.variant,
-        "model": [revision.model_name, revision.model_digest],
+        "model": [revision.model_name, revision.model_uri, revision.model_digest],
         "release": revision.release,
         "hydration": revision.hydration.model_dump(mode="json"),
         "feature_store": revision.feature_store,

@@ -22,7 +22,7 @@ class Health(StrEnum):
     CRASHED = "Crashed"
     """Its process ended; the platform starts it again after a pause."""
     REFUSED = "Refused"
-    """It refused its model, contract or digest; starting it again would change nothing."""
+    """It refused its model, contract or digest; it is tried again now and then, as a file may be mended in place."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from fairlead_operator.core.observed import Destination, Health, Observation, Ob
 
 @dataclass(frozen=True, slots=True)
 class StartServer:
-    """Start a revision's server; or start it again after it was refused, which ended its process."""
+    """Start a revision's server; or start it again at once after it was refused and the spec has changed."""
 
     revision: Revision
     generation: int

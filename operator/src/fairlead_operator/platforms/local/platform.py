@@ -79,7 +79,7 @@ class LocalPlatform:
         self._event.clear()
         for running in self._servers.values():
             if running.task.done():
-                running.task.result()  # a server that was refused ends its task; a fault of ours is raised here
+                running.task.result()  # it ends only by a fault of ours, which is raised here
         servers = {name: running.server.observed for name, running in self._servers.items()}
         return Observed(servers, self._gateway.route)
 
@@ -113,6 +113,8 @@ class LocalPlatform:
         self._record()
 
     def _start(self, revision: Revision, generation: int) -> None:
+        if revision.name in self._servers:  # it was refused, and waits to be tried again
+            self._stop(revision.name)
         server = LocalServer(
             ServerTask(
                 revision=revision.name,
