@@ -95,6 +95,7 @@ def test_a_scrape_is_valid_and_every_metric_is_explained(registry: CollectorRegi
         "fairlead_stage_seconds",
         "fairlead_features",
         "fairlead_store_reads",
+        "fairlead_connection_failures",
         "fairlead_exposures",
         "fairlead_degraded",
     }

@@ -92,6 +92,7 @@ class ServerMetrics(Collector):
         self.requests: dict[_Values, Count] = {}
         self.features: dict[_Values, Count] = {}
         self.reads: dict[_Values, Count] = {}
+        self.connection_failures: dict[_Values, Count] = {}
         self.exposures: dict[_Values, Count] = {}
         self.stages: dict[_Values, Durations] = {}
         self.degraded: dict[_Values, Callable[[], bool]] = {}
@@ -121,6 +122,12 @@ class ServerMetrics(Collector):
             "Requests that read the online store, by how that ended.",
             ("outcome",),
             self.reads,
+        )
+        yield _counts(
+            "fairlead_connection_failures",
+            "Failed attempts to open the feature store, by the kind of error.",
+            ("kind",),
+            self.connection_failures,
         )
         yield _counts(
             "fairlead_exposures", "Requests by what their experiment header came to.", ("outcome",), self.exposures
@@ -158,6 +165,10 @@ class ModelMetrics:
     def count_read(self, outcome: ReadOutcome) -> None:
         """Count one request's read of the online store."""
         self._reads[outcome].add()
+
+    def count_connection_failure(self, kind: str) -> None:
+        """Count one failed attempt to open the feature store; ``kind`` is the exception's class."""
+        _child(self._metrics.connection_failures, (*self._model, kind)).add()
 
     def count_exposure(self, outcome: str) -> None:
         """Count what one request's experiment header came to."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import traceback
 from dataclasses import dataclass
+from pathlib import Path
 
 from feast import FeatureStore
 
@@ -26,6 +28,8 @@ from fairlead_server.predict.store import StoreNotReachable, check_online_store,
 _LOG = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
+_OPEN_TIMEOUT_S = 2.0
+"""After so long a store that is being opened is reported as away; opening it goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class FeatureConnection:
         self._last_good = LastGood(settings.last_good_rows)
         self._thread = WorkerThread("feature-store")
         self._connecting: asyncio.Task[None] | None = None
+        self._opening: asyncio.Future[_Opened] | None = None
+        self._logged: set[str] = set()
         self._reader: GenericReader | None = None
         self._failure: StartupError | None = None
         self._started = False
@@ -97,6 +103,8 @@ class FeatureConnection:
         if self._connecting.done():
             self._connecting.result()
             return
+        if self._opening is not None:
+            self.reason = _no_answer_within(self._settings.startup_deadline_s)
         self._connecting.add_done_callback(self._note_failure)
         _LOG.warning("feature store is away reason=%s degraded_answers=%s", self.reason, self.ready)
 
@@ -105,6 +113,8 @@ class FeatureConnection:
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait({self._connecting})
+        if self._opening is not None:
+            self._opening.cancel()
         self._thread.close()
         if self._reader is not None:
             await self._reader.close()
@@ -114,15 +124,17 @@ class FeatureConnection:
         while True:
             try:
                 await self._try(store)
-            except StoreNotReachable as error:
-                self.reason = str(error)
+            except StartupError:
+                raise
+            except Exception as error:  # noqa: BLE001 -- whatever a store raises, it is tried again
+                self._note_attempt(error)
             else:
                 return
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 -- jitter is no secret
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _try(self, store: FeatureStore) -> None:
-        opened = await self._thread.submit(lambda: _open(store, self._contract))
+        opened = await self._open(store)
         self.registry_fingerprint = opened.registered.fingerprint
         reader = GenericReader(
             store,
@@ -139,7 +151,32 @@ class FeatureConnection:
             raise StoreNotReachable("the online store does not answer")
         self._reader = reader
         self.reason = "connected"
+        self._logged.clear()
         _LOG.info("feature store connected registry=%s", self.registry_fingerprint)
+
+    async def _open(self, store: FeatureStore) -> _Opened:
+        """Open the store in the thread; a call that hangs there is waited for again, not made twice."""
+        if self._opening is None:
+            self._opening = self._thread.submit(lambda: _open(store, self._contract))
+        done, _ = await asyncio.wait({self._opening}, timeout=_OPEN_TIMEOUT_S)
+        if not done:
+            raise StoreNotReachable(_no_answer_within(_OPEN_TIMEOUT_S))
+        opened, self._opening = self._opening, None
+        return opened.result()
+
+    def _note_attempt(self, error: Exception) -> None:
+        kind = type(error).__name__
+        foreseen = isinstance(error, StoreNotReachable)
+        self.reason = str(error) if foreseen else f"the feature store cannot be opened ({kind}); see the server's log"
+        self._metrics.count_connection_failure(kind)
+        if self.reason in self._logged:
+            return
+        self._logged.add(self.reason)
+        if foreseen:
+            _LOG.warning("feature store not reachable, trying again reason=%s", self.reason)
+            return
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        _LOG.error("feature store fails, trying again error=%s at=%s:%s", kind, Path(place.filename).name, place.lineno)
 
     def _note_failure(self, task: asyncio.Task[None]) -> None:
         if task.cancelled():
@@ -154,4 +191,13 @@ class FeatureConnection:
 def _open(store: FeatureStore, contract: Contract) -> _Opened:
     registered = read_registry(store, contract)
     check_online_store(store)
-    return _Opened(registered, source_of(store, contract))
+    try:
+        return _Opened(registered, source_of(store, contract))
+    except StartupError:
+        raise
+    except Exception as error:
+        raise StoreNotReachable(f"the registry does not answer ({type(error).__name__})") from error
+
+
+def _no_answer_within(wait_s: float) -> str:
+    return f"the feature store has not answered within {wait_s:g} s; check its registry"
