@@ -8,10 +8,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from fairlead.clock import to_us
 from flights import features
 from flights.paths import FEATURE_REPO
-from flights.store import open_store
+from flights.store import REDIS_SETTING, open_store
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -23,7 +25,9 @@ REPLAY_START_US = to_us(features.REPLAY_START)
 
 def built_repo() -> Path:
     """Return the checkout's own feature repository, built; for reading only."""
-    features.build(FEATURE_REPO)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(REDIS_SETTING, raising=False)  # a test that is about Redis copies what SQLite's build made
+        features.build(FEATURE_REPO)
     return FEATURE_REPO
 
 
