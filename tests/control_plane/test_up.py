@@ -297,6 +297,14 @@ def test_a_taken_port_is_refused_before_anything_starts(manifest: ManifestFile) 
     assert not (up.folder / "logs").exists()
 
 
+def edit_uri(manifest: ManifestFile) -> None:
+    manifest.spec["variants"][1]["model"]["uri"] = "gone.onnx"
+
+
+def edit_store_path(manifest: ManifestFile) -> None:
+    manifest.spec["featureStore"]["path"] = "gone"
+
+
 def edit_digest(manifest: ManifestFile) -> None:
     manifest.spec["variants"][1]["model"]["digest"] = f"sha256:{'0' * 64}"
 
@@ -324,7 +332,9 @@ def edit_paused(manifest: ManifestFile) -> None:
 @pytest.mark.parametrize(
     ("edit", "code", "says"),
     [
-        (edit_digest, 1, "variant boosted: "),
+        (edit_digest, 2, "modeldeployment.yaml:20: spec.variants[1].model.digest: boosted.onnx is sha256:"),
+        (edit_uri, 2, "modeldeployment.yaml:19: spec.variants[1].model.uri: gone.onnx is not an existing file"),
+        (edit_store_path, 2, "modeldeployment.yaml:8: spec.featureStore.path: gone does not exist"),
         (edit_model, 1, "variant boosted: exit code 70"),
         (edit_weight, 2, "spec.rollout.weights.boosted: input should be greater than or equal to 0"),
         (edit_store, 2, "spec.featureStore.configMapRef: is for clusters"),

@@ -96,6 +96,13 @@ V1_CASES: dict[str, tuple[bytes, int, str]] = {
     "report_states text": (v1(ROW, parameters={"report_states": "yes"}), 400, "report_states"),
 }
 
+ROWS_CASES: dict[str, bytes] = {
+    "a row that is no object": orjson.dumps({"instances": [{"hour": 5}] * 10_000 + [7]}),
+    "a value of another kind": orjson.dumps({"instances": [{"hour": 5}] * 10_000 + [{"hour": "five"}]}),
+    "names twice": b'{"instances":[' + b'{"hour":5,"hour":5},' * 10_000 + b'{"hour":5}]}',
+}
+"""10,001 rows with a mistake that is not reported, because they are counted first."""
+
 V2_CASES: dict[str, tuple[bytes, int, str]] = {
     "empty body": (b"", 400, "empty"),
     "trailing text": (v2() + b" x", 400, "JSON"),
@@ -133,7 +140,17 @@ V2_CASES: dict[str, tuple[bytes, int, str]] = {
     "shape of booleans": (v2(change={"hour": {"shape": [True]}}), 400, "hour"),
     "shape of two columns": (v2(change={"hour": {"shape": [1, 2], "data": [1, 2]}}), 400, "hour"),
     "shape with three sides": (v2(change={"hour": {"shape": [1, 1, 1]}}), 400, "hour"),
-    "shape huge": (v2(change={"hour": {"shape": [2**62]}}), 400, "hour"),
+    "shape huge": (v2(change={"hour": {"shape": [2**62]}}), 413, "at most 10000"),
+    "too many rows, data not looked at": (
+        v2(change={"tailnum": {"shape": [10_001], "data": [1] * 10_001}}),
+        413,
+        "the request has 10001 rows; send at most 10000",
+    ),
+    "too many rows in bytes that are not there": (
+        v2(change={"tailnum": {"shape": [10_001], "parameters": {"binary_data_size": 8}}}),
+        413,
+        "10001 rows",
+    ),
     "shape and data disagree": (v2(change={"hour": {"shape": [2]}}), 400, "hour"),
     "rows disagree": (v2(change={"hour": {"shape": [2], "data": [5, 6]}}), 400, "hour"),
     "data missing": (v2(change={"hour": {"data": None}}), 400, "hour"),
@@ -202,6 +219,11 @@ def test_v1_refuses(client: httpx.Client, body: bytes, status: int, text: str) -
 @pytest.mark.parametrize(("body", "status", "text"), V2_CASES.values(), ids=list(V2_CASES))
 def test_v2_refuses(client: httpx.Client, body: bytes, status: int, text: str) -> None:
     assert_refused(client.post(V2, content=body), status, text)
+
+
+@pytest.mark.parametrize("body", ROWS_CASES.values(), ids=list(ROWS_CASES))
+def test_too_many_rows_are_refused_before_they_are_looked_at(client: httpx.Client, body: bytes) -> None:
+    assert_refused(client.post(V1, content=body), 413, "the request has 10001 rows; send at most 10000")
 
 
 HEAD, TAIL = (

@@ -22,7 +22,7 @@ from fairlead_server.protocol.grpc.server import SERVICE
 from fairlead_server.protocol.schema import Schema
 from support.server_process import FULL_ROW, ROW, Material, ServerProcess
 
-SCHEMA = Schema("m", "1", {"x": "float32"}, (), {"p": "float32"})
+SCHEMA = Schema("m", "1", {"x": "float32"}, (), {"p": "float32"}, 1000)
 DATATYPES = {str: "BYTES", int: "INT64", float: "FP64", bool: "BOOL"}
 Code = grpc.StatusCode
 
@@ -134,6 +134,16 @@ MISTAKES: dict[str, tuple[bytes, Any, str]] = {
     ),
     "typed FP16": (changed(lambda m: setattr(m.inputs[5], "datatype", "FP16")), Code.INVALID_ARGUMENT, "raw"),
     "shape": (changed(lambda m: m.inputs[3].shape.append(2)), Code.INVALID_ARGUMENT, "hour"),
+    "too many rows, values not looked at": (
+        changed(lambda m: m.inputs[3].shape.__setitem__(0, 10_001)),
+        Code.RESOURCE_EXHAUSTED,
+        "the request has 10001 rows; send at most 10000",
+    ),
+    "too many raw rows": (
+        changed(lambda m: m.inputs[3].shape.__setitem__(0, 10_001), raw=True),
+        Code.RESOURCE_EXHAUSTED,
+        "10001 rows",
+    ),
     "too many values": (
         changed(lambda m: m.inputs[3].contents.int64_contents.append(2)),
         Code.INVALID_ARGUMENT,

@@ -25,6 +25,7 @@ SCHEMA = Schema(
     inputs={"f32": "float32", "f64": "float64", "i64": "int64", "i32": "int32", "flag": "bool", "text": "string"},
     key_inputs=("text", "i64"),
     outputs={"p": "float32"},
+    rows_limit=1000,
 )
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 ROWS = st.lists(

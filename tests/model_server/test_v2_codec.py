@@ -26,6 +26,7 @@ SCHEMA = Schema(
     inputs={"f32": "float32", "f64": "float64", "i64": "int64", "i32": "int32", "flag": "bool", "text": "string"},
     key_inputs=("text", "i64"),
     outputs={"p": "float32", "t": "string"},
+    rows_limit=1000,
 )
 INTEGERS = {name: np.iinfo(dtype) for name, dtype in tensors.NUMPY_OF.items() if dtype.kind in "iu"}
 VALUES: dict[str, st.SearchStrategy[Any]] = {

@@ -26,7 +26,7 @@ class Echo:
     def __init__(self, settings: argparse.Namespace) -> None:
         self._settings = settings
         self._served = 0
-        self._ready_at = time.monotonic() + settings.ready_after
+        self._ready_at: float = time.monotonic() + settings.ready_after
 
     @property
     def is_ready(self) -> bool:

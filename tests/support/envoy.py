@@ -34,6 +34,7 @@ class ManifestFile:
     @classmethod
     def make(cls, folder: Path, **spec: Any) -> ManifestFile:
         """Write a manifest: ``logistic`` is Control, ``boosted`` a Treatment; ``spec`` replaces whole fields."""
+        (folder / "store").mkdir(exist_ok=True)
         document = {
             "apiVersion": "serving.fairlead.dev/v1alpha1",
             "kind": "ModelDeployment",

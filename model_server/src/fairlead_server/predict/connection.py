@@ -26,6 +26,7 @@ from fairlead_server.predict.settings import PredictorSettings
 from fairlead_server.predict.store import StoreNotReachable, check_online_store, open_store, read_registry
 
 _LOG = logging.getLogger(__name__)
+_STARTING = "starting"
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 2.0
 _OPEN_TIMEOUT_S = 2.0
@@ -65,13 +66,15 @@ class FeatureConnection:
         self._metrics = metrics
         self._last_good = LastGood(settings.last_good_rows)
         self._thread = WorkerThread("feature-store")
+        # A thread of its own: a read that hangs in the online store must not look like a registry that does.
+        self._opener = WorkerThread("feature-store-opener")
         self._connecting: asyncio.Task[None] | None = None
         self._opening: asyncio.Future[_Opened] | None = None
         self._logged: set[str] = set()
         self._reader: GenericReader | None = None
         self._failure: StartupError | None = None
         self._started = False
-        self.reason = "starting"
+        self.reason = _STARTING
         """Why the store is not connected, with what to do."""
         self.registry_fingerprint: str | None = None
         """Of the registered feature service; None until it has been read."""
@@ -103,7 +106,7 @@ class FeatureConnection:
         if self._connecting.done():
             self._connecting.result()
             return
-        if self._opening is not None:
+        if self.reason == _STARTING:
             self.reason = _no_answer_within(self._settings.startup_deadline_s)
         self._connecting.add_done_callback(self._note_failure)
         _LOG.warning("feature store is away reason=%s degraded_answers=%s", self.reason, self.ready)
@@ -115,6 +118,7 @@ class FeatureConnection:
             await asyncio.wait({self._connecting})
         if self._opening is not None:
             self._opening.cancel()
+        self._opener.close()
         self._thread.close()
         if self._reader is not None:
             await self._reader.close()
@@ -155,9 +159,9 @@ class FeatureConnection:
         _LOG.info("feature store connected registry=%s", self.registry_fingerprint)
 
     async def _open(self, store: FeatureStore) -> _Opened:
-        """Open the store in the thread; a call that hangs there is waited for again, not made twice."""
+        """Open the store in a thread; a call that hangs there is waited for again, not made twice."""
         if self._opening is None:
-            self._opening = self._thread.submit(lambda: _open(store, self._contract))
+            self._opening = self._opener.submit(lambda: _open(store, self._contract))
         done, _ = await asyncio.wait({self._opening}, timeout=_OPEN_TIMEOUT_S)
         if not done:
             raise StoreNotReachable(_no_answer_within(_OPEN_TIMEOUT_S))

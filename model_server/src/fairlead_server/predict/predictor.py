@@ -38,6 +38,11 @@ class Predictor:
     connection: FeatureConnection
 
     @property
+    def rows_limit(self) -> int:
+        """Rows of one request beyond which it is refused."""
+        return self.rules.rows_limit
+
+    @property
     def ready(self) -> bool:
         """Whether requests are answered: the registry fits, or degraded answers are allowed."""
         return self.connection.ready

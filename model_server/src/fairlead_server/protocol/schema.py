@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fairlead.contract import Contract, DType
-from fairlead_server.errors import InvalidRequest, UnknownModel
+from fairlead_server.errors import InvalidRequest, RequestTooLarge, UnknownModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,11 @@ class Schema:
     """Key inputs and graph inputs."""
     key_inputs: tuple[str, ...]
     outputs: Mapping[str, DType]
+    rows_limit: int
+    """Rows of one request beyond which it is refused."""
 
     @classmethod
-    def of(cls, contract: Contract, model: str) -> Schema:
+    def of(cls, contract: Contract, model: str, rows_limit: int) -> Schema:
         """Read the schema of ``contract``, served under the name ``model``."""
         return cls(
             model=model,
@@ -30,7 +32,17 @@ class Schema:
             inputs=contract.tensor_inputs | contract.key_inputs,
             key_inputs=tuple(contract.key_inputs),
             outputs={output.name: output.dtype for output in contract.outputs},
+            rows_limit=rows_limit,
         )
+
+    def require_rows(self, rows: int) -> None:
+        """Check that a request of ``rows`` rows may be decoded.
+
+        Raises:
+            RequestTooLarge: There are too many.
+        """
+        if rows > self.rows_limit:
+            raise RequestTooLarge(f"the request has {rows} rows; send at most {self.rows_limit} at a time")
 
     def require_model(self, name: str, version: str = "") -> None:
         """Check that a request asks for this model.

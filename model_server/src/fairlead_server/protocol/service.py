@@ -31,7 +31,7 @@ class Served:
     @classmethod
     def of(cls, predictor: Predictor, experiments: ExperimentReader) -> Served:
         """Serve ``predictor``."""
-        return cls(predictor, Schema.of(predictor.contract, predictor.model_name), experiments)
+        return cls(predictor, Schema.of(predictor.contract, predictor.model_name, predictor.rows_limit), experiments)
 
     def metadata(self) -> dict[str, Any]:
         """Return V2 model metadata."""

@@ -24,6 +24,7 @@ def decode(body: bytes, schema: Schema) -> PredictRequest:
 
     Raises:
         InvalidRequest: The body is not a V1 request, or a value does not fit.
+        RequestTooLarge: There are too many rows.
     """
     content = document.parse(body)
     request = of_content(content, schema)
@@ -37,6 +38,7 @@ def of_content(content: dict[str, Any], schema: Schema) -> PredictRequest:
 
     Raises:
         InvalidRequest: It is not a V1 request, or a value does not fit.
+        RequestTooLarge: There are too many rows.
     """
     instances = _instances(content, schema)
     return PredictRequest(
@@ -69,6 +71,7 @@ def _instances(content: dict[str, Any], schema: Schema) -> list[dict[str, Any]]:
     instances = content.get("instances")
     if type(instances) is not list or not instances:
         raise InvalidRequest(f"instances must be a list of objects, one per row; {_example(schema)}", field="instances")
+    schema.require_rows(len(instances))
     for row, instance in enumerate(instances):
         if type(instance) is not dict:
             raise InvalidRequest(f"instances[{row}] must be an object that names its values; {_example(schema)}")

@@ -41,6 +41,7 @@ def decode(body: bytes, json_length: str | None, schema: Schema) -> InferCall:
 
     Raises:
         InvalidRequest: The body is not a V2 request, or a tensor does not fit.
+        RequestTooLarge: There are too many rows.
     """
     length = _json_length(json_length, len(body))
     head = body[:length]
@@ -104,6 +105,7 @@ def _input(tensor: dict[str, Any], name: str, tail: memoryview, start: int, sche
     if type(shape) is not list:
         raise InvalidRequest(f"{name}: shape must be a list of integers", field=name)
     rows = rows_of(shape, name)
+    schema.require_rows(rows)
     parameters = document.parameters(tensor, f"parameters of {name}")
     _refuse_shared_memory(parameters, name)
     size = parameters.get("binary_data_size")

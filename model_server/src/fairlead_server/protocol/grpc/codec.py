@@ -65,6 +65,7 @@ def decode(raw: bytes, schema: Schema) -> InferCall:
 
     Raises:
         InvalidRequest: The message is malformed, or a tensor does not fit.
+        RequestTooLarge: There are too many rows.
         UnknownModel: It asks for another model or version.
     """
     message = parse(pb.ModelInferRequest, raw)
@@ -112,16 +113,17 @@ def _inputs(message: Any, schema: Schema) -> dict[str, Array]:
             raise InvalidRequest(f"{name}: is there twice", field=name)
         if raws and tensor.HasField("contents"):
             raise InvalidRequest(f"{name}: has contents beside raw_input_contents; send one of them", field=name)
-        inputs[name] = bound_to_schema(_array(tensor, raws[place] if raws else None), name, schema)
+        inputs[name] = bound_to_schema(_array(tensor, raws[place] if raws else None, schema), name, schema)
     return inputs
 
 
-def _array(tensor: Any, raw: bytes | None) -> Array:
+def _array(tensor: Any, raw: bytes | None, schema: Schema) -> Array:
     name: str = tensor.name
     datatype = datatype_named(tensor.datatype, name)
     if "shared_memory_region" in tensor.parameters:
         raise InvalidRequest(f"{name}: the shared memory extension is not served", field=name)
     rows = rows_of(list(tensor.shape), name)
+    schema.require_rows(rows)
     if raw is not None:
         return from_bytes(raw, datatype, rows, name)
     field = CONTENTS_OF.get(datatype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -90,6 +91,7 @@ class Session:
         seen = _fingerprint(self._options.manifest)  # before it is read: an edit from here on is news
         manifest = read(self._options.manifest)
         refuse_what_one_machine_lacks(manifest, self._options.server_release)
+        refuse_wrong_models(manifest)
         state = State(self._options.state, manifest.deployment.metadata.name)
         with locked(state.root):
             self._state = state
@@ -292,7 +294,7 @@ def refuse_what_one_machine_lacks(manifest: Manifest, release: str) -> None:
         release: The one release of the model server that is installed.
 
     Raises:
-        ManifestError: Such a part is used.
+        ManifestError: Such a part is used, or a file that it names is not there.
     """
     spec = manifest.deployment.spec
     if spec.feature_store.path is None:
@@ -301,9 +303,32 @@ def refuse_what_one_machine_lacks(manifest: Manifest, release: str) -> None:
     if spec.serving.release not in {None, release}:
         message = f"{spec.serving.release} is not installed; remove it, or set it to {release}"
         raise manifest.error(("spec", "serving", "release"), message)
-    manifest.resolve(spec.feature_store.path, ("spec", "featureStore", "path"))
+    if not manifest.resolve(spec.feature_store.path, store := ("spec", "featureStore", "path")).exists():
+        message = f"{spec.feature_store.path} does not exist; give the folder of feature_store.yaml"
+        raise manifest.error(store, f"{message}, relative to this file")
     for index, variant in enumerate(spec.variants):
-        manifest.resolve(variant.model.uri, ("spec", "variants", index, "model", "uri"))
+        if not manifest.resolve(variant.model.uri, uri := ("spec", "variants", index, "model", "uri")).is_file():
+            message = f"{variant.model.uri} is not an existing file; make the model, or give its path"
+            raise manifest.error(uri, f"{message}, relative to this file")
+
+
+def refuse_wrong_models(manifest: Manifest) -> None:
+    """Check that each variant's file is the model that its digest names; this reads the files whole.
+
+    Raises:
+        ManifestError: One is another, or cannot be read.
+    """
+    for index, variant in enumerate(manifest.deployment.spec.variants):
+        field = ("spec", "variants", index, "model")
+        try:
+            with manifest.resolve(variant.model.uri, (*field, "uri")).open("rb") as file:
+                found = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        except OSError as error:
+            message = f"{variant.model.uri} cannot be read ({error.strerror}); give a readable file"
+            raise manifest.error((*field, "uri"), message) from None
+        if found != variant.model.digest:
+            message = f"{variant.model.uri} is {found}; write that here, or restore the file"
+            raise manifest.error((*field, "digest"), message)
 
 
 def _numbered(deployment: ModelDeployment, before: ModelDeployment | None, generation: int) -> ModelDeployment:
