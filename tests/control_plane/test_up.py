@@ -332,8 +332,8 @@ def edit_paused(manifest: ManifestFile) -> None:
 @pytest.mark.parametrize(
     ("edit", "code", "says"),
     [
-        (edit_digest, 2, "modeldeployment.yaml:20: spec.variants[1].model.digest: boosted.onnx is sha256:"),
-        (edit_uri, 2, "modeldeployment.yaml:19: spec.variants[1].model.uri: gone.onnx is not an existing file"),
+        (edit_digest, 2, "modeldeployment.yaml:19: spec.variants[1].model.digest: boosted.onnx is sha256:"),
+        (edit_uri, 2, "modeldeployment.yaml:18: spec.variants[1].model.uri: gone.onnx is not an existing file"),
         (edit_store_path, 2, "modeldeployment.yaml:8: spec.featureStore.path: gone does not exist"),
         (edit_model, 1, "variant boosted: exit code 70"),
         (edit_weight, 2, "spec.rollout.weights.boosted: input should be greater than or equal to 0"),
