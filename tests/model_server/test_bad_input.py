@@ -292,6 +292,8 @@ def test_binary_tensors_that_do_not_fit_are_refused(client: httpx.Client, raw: b
         ("GET", "/v2/models/arrival-delay/versions/9", 404, "version"),
         ("GET", "/v2/models/arrival-delay/versions/9/ready", 404, "version"),
         ("GET", "/v2/models/%2e%2e%2f%00/ready", 404, "nothing is served"),
+        ("POST", "/v1/models/a%2Fb:predict", 404, "'/v1/models/a/b:predict'"),
+        ("POST", "/v2/models/a%2Fb/infer", 404, "'/v2/models/a/b/infer'"),
         ("GET", "/v2/models//ready", 404, "''"),
         ("GET", V1, 405, "POST"),
         ("PUT", V2, 405, "POST"),

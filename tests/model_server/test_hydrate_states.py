@@ -57,7 +57,7 @@ async def test_a_value_is_present_up_to_its_ttl_and_given_to_the_model(repo: Fea
             assert answer.states[f"{view}__{name}"] == (FeatureState.PRESENT,)
             assert seen(answer, f"{view}__{name}") == value
         assert not answer.degraded
-        assert rig.count("fairlead_features_total", view="plane", state="PRESENT") == 3
+        assert rig.count("fairlead_feature_states_total", view="plane", state="PRESENT") == 3
 
 
 async def test_an_unknown_entity_is_not_found(repo: FeatureRepo, tmp_path: Path) -> None:
@@ -188,8 +188,8 @@ async def test_rows_are_answered_in_order_with_repeated_and_unknown_keys(repo: F
         assert answer.outputs["seen_plane__seats"].tolist() == [2, 1, -7, 2, 2, 1]
         assert answer.states is not None
         assert [state is FeatureState.PRESENT for state in answer.states["plane__seats"]] == [t != "N?" for t in tails]
-        assert rig.count("fairlead_features_total", view="plane", state="PRESENT") == 15
-        assert rig.count("fairlead_features_total", view="plane", state="NOT_FOUND") == 3
+        assert rig.count("fairlead_feature_states_total", view="plane", state="PRESENT") == 15
+        assert rig.count("fairlead_feature_states_total", view="plane", state="NOT_FOUND") == 3
 
 
 async def test_concurrent_requests_get_their_own_rows(repo: FeatureRepo, tmp_path: Path) -> None:

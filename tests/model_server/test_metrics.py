@@ -36,7 +36,7 @@ def test_counts_arrive_under_their_labels(registry: CollectorRegistry, metrics: 
 
     assert value("fairlead_requests_total", protocol="v2-rest", code="200") == 2
     assert value("fairlead_requests_total", protocol="grpc", code="INVALID_ARGUMENT") == 1
-    assert value("fairlead_features_total", view="plane", state="STALE") == 3
+    assert value("fairlead_feature_states_total", view="plane", state="STALE") == 3
     assert value("fairlead_exposures_total", outcome="exposed") == 1
     assert value("fairlead_store_reads_total", outcome="timeout") == 1
     assert value("fairlead_store_reads_total", outcome="ok") == 0
@@ -93,7 +93,7 @@ def test_a_scrape_is_valid_and_every_metric_is_explained(registry: CollectorRegi
     assert {family.name for family in families} == {
         "fairlead_requests",
         "fairlead_stage_seconds",
-        "fairlead_features",
+        "fairlead_feature_states",
         "fairlead_store_reads",
         "fairlead_connection_failures",
         "fairlead_exposures",

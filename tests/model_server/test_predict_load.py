@@ -253,6 +253,25 @@ async def test_a_policy_that_leaves_a_type_without_a_value_is_refused_naming_the
             pass
 
 
+async def test_an_age_for_a_view_that_the_model_does_not_read_is_warned_of_once_naming_both(
+    repo: FeatureRepo, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ages = Hydration(max_age_s={"plane": 60.0, "planes": 60.0, "departure": 60.0})
+    async with running(repo.path, contract_for(repo), tmp_path, hydration=ages):
+        warned = [record.getMessage() for record in caplog.records if "max_age_s" in record.message]
+    views = "origin_weather,pair_performance,plane,tail_performance"
+    assert warned == [
+        f"hydration.max_age_s names views that the model does not read unknown=departure,planes views={views}"
+    ]
+
+
+async def test_an_age_for_a_view_that_the_model_reads_is_not_warned_of(
+    repo: FeatureRepo, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(repo.path, contract_for(repo), tmp_path, hydration=Hydration(max_age_s={"plane": 60.0})):
+        assert "max_age_s" not in caplog.text
+
+
 async def test_a_missing_or_broken_feature_store_yaml_is_named(repo: FeatureRepo, tmp_path: Path) -> None:
     write_model(tmp_path / "model.onnx", contract_for(repo))
     with pytest.raises(StartupError, match=r"feature_store\.yaml: no such file; check --feature-store"):

@@ -112,7 +112,7 @@ class ServerMetrics(Collector):
         )
         yield _durations("fairlead_stage_seconds", "Time per part of answering a request.", ("stage",), self.stages)
         yield _counts(
-            "fairlead_features",
+            "fairlead_feature_states",
             "Features hydrated, one per row and feature, by the state they were found in.",
             ("view", "state"),
             self.features,

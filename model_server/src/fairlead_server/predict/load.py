@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import logging
 
 from fairlead.clock import Clock
+from fairlead.contract import Contract
+from fairlead.policy import Hydration
 from fairlead_server.hydrate.plan import compile_plan
 from fairlead_server.hydrate.thread import WorkerThread
 from fairlead_server.metrics import ServerMetrics
@@ -13,6 +16,8 @@ from fairlead_server.predict.connection import FeatureConnection
 from fairlead_server.predict.predictor import Predictor
 from fairlead_server.predict.session import open_session, read_model
 from fairlead_server.predict.settings import PredictorSettings
+
+_LOG = logging.getLogger(__name__)
 
 
 async def load(settings: PredictorSettings, *, clock: Clock, metrics: ServerMetrics) -> Predictor:
@@ -36,6 +41,7 @@ async def load(settings: PredictorSettings, *, clock: Clock, metrics: ServerMetr
     session, contract = open_session(model, str(settings.model), thread)
     await session.warm_up()
     plan = compile_plan(contract, settings.hydration)
+    _warn_of_unknown_views(contract, settings.hydration)
     name = settings.model_name or contract.model
     of_model = metrics.of(model=name, variant=settings.variant)
     connection = FeatureConnection(settings, contract, plan, clock, of_model)
@@ -57,6 +63,18 @@ async def load(settings: PredictorSettings, *, clock: Clock, metrics: ServerMetr
         await predictor.close()
         raise
     return predictor
+
+
+def _warn_of_unknown_views(contract: Contract, hydration: Hydration) -> None:
+    """Say which ages are of no stored view; a deployment may set them for another variant, so they are not refused."""
+    views = sorted({feature.view for feature in contract.features if not feature.on_demand})
+    unknown = sorted(hydration.max_age_s.keys() - set(views))
+    if unknown:
+        _LOG.warning(
+            "hydration.max_age_s names views that the model does not read unknown=%s views=%s",
+            ",".join(unknown),
+            ",".join(views),
+        )
 
 
 def freeze_memory() -> None:

@@ -29,11 +29,6 @@ class Resource(StrEnum):
         """Methods that the resource answers."""
         return ("POST",) if self in _POSTED else ("GET", "HEAD")
 
-    @property
-    def protocol(self) -> str:
-        """``v1`` or ``v2``, as metrics count it."""
-        return "v1" if self.value.startswith("v1") else "v2"
-
 
 _POSTED = frozenset({Resource.V1_PREDICT, Resource.V1_EXPLAIN, Resource.INFER, Resource.INDEX, Resource.LOAD})
 _FIXED = {

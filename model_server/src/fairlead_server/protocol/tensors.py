@@ -195,6 +195,8 @@ def _split(raw: bytes, rows: int, field: str) -> list[bytes]:
     values: list[bytes] = []
     start = 0
     while start < len(raw):
+        if len(values) == rows:
+            raise InvalidRequest(f"{field}: at least {rows + 1} values, but the shape says {rows}", field=field)
         length = int.from_bytes(raw[start : start + _LENGTH_BYTES], "little")
         start += _LENGTH_BYTES
         if start + length > len(raw):

@@ -122,10 +122,10 @@ def _input(tensor: dict[str, Any], name: str, tail: memoryview, start: int, sche
 def _from_list(values: object, datatype: str, rows: int, name: str, schema: Schema) -> Array:
     if type(values) is not list:
         raise InvalidRequest(f"{name}: data must be a list of {rows} values", field=name)
-    if values and type(values[0]) is list:
-        values = _flat(values, name)
     if len(values) != rows:
         raise InvalidRequest(f"{name}: {len(values)} values, but the shape says {rows}", field=name)
+    if type(values[0]) is list:
+        values = _flat(values, name)
     return bound_to_schema(from_json(values, datatype, name), name, schema)
 
 
