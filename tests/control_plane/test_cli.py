@@ -33,6 +33,7 @@ def fairlead(folder: Path, *arguments: str, stdin: str = "") -> subprocess.Compl
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cli")
     ManifestFile.make(folder)
+    (folder / "a-file").touch()
     return folder
 
 
@@ -66,6 +67,20 @@ def test_assign_computes_bucket_and_arm_from_arguments_and_from_stdin(folder: Pa
         (["predict", "-f", "modeldeployment.yaml", "--data", "[1]"], "--data: must be an instance"),
         (["predict", "-f", "modeldeployment.yaml", "--data", "@none.json"], "--data: none.json cannot be read"),
         (["predict", "-f", "modeldeployment.yaml", "--data", '{"a":1}', "--unit-from", "b"], "instance 0 has no b"),
+        (["predict", "-f", "modeldeployment.yaml", "--data", "{}", "--unit", "a,b"], "--unit: 'a,b' is none: give 1"),
+        (["predict", "-f", "modeldeployment.yaml", "--data", "{}", "--unit", ""], "--unit: '' is none"),
+        (
+            ["predict", "-f", "modeldeployment.yaml", "--data", '[{"b":"u"},{"b":null}]', "--unit-from", "b"],
+            "--unit-from: instance 1 has null for b; give a string or a number",
+        ),
+        (
+            ["predict", "-f", "modeldeployment.yaml", "--data", '{"b":{"c":1}}', "--unit-from", "b"],
+            'instance 0 has {"c": 1} for b',
+        ),
+        (
+            ["predict", "-f", "modeldeployment.yaml", "--data", '{"b":"\\ud800"}', "--unit-from", "b"],
+            "--unit-from: b of instance 0: '\\ud800' is none",
+        ),
         (["predict", "-f", "modeldeployment.yaml", "--data", "{}", "--unit", "a", "--unit-from", "b"], "--unit-from: "),
     ],
 )
@@ -80,6 +95,8 @@ def test_what_the_user_got_wrong_is_one_line_and_exit_code_2(folder: Path, argum
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["up", "-f", "modeldeployment.yaml", "--state", "/proc/x"], "--state: /proc/x cannot be written"),
+        (["up", "-f", "modeldeployment.yaml", "--state", "a-file/x"], "a-file/x cannot be written (Not a directory)"),
         (["status"], ".fairlead: no deployment here"),
         (["predict", "--url", "http://127.0.0.1:9", "--model", "m", "--data", "{}"], "is `fairlead up` running?"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections import Counter
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from fairlead import Layout, assign
+from fairlead.cli.inspect import example_instance
 from fairlead.clock import ReplayClockWriter, to_us
 from support.envoy import MODEL, ManifestFile, Up, post, wait_until
 from support.models import contract_of, expected_probability, write_model
@@ -22,6 +24,7 @@ from support.predictors import NOON
 from support.server_process import FULL_ROW, ROW, Material, make_material
 
 LAYOUT = Layout.of("logistic", {"boosted": 5000})
+UNIT = "x-tail-number"
 SALT = "flights/arrival-delay/e1"
 
 
@@ -38,6 +41,7 @@ def up(material: Material) -> Iterator[Up]:
     manifest = ManifestFile.make(
         material.folder,
         featureStore={"path": "repo"},
+        routing={"unit": {"header": UNIT}},
         variants=[
             {"name": "logistic", "role": "Control", "model": same},
             {"name": "boosted", "role": "Treatment", "model": {"uri": "other.onnx", "digest": other}},
@@ -62,16 +66,26 @@ async def test_every_unit_is_answered_and_exposed_to_the_arm_that_assign_says(up
     units = [f"N{index}" for index in range(300)]
     before = {name: exposures(up, name) for name in ("logistic", "boosted", "next")}
     body = json.dumps({"instances": [ROW]}).encode()
-    answers = await post(up.port, [{"x-unit-id": unit} for unit in units], body=body)
+    answers = await post(up.port, [{UNIT: unit} for unit in units], body=body)
     assert {answer.status for answer in answers} == {200}
     arms = [assign(unit, SALT, LAYOUT) for unit in units]
     assert [answer.variant for answer in answers] == arms
     forged = {"x-fairlead-experiment": "v1.k1.x.y"}
-    await post(up.port, [forged, {**forged, "x-fairlead-variant": "boosted", "x-unit-id": "u"}], body=body)
+    await post(up.port, [forged, {**forged, "x-fairlead-variant": "boosted", UNIT: "u"}], body=body)
     for arm in ("logistic", "boosted"):
         assert (exposures(up, arm) - before[arm]) == Counter(exposed=arms.count(arm), none=1)
     wait_until(lambda: (exposures(up, "next") - before["next"])["shadow"] == 300, 5)
     assert (exposures(up, "next") - before["next"])["exposed"] == 0
+
+
+def test_the_line_to_try_sends_the_deployments_unit_and_is_answered(up: Up, material: Material) -> None:
+    [line] = [line for line in up.log.read_text().splitlines() if line.startswith("curl ")]
+    words = shlex.split(line)
+    tail = str(example_instance(material.contract)["tailnum"])
+    assert f"{UNIT}: {tail}" in words
+    done = subprocess.run([*words, "-D", "-"], capture_output=True, text=True, check=True, timeout=30)
+    assert " 200 " in done.stdout.splitlines()[0]
+    assert f"x-variant: {assign(tail, SALT, LAYOUT)}" in done.stdout
 
 
 def test_the_status_tells_the_contract_that_the_server_has(up: Up) -> None:

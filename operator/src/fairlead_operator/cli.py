@@ -63,7 +63,8 @@ def up(
 ) -> None:
     """Serve a ModelDeployment on this machine: one server per variant behind a real Envoy. Ctrl-C stops everything.
 
-    The file is watched: changed weights move at once and lose no request, a changed digest replaces its variant only.
+    The file is watched: changed weights move at once and lose no request. Changed models replace their variants
+    only; while an experiment runs its models are frozen, and a new experiment.id takes them over.
 
     Example: fairlead up -f examples/flights/modeldeployment.yaml
     """
@@ -202,15 +203,28 @@ def _resource(state: Path, name: str | None) -> dict[str, Any]:
 
 
 def _units(given: list[str] | None) -> Iterator[str]:
+    for unit in given or (line.rstrip("\r\n") for line in sys.stdin):
+        yield _checked(unit, "UNIT")
+
+
+def _checked(unit: str, where: str) -> str:
+    """Return ``unit`` if the gateway takes it for one; ``where`` names it in the message.
+
+    Raises:
+        CommandError: It does not.
+    """
     import re  # noqa: PLC0415 -- --help stays quick
 
     from fairlead.route import UNIT_PATTERN  # noqa: PLC0415 -- --help stays quick
 
-    for unit in given or (line.rstrip("\r\n") for line in sys.stdin):
-        # The gateway matches bytes, one character each.
-        if not re.fullmatch(UNIT_PATTERN, unit.encode().decode("latin-1")):
-            raise CommandError(f"UNIT: {unit[:300]!r} is none: give 1 to 256 bytes, no comma, no outer blanks", USAGE)
-        yield unit
+    try:
+        octets = unit.encode().decode("latin-1")  # the gateway matches bytes, one character each
+    except UnicodeEncodeError:
+        octets = ""
+    if not re.fullmatch(UNIT_PATTERN, octets):
+        message = f"{unit[:300]!r} is none: give 1 to 256 bytes of UTF-8, no comma, no outer blanks"
+        raise CommandError(f"{where}: {message}", USAGE)
+    return unit
 
 
 def _endpoint(file: Path | None, url: str | None, model: str | None, state: Path) -> Endpoint:
@@ -265,10 +279,15 @@ def _requests(
 ) -> Iterable[tuple[list[dict[str, Any]], str | None]]:
     """Return what is asked together, and for which unit: one request per unit."""
     if unit_from is None:
-        return [(instances, unit)]
+        return [(instances, None if unit is None else _checked(unit, "--unit"))]
     grouped: dict[str, list[dict[str, Any]]] = {}
     for index, instance in enumerate(instances):
         if unit_from not in instance:
             raise CommandError(f"--unit-from: instance {index} has no {unit_from}; it has {', '.join(instance)}", USAGE)
-        grouped.setdefault(str(instance[unit_from]), []).append(instance)
+        value = instance[unit_from]
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            message = f"instance {index} has {json.dumps(value)[:300]} for {unit_from}; give a string or a number"
+            raise CommandError(f"--unit-from: {message}", USAGE)
+        name = _checked(str(value), f"--unit-from: {unit_from} of instance {index}")
+        grouped.setdefault(name, []).append(instance)
     return [(group, name) for name, group in grouped.items()]

@@ -74,7 +74,8 @@ class Progress:
             contract = read_model(manifest.resolve(resource.spec.control.model.uri)).contract
         except (OperatorError, ContractError, ImportError):
             return f"curl {base}/v2/models/{resource.model_name}"
-        return curl_line(contract.model_copy(update={"model": resource.model_name}), base)
+        header = resource.spec.routing.unit.header
+        return curl_line(contract.model_copy(update={"model": resource.model_name}), base, header=header)
 
 
 def show(resource: dict[str, Any], console: Console | None = None) -> None:

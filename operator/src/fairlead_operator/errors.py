@@ -5,6 +5,7 @@ OperatorError
 ├── EditRefused         a valid manifest that must not replace the one in force
 ├── StateInUse          another process holds the state folder
 ├── StateUnreadable     a file in the state folder is not what this version writes
+├── StateUnwritable     the state folder cannot be made or written to
 ├── PortTaken           the gateway's port is in use
 ├── ServerFailed        a model server will not come up with what it was given
 └── GatewayError        retryable: Envoy ended, refused a configuration, or did not confirm it in time
@@ -56,6 +57,10 @@ class StateInUse(OperatorError):
 
 class StateUnreadable(OperatorError):
     """A file in the state folder is not what this version writes."""
+
+
+class StateUnwritable(OperatorError):
+    """The state folder cannot be made or written to."""
 
 
 class PortTaken(OperatorError):

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fairlead.route import RouteKey
 from fairlead_operator.core.desired import Phase
-from fairlead_operator.errors import StateInUse, StateUnreadable
+from fairlead_operator.errors import StateInUse, StateUnreadable, StateUnwritable
 from fairlead_operator.platforms.local.processes import ProcessRecord
 
 _KEY_BYTES = 32
@@ -117,9 +117,12 @@ def locked(root: Path) -> Iterator[None]:
 
     Raises:
         StateInUse: Another process holds it.
+        StateUnwritable: It cannot be made or written to.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "lock").open("a+") as file:
+    with _writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        lock = (root / "lock").open("a+")
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -148,10 +151,25 @@ def is_held(root: Path) -> bool:
 
 
 def write_whole(file: Path, text: str, mode: int = 0o644) -> None:
-    """Put ``text`` into ``file`` in one step: a reader sees the old or the new, never a part."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-        out.write(text)
-    fresh.replace(file)
+    """Put ``text`` into ``file`` in one step: a reader sees the old or the new, never a part.
+
+    Raises:
+        StateUnwritable: The system does not let us.
+    """
+    with _writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = file.with_name(f".{file.name}.{os.getpid()}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            out.write(text)
+        fresh.replace(file)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write ``path`` into ``StateUnwritable``."""
+    try:
+        yield
+    except OSError as error:
+        message = f"--state: {path} cannot be written ({error.strerror}); give a folder that can"
+        raise StateUnwritable(message) from error
