@@ -139,6 +139,12 @@ def test_a_model_that_is_refused_later_leaves_the_old_one_serving_until_the_edit
         assert f"not sha256:{'0' * 64}" in str(up.condition("VariantsReady", "message"))
         assert up.pids() == before
         assert (up.variant("boosted")["weight"], up.variant("boosted")["restarts"]) == (50, 0)
+        log = up.folder / f"logs/{up.variant('boosted')['revision']}.log"
+        assert log.read_text().count("digest is") == 1
+        manifest.weigh(boosted=40)  # an edit is a reason to try again at once
+        wait_until(lambda: log.read_text().count("digest is") == 2, 3, up.explain)
+        wait_until(lambda: up.variant("boosted")["weight"] == 40, 3, up.explain)
+        wait_until(lambda: up.pids() == before, 3, up.explain)
         manifest.spec["variants"][1]["model"] = model(manifest.path.parent, "boosted")
         manifest.write()
         wait_until(lambda: up.condition("Ready") == "True", 5, up.explain)

@@ -63,8 +63,9 @@ def up(
 ) -> None:
     """Serve a ModelDeployment on this machine: one server per variant behind a real Envoy. Ctrl-C stops everything.
 
-    The file is watched: changed weights move at once and lose no request. Changed models replace their variants
-    only; while an experiment runs its models are frozen, and a new experiment.id takes them over.
+    The file is watched: changed weights move at once and lose no request, a changed digest replaces its variant only.
+
+    While an experiment runs, its models are frozen: give experiment.id a new value along with a changed model.
 
     Example: fairlead up -f examples/flights/modeldeployment.yaml
     """
