@@ -71,15 +71,15 @@ async def test_a_thousand_requests_in_flight_survive_ten_changes_of_weight_and_a
         asking = asyncio.gather(*(ask(client) for client in range(1000)))
         killed_at = await change()
         await asking
+        good = [answer for *_, answer in answers if answer.status == 200]
+        assert all(answer.echo["variant"] == answer.variant for answer in good)
+        assert all(answer.echo["ready"] for answer in good), "a server answered before it was ready"
         lost = [(unit, sent - killed_at, answer) for unit, sent, answer in answers if answer.status != 200]
         assert len(answers) - len(lost) > 2000
         assert 0 < len(lost) <= 600, Counter(answer.status for *_, answer in lost)
         assert {(answer.status, answer.variant) for *_, answer in lost} == {(503, "boosted")}
         assert all(-5 < since < 2 for _, since, _ in lost)
         assert all(bucket_of(unit, SALT) < 6000 for unit, *_ in lost)
-        good = [answer for *_, answer in answers if answer.status == 200]
-        assert all(answer.echo["variant"] == answer.variant for answer in good)
-        assert all(answer.echo["ready"] for answer in good), "a server answered before it was ready"
         assert up.variant("boosted")["restarts"] == 1
         assert up.variant("boosted")["lastFailure"]["reason"] == "Crashed"
 
