@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import httpx
+import pandas as pd
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -32,9 +33,12 @@ from fairlead_operator.api.manifest import read
 from fairlead_operator.errors import OperatorError
 from fairlead_operator.platforms.local import child
 from fairlead_operator.platforms.local.state import is_held
-from flights import features
+from flights import features, raw
+from flights.dataset import open_store
 from flights.errors import FlightsError
+from flights.expected import expected_states
 from flights.paths import BUILD, ROOT
+from flights.replay import Answers, Replay
 from flights.report import Report, as_table, report
 from flights.runs import SERVICES
 from flights.store import settings_file
@@ -42,11 +46,9 @@ from flights.traffic import Asks, Pace, Tick, asks_of
 from flights.training import MANIFEST, RUNS, train_all
 
 if TYPE_CHECKING:
-    import pandas as pd
     from feast import FeatureStore
 
     from fairlead_operator.api.v1alpha1 import ModelDeployment
-    from flights.replay import Answers
 
 OUTPUT = "probability_late"
 FOLDER = BUILD.parent / "demo"
@@ -192,11 +194,7 @@ class Traffic:
 
 
 def _traffic(days: int) -> Traffic:
-    import pandas as pd  # noqa: PLC0415 -- --help needs none of it
-
-    from flights import raw  # noqa: PLC0415
-    from flights.dataset import open_store  # noqa: PLC0415
-    from flights.publish import Publisher  # noqa: PLC0415
+    from flights.publish import Publisher  # noqa: PLC0415 -- feast takes 2 s to import
 
     start = pd.Timestamp(features.REPLAY_START)
     end = min(start + pd.Timedelta(days=days), pd.Timestamp(REPLAY_END))
@@ -260,8 +258,6 @@ def _last_line(path: Path) -> str:
 async def _replay(
     traffic: Traffic, endpoint: Endpoint, clock: ReplayClockWriter, pace: Pace, console: Console
 ) -> Answers:
-    from flights.replay import Replay  # noqa: PLC0415 -- --help needs none of it
-
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("replay", total=len(traffic.asks))
@@ -297,8 +293,6 @@ def _stop(up: subprocess.Popen[bytes]) -> None:
 
 def _expected(traffic: Traffic, deployment: ModelDeployment) -> dict[str, dict[str, list[str]]]:
     """Return what the raw data says of every feature of every request, by variant and feature."""
-    from flights.expected import expected_states  # noqa: PLC0415 -- --help needs none of it
-
     hydration = deployment.spec.hydration.policy()
     return {
         variant: {str(feature): column.tolist() for feature, column in states.items()}
