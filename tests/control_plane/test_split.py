@@ -164,12 +164,21 @@ async def test_without_a_unit_control_answers_both_protocols(up: Up) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/metrics", "/", "/v2/models/../../metrics", "/v2%2f..%2fmetrics", "/v2/repository/models/x/load", "/v1/modelsx"],
+    [
+        "/metrics",
+        "/",
+        "/v2/models/../../metrics",
+        "/v2%2f..%2fmetrics",
+        "/v2/repository/models/x/load",
+        "/v1/modelsx",
+        "/v1/models/a%2Fb:predict",
+    ],
 )
 async def test_other_paths_do_not_reach_a_server(up: Up, path: str) -> None:
     [answer] = await post(up.port, [{"x-unit-id": "u1"}], path=path)
     assert answer.status in {400, 404}
     assert answer.variant == ""
+    assert json.loads(answer.body)["error"]
 
 
 async def test_errors_of_the_gateway_have_the_servers_shape_and_grpc_its_own_codes(up: Up) -> None:

@@ -253,7 +253,7 @@ def _listener(host: str, port: int, routes_file: Path) -> Resource:
         "use_remote_address": True,
         "normalize_path": True,
         "merge_slashes": True,
-        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "path_with_escaped_slashes_action": "UNESCAPE_AND_FORWARD",
         "common_http_protocol_options": {"idle_timeout": "300s"},
         "request_headers_timeout": "10s",
         "local_reply_config": _LOCAL_REPLIES,
