@@ -1,0 +1,1 @@
+"""The platform that drives a cluster: KServe predictors behind Istio routes."""
