@@ -241,7 +241,7 @@ def _endpoint(file: Path | None, url: str | None, model: str | None, state: Path
     if url is None and published.exists():
         url = json.loads(published.read_bytes())["status"]["url"]["rest"]
     name = model or deployment.model_name
-    return Endpoint(url or f"http://127.0.0.1:{DEFAULT_PORT}", name, deployment.spec.routing.unit.header)
+    return Endpoint(url or f"http://127.0.0.1:{DEFAULT_PORT}", name, deployment.spec.routing.units.header)
 
 
 def _read(file: Path) -> ModelDeployment:

@@ -63,7 +63,8 @@ class Progress:
 
     def _curl(self, resource: ModelDeployment) -> str:
         """Return a line that works: a prediction if the model's contract can be read, else its metadata."""
-        base = resource.status.url.rest if resource.status else ""
+        url = resource.status.url if resource.status else None
+        base = url.rest if url else ""
         try:
             from fairlead.cli.inspect import curl_line, read_model  # noqa: PLC0415 -- needs onnx
             from fairlead.contract import ContractError  # noqa: PLC0415 -- goes with it
@@ -74,7 +75,7 @@ class Progress:
             contract = read_model(manifest.resolve(resource.spec.control.model.uri)).contract
         except (OperatorError, ContractError, ImportError):
             return f"curl {base}/v2/models/{resource.model_name}"
-        header = resource.spec.routing.unit.header
+        header = resource.spec.routing.units.header
         return curl_line(contract.model_copy(update={"model": resource.model_name}), base, header=header)
 
 

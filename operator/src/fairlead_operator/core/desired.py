@@ -119,7 +119,7 @@ def desired_from(deployment: ModelDeployment, release: str) -> Desired:
         experiment_id=spec.experiment.id if spec.experiment else None,
         reach=Reach(
             model_name=deployment.model_name,
-            unit_header=routing.unit.header,
+            unit_header=routing.units.header,
             on_missing_unit=routing.on_missing_unit,
             override_header=routing.override.header,
             timeout_s=seconds(routing.timeout),
