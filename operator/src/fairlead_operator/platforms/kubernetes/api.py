@@ -122,6 +122,13 @@ class KubeApi(Protocol):
             AlreadyExists: An object of this name is there.
         """
 
+    async def replace(self, kind: Kind, resource: Resource) -> Resource:
+        """Replace a whole object, if it is still at the resourceVersion that ``resource`` carries.
+
+        Raises:
+            Stale: It is not.
+        """
+
     async def delete(
         self,
         kind: Kind,
