@@ -5,6 +5,9 @@ ServerError
 │   ├── ModelFileError      3    file missing, unreadable, not ONNX, no contract, other digest
 │   ├── ContractMismatch    3    the registry's feature service is not the contract's
 │   └── PortTaken           4    another program listens there
+├── FetchError              a model file cannot be fetched; the process ends with the class's exit code
+│   ├── FetchRefused        3    wrong address, digest, key or permission: trying again does not help
+│   └── FetchInterrupted    1    retryable; no answer, a failing server, a broken connection
 └── RequestError            one request is refused or fails; carries its HTTP status and gRPC code
     ├── InvalidRequest      400 INVALID_ARGUMENT      the client's mistake, naming the field
     ├── UnknownModel        404 NOT_FOUND
@@ -46,6 +49,24 @@ class PortTaken(StartupError):
     """A port cannot be listened on; the message names the address and the flag."""
 
     exit_code = 4
+
+
+class FetchError(ServerError):
+    """A model file cannot be fetched; the message is one line without secrets."""
+
+    exit_code: ClassVar[int] = 3
+    retryable: ClassVar[bool] = False
+
+
+class FetchRefused(FetchError):
+    """What was asked for is wrong, or not allowed: somebody has to change something."""
+
+
+class FetchInterrupted(FetchError):
+    """It may work another time."""
+
+    exit_code = 1
+    retryable = True
 
 
 class RequestError(ServerError):

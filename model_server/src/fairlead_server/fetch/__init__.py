@@ -1,0 +1,1 @@
+"""``fairlead fetch``: brings a model file into a pod, verified; the storage initializer of KServe's containers."""
