@@ -44,11 +44,15 @@ check: $(READY)  ## lint, types, generated files, and what must never be committ
 	@$(BIN)/ruff check --quiet $(CODE)
 	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src examples/flights/src tests
 	@$(BIN)/python tools/tidy.py
-	@echo "check: lint, types and tidiness are in order"
+	@$(BIN)/python tools/gen.py --check
+	@echo "check: lint, types, generated files and tidiness are in order"
 
 format: $(READY)  ## format and sort imports
 	@$(BIN)/ruff format --quiet $(CODE)
 	@$(BIN)/ruff check --quiet --fix $(CODE)
+
+gen: $(READY)  ## write what is generated from the API: CRD and reference pages
+	@$(BIN)/python tools/gen.py
 
 lock:  ## pin requirements/*.in anew, with hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \

@@ -7,11 +7,21 @@ buckets of ``fairlead.Layout``. Durations are texts such as ``20ms``; ``seconds`
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    StringConstraints,
+)
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from fairlead import BUCKETS
 
@@ -19,6 +29,12 @@ _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 DAY_S = 86400.0
+
+LIMIT_KEY = "x-fairlead-at-most-seconds"
+"""Key of the JSON schema for the longest duration."""
+
+DECIMALS_KEY = "x-fairlead-decimals"
+"""Key of the JSON schema for the most decimals of a number."""
 
 
 class Record(BaseModel):
@@ -49,15 +65,30 @@ def broken(path: tuple[str | int, ...], message: str) -> PydanticCustomError:
     return PydanticCustomError("rule", "{message}", {"message": message, "path": path})
 
 
-def at_most(limit_s: float) -> AfterValidator:
-    """Return a validator for durations over 0 and up to ``limit_s`` seconds."""
+@dataclass(frozen=True, slots=True)
+class AtMost:
+    """Mark of durations over 0 and up to a limit; the CRD reads the limit from the JSON schema."""
 
-    def check(duration: str) -> str:
-        if not 0 < seconds(duration) <= limit_s:
-            raise PydanticCustomError("duration", "{message}", {"message": f"must be over 0 and at most {limit_s:g}s"})
+    limit_s: float
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check the limit after the form."""
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Carry the limit."""
+        return {**handler(core), LIMIT_KEY: self.limit_s}
+
+    def _checked(self, duration: str) -> str:
+        if not 0 < seconds(duration) <= self.limit_s:
+            message = f"must be over 0 and at most {self.limit_s:g}s"
+            raise PydanticCustomError("duration", "{message}", {"message": message})
         return duration
 
-    return AfterValidator(check)
+
+def at_most(limit_s: float) -> AtMost:
+    """Return the mark of durations over 0 and up to ``limit_s`` seconds."""
+    return AtMost(limit_s)
 
 
 def _two_decimals(per_cent: float) -> float:
@@ -70,10 +101,10 @@ def _tidy(per_cent: float) -> float | int:
     return int(per_cent) if per_cent == int(per_cent) else per_cent
 
 
-Duration = Annotated[str, StringConstraints(pattern=r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", max_length=32)]
+Duration = Annotated[str, StringConstraints(pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$", max_length=32)]
 Percent = Annotated[
     float,
-    Field(ge=0, le=100),
+    Field(ge=0, le=100, json_schema_extra={DECIMALS_KEY: 2}),
     AfterValidator(_two_decimals),
     PlainSerializer(_tidy, return_type=float | int),
 ]

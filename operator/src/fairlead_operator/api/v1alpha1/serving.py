@@ -109,7 +109,7 @@ class Model(Record):
         description="Where the ONNX file is: s3://, gs://, https://, http:// or pvc:// in a cluster; "
         "on one machine a path or file:// reference, relative to the manifest.",
     )
-    digest: Digest = Field(description="sha256 of the file; the server verifies it before it is ready.")
+    digest: Digest = Field(max_length=71, description="sha256 of the file; the server verifies it before it is ready.")
     storage: Storage | None = Field(default=None, description="Cluster: credentials and address of the store.")
     service_account_name: ObjectName | None = Field(
         default=None, description="Cluster: account of the pods, for stores that trust accounts rather than keys."
@@ -171,7 +171,7 @@ class Serving(Record):
 
     release: str | None = Field(
         default=None,
-        pattern=r"^\d+\.\d+\.\d+([.-][a-z0-9.]+)?$",
+        pattern=r"^[0-9]+\.[0-9]+\.[0-9]+([.-][a-z0-9.]+)?$",
         max_length=40,
         description="Exact release; set once when the deployment is made if left out, moved by its owner only.",
     )

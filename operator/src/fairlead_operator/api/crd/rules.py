@@ -1,0 +1,318 @@
+"""Rules across fields, in CEL, for the API server to refuse at once what could never be served.
+
+Each has a partner in the validators of ``v1alpha1`` (same name in the tests' table of refusals), except for two kinds:
+what only a cluster refuses (``path``, ``file://``), and what a change may not do (``oldSelf``).
+Messages name the fix; ``field`` points at what to mend where that is one field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+_STRATEGY = "(has(self.strategy) ? self.strategy : 'Manual')"
+_SPEC_STRATEGY = "self.?rollout.?strategy.orValue('Manual')"
+_TREATMENTS = "self.variants.filter(v, v.role == 'Treatment')"
+_TAKEN = "['x-variant', 'x-fairlead-experiment', 'x-prediction-id', 'host', 'content-type', 'te', 'cookie']"
+_SAME_EXPERIMENT = (
+    "has(self.experiment) && has(oldSelf.experiment) && self.experiment.id == oldSelf.experiment.id"  # of the spec
+)
+_END = "bump experiment.id, or remove the experiment block to end it"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule."""
+
+    name: str
+    """What it is called in tests and in the reference."""
+    at: str
+    """The object whose rule it is, such as ``spec.variants[]``; empty for the whole."""
+    cel: str
+    """What must hold."""
+    message: str
+    """What is wrong and how to mend it."""
+    expression: str = ""
+    """CEL for a message that names what is wrong; ``message`` if it cannot be evaluated."""
+    field: str = ""
+    """Path from ``at`` to the field at fault."""
+    reason: str = "FieldValueInvalid"
+    """Reason of the refusal, as the API server spells it."""
+
+    def rendered(self) -> dict[str, Any]:
+        """Return it as an item of ``x-kubernetes-validations``."""
+        optional = {"messageExpression": self.expression, "fieldPath": self.field}
+        return {
+            "rule": self.cel,
+            "message": self.message,
+            **{key: value for key, value in optional.items() if value},
+            "reason": self.reason,
+        }
+
+
+def _frozen(name: str, what: str, same: str, field: str) -> Rule:
+    """Return the rule that ``what`` stays while an experiment runs; ``same`` compares ``self`` to ``oldSelf``."""
+    return Rule(
+        name=name,
+        at="spec",
+        cel=f"!({_SAME_EXPERIMENT}) || ({same})",
+        message=f"the experiment has frozen {what}: {_END}",
+        expression=f"'experiment ' + self.experiment.id + ' has frozen {what}: {_END}'",
+        field=field,
+    )
+
+
+def _both(expression: str) -> str:
+    """Return CEL that ``expression`` is the same as before."""
+    return f"{expression} == {expression.replace('self.', 'oldSelf.')}"
+
+
+def _arms(part: str) -> str:
+    """Return CEL for ``part`` of every arm, the Control first."""
+    roles = ("Control", "Treatment")
+    return " + ".join(f"self.variants.filter(v, v.role == '{role}').map(v, {part})" for role in roles)
+
+
+def _same(path: str, default: str) -> str:
+    """Return CEL that the optional field at ``path`` is what it was, where left out means ``default``.
+
+    One side of each comparison has a declared size: the API server's estimate of the cost knows no other bound.
+    """
+    names = path.split(".")
+    given = " && ".join(f"has(self.{'.'.join(names[: count + 1])})" for count in range(len(names)))
+    before = f"oldSelf.?{'.?'.join(names)}.orValue({default})"
+    return f"({given} ? self.{path} == {before} : {default} == {before})"
+
+
+def _weights(name: str, wrong: str, unless: str, message: str) -> tuple[Rule, Rule]:
+    """Return the rules that no weight is ``wrong``, for weights and for steps.
+
+    Args:
+        name: What the rules are called.
+        wrong: CEL of a variant's name ``n`` and the map that it stands in, ``WEIGHTS``.
+        unless: CEL of cases in which nothing is wrong, or ``false``.
+        message: What is wrong and how to mend it.
+    """
+    given = "!has(self.rollout) || !has(self.rollout.{0}) || {1} || self.rollout.{0}.all("
+    manual = given.format("weights", unless) + f"n, !({wrong.replace('WEIGHTS', 'self.rollout.weights')}))"
+    steps = given.format("steps", unless) + f"step, step.weights.all(n, !({wrong.replace('WEIGHTS', 'step.weights')})))"
+    return (
+        Rule(f"weights-{name}", "spec", manual, message, field=".rollout.weights"),
+        Rule(f"steps-{name}", "spec", steps, message, field=".rollout.steps"),
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "names-fit",
+        "",
+        "self.spec.variants.all(v, size(self.metadata.name) + size(v.name) <= 36)",
+        "metadata.name and the name of a variant together have over 36 letters; shorten one",
+        field=".spec.variants",
+    ),
+    Rule(
+        "release-frozen",
+        "",
+        "!(has(self.spec.experiment) && has(oldSelf.spec.experiment)"
+        " && self.spec.experiment.id == oldSelf.spec.experiment.id)"
+        " || [oldSelf.spec.?serving.?release.or(oldSelf.?status.?servingRelease)].all(before,"
+        " !before.hasValue() || self.spec.?serving.?release.or(self.?status.?servingRelease) == before)",
+        f"the experiment has frozen serving.release: {_END}",
+        f"'experiment ' + self.spec.experiment.id + ' has frozen serving.release: {_END}'",
+        field=".spec.serving.release",
+    ),
+    Rule(
+        "some-control",
+        "spec.variants",
+        "self.exists(v, v.role == 'Control')",
+        "no variant has role Control; give it to the one that serves today",
+        reason="FieldValueRequired",
+    ),
+    Rule(
+        "one-control",
+        "spec.variants",
+        "self.filter(v, v.role == 'Control').size() <= 1",
+        "more than one variant has role Control; make the others Treatments or Shadows",
+    ),
+    Rule(
+        "unique-names",
+        "spec.variants",
+        "self.all(v, self.exists_one(w, w.name == v.name))",
+        "a variant is listed twice; names are unique",
+        reason="FieldValueDuplicate",
+    ),
+    Rule(
+        "one-feature-store",
+        "spec.featureStore",
+        "has(self.path) || has(self.configMapRef) != has(self.featureStoreRef)",
+        "give exactly one of configMapRef and featureStoreRef",
+    ),
+    Rule(
+        "store-in-cluster",
+        "spec.featureStore",
+        "!has(self.path)",
+        "path is for one machine (fairlead up); in a cluster give configMapRef or featureStoreRef instead",
+        field=".path",
+        reason="FieldValueForbidden",
+    ),
+    Rule(
+        "model-in-cluster",
+        "spec.variants[].model",
+        "['s3://', 'gs://', 'https://', 'http://', 'pvc://'].exists(scheme, self.uri.startsWith(scheme))",
+        "must begin with s3://, gs://, https://, http:// or pvc://; paths and file:// are for one machine:"
+        " put the file into a store and give its address",
+        field=".uri",
+    ),
+    Rule(
+        "claim-needs-no-storage",
+        "spec.variants[].model",
+        "!(has(self.storage) && self.uri.startsWith('pvc://'))",
+        "is for object stores; a pvc:// is mounted: remove storage",
+        field=".storage",
+        reason="FieldValueForbidden",
+    ),
+    Rule(
+        "replicas-in-order",
+        "spec.variants[].scaling",
+        "!has(self.maxReplicas) || !has(self.minReplicas) || self.maxReplicas >= self.minReplicas",
+        "is below minReplicas; raise it",
+        field=".maxReplicas",
+    ),
+    Rule(
+        "one-unit-source",
+        "spec.routing.unit",
+        "!(has(self.jwtClaim) && has(self.cookie))",
+        "cookie and jwtClaim exclude each other; remove one",
+        field=".cookie",
+    ),
+    Rule(
+        "headers-differ",
+        "spec.routing",
+        "has(self.unit) && has(self.unit.header)"
+        " ? self.unit.header != self.?override.?header.orValue('x-fairlead-variant')"
+        " : self.?override.?header.orValue('x-fairlead-variant') != 'x-unit-id'",
+        "unit.header and override.header are the same; choose another",
+        field=".override.header",
+    ),
+    Rule(
+        "unit-header-free",
+        "spec.routing",
+        f"!has(self.unit) || !has(self.unit.header) || !(self.unit.header in {_TAKEN})",
+        "has another meaning; choose another header",
+        field=".unit.header",
+    ),
+    Rule(
+        "override-header-free",
+        "spec.routing",
+        f"!has(self.override) || !has(self.override.header) || !(self.override.header in {_TAKEN})",
+        "has another meaning; choose another header",
+        field=".override.header",
+    ),
+    Rule(
+        "manual-has-no-steps",
+        "spec.rollout",
+        f"{_STRATEGY} != 'Manual' || !has(self.steps) || self.steps.size() == 0",
+        "steps are for Canary and Experiment, Manual has weights; remove them, or change strategy",
+        field=".steps",
+    ),
+    Rule(
+        "weights-are-manual",
+        "spec.rollout",
+        f"{_STRATEGY} == 'Manual' || !has(self.weights) || self.weights.size() == 0",
+        "weights are for Manual, Canary and Experiment have steps; remove them, or change strategy",
+        field=".weights",
+    ),
+    Rule(
+        "steps-required",
+        "spec.rollout",
+        f"{_STRATEGY} == 'Manual' || (has(self.steps) && self.steps.size() > 0)",
+        "Canary and Experiment need at least one step; give one, or use Manual",
+        field=".steps",
+        reason="FieldValueRequired",
+    ),
+    Rule(
+        "canary-has-no-treatments",
+        "spec",
+        f"{_SPEC_STRATEGY} != 'Canary' || !self.variants.exists(v, v.role == 'Treatment')",
+        "Canary rolls out revisions of the Control; remove the Treatments, or use Manual or Experiment",
+        field=".rollout.strategy",
+    ),
+    Rule(
+        "canary-has-no-experiment",
+        "spec",
+        f"{_SPEC_STRATEGY} != 'Canary' || !has(self.experiment)",
+        "experiment is for Experiment and Manual; remove it, or change rollout.strategy",
+        field=".experiment",
+    ),
+    Rule(
+        "experiment-required",
+        "spec",
+        f"{_SPEC_STRATEGY} != 'Experiment' || has(self.experiment)",
+        "is required where rollout.strategy is Experiment; give it an id",
+        field=".experiment",
+        reason="FieldValueRequired",
+    ),
+    Rule(
+        "experiment-has-treatments",
+        "spec",
+        f"{_SPEC_STRATEGY} != 'Experiment' || self.variants.exists(v, v.role == 'Treatment')",
+        "an Experiment needs a Treatment; add one, or use Manual or Canary",
+        field=".variants",
+    ),
+    Rule(
+        "unit-required",
+        "spec",
+        f"{_SPEC_STRATEGY} != 'Experiment' || has(self.routing) && has(self.routing.unit)",
+        "is required where rollout.strategy is Experiment; say which header, claim or cookie names a unit",
+        field=".routing.unit",
+        reason="FieldValueRequired",
+    ),
+    *_weights("known", "!self.variants.exists(v, v.name == n)", "false", "a name is no variant; see spec.variants"),
+    *_weights(
+        "not-on-control",
+        "self.variants.exists(v, v.name == n && v.role == 'Control')",
+        f"{_SPEC_STRATEGY} == 'Canary'",
+        "Control takes the rest; remove its weight",
+    ),
+    *_weights(
+        "not-on-shadow",
+        "self.variants.exists(v, v.name == n && v.role == 'Shadow')",
+        "false",
+        "a Shadow gets copies only; remove its weight, or make it a Treatment",
+    ),
+    *_weights(
+        "in-slot",
+        f"int(WEIGHTS[n] * 100.0 + 0.5) * {_TREATMENTS}.size() > 10000",
+        "false",
+        "a weight is over the slot of its treatment, which is 100 divided by the number of Treatments; lower it",
+    ),
+    _frozen("arms-frozen", "its arms", _both(_arms("v.name")), ".variants"),
+    _frozen("models-frozen", "the models of its arms", _both(_arms("v.model.digest")), ".variants"),
+    _frozen(
+        "unit-frozen",
+        "routing.unit",
+        " && ".join(
+            (
+                _same("routing.unit.header", "'x-unit-id'"),
+                _same("routing.unit.jwtClaim", "''"),
+                _same("routing.unit.cookie.name", "''"),
+            )
+        ),
+        ".routing.unit",
+    ),
+    _frozen(
+        "hydration-frozen",
+        "hydration",
+        " && ".join(
+            (
+                _same("hydration.deadline", "'100ms'"),
+                _same("hydration.onMissing", "''"),
+                _same("hydration.onStale", "''"),
+                _same("hydration.onStoreError", "''"),
+                _same("hydration.maxAge", "{}"),
+            )
+        ),
+        ".hydration",
+    ),
+)
+"""All of them; a duration's limit and a weight's decimals stand at their fields (``schema``)."""
