@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
 
 GROUP = "serving.fairlead.dev"
 
@@ -78,3 +80,105 @@ AUTHORIZATION_POLICY = Kind("security.istio.io", "v1", "AuthorizationPolicy", "a
 REQUEST_AUTHENTICATION = Kind("security.istio.io", "v1", "RequestAuthentication", "requestauthentications")
 
 FEATURE_STORE = Kind("feast.dev", "v1", "FeatureStore", "featurestores")
+
+
+Trim: TypeAlias = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""From an object as the API gives it to the fields of it, metadata aside, that we ever read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A kind of which the store keeps objects."""
+
+    kind: Kind
+    trim: Trim
+    labels: Mapping[str, str] = field(default_factory=lambda: OURS)
+    """What an object must be labelled with to be seen at all."""
+    optional: bool = False
+    """Whether it comes with a CRD that may not be installed (yet)."""
+
+
+def metadata(resource: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata that is kept of every object; its resourceVersion is kept apart."""
+    given = resource["metadata"]
+    kept = {name: given[name] for name in _KEPT_METADATA if name in given}
+    if annotations := {n: v for n, v in given.get("annotations", {}).items() if n not in _FOREIGN_ANNOTATIONS}:
+        kept["annotations"] = annotations
+    return kept
+
+
+def nothing(_: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the metadata alone: it is enough to know that the object is there and at which version."""
+    return {}
+
+
+def fields(*paths: str) -> Trim:
+    """Keep what is at the dotted ``paths``."""
+    split = tuple(tuple(path.split(".")) for path in paths)
+
+    def trim(resource: Mapping[str, Any]) -> dict[str, Any]:
+        kept: dict[str, Any] = {}
+        for path in split:
+            _copy(resource, kept, path)
+        return kept
+
+    return trim
+
+
+def pod(resource: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what readiness and failures are read from: phase, conditions, and each container's state."""
+    status = resource.get("status", {})
+    kept = {name: status[name] for name in ("phase", "reason", "message", "conditions", "podIP") if name in status}
+    for group in ("initContainerStatuses", "containerStatuses"):
+        if group in status:
+            kept[group] = [{name: one[name] for name in _KEPT_OF_CONTAINERS if name in one} for one in status[group]]
+    return {"status": kept}
+
+
+def _copy(source: Mapping[str, Any], target: dict[str, Any], path: tuple[str, ...]) -> None:
+    first, *rest = path
+    if first not in source:
+        return
+    if rest:
+        _copy(source[first], target.setdefault(first, {}), tuple(rest))
+    else:
+        target[first] = source[first]
+
+
+_KEPT_METADATA: Final = (
+    *("name", "namespace", "uid", "generation", "creationTimestamp", "deletionTimestamp"),
+    *("labels", "ownerReferences", "finalizers"),
+)
+_FOREIGN_ANNOTATIONS: Final = frozenset({"kubectl.kubernetes.io/last-applied-configuration"})
+_KEPT_OF_CONTAINERS: Final = ("name", "ready", "started", "restartCount", "state", "lastState")
+
+PARENT: Final = Watched(MODEL_DEPLOYMENT, fields("spec", "status"), labels={})
+"""What users write; Kopf watches it."""
+
+CHILDREN: Final = (
+    Watched(
+        INFERENCE_SERVICE,
+        fields(
+            *("spec.predictor.minReplicas", "spec.predictor.maxReplicas", "spec.predictor.scaleTarget"),
+            *("spec.predictor.scaleMetric", "status"),
+        ),
+        optional=True,
+    ),
+    Watched(SERVING_RUNTIME, nothing, optional=True),
+    Watched(CLUSTER_STORAGE_CONTAINER, nothing, optional=True),
+    Watched(VIRTUAL_SERVICE, fields("spec"), optional=True),
+    Watched(DESTINATION_RULE, nothing, optional=True),
+    Watched(ENVOY_FILTER, fields("spec"), optional=True),
+    Watched(AUTHORIZATION_POLICY, nothing, optional=True),
+    Watched(DEPLOYMENT, fields("spec.replicas", "spec.template.metadata.annotations", "status")),
+    Watched(REPLICA_SET, fields("spec.replicas", "status")),
+    Watched(POD, pod),
+    Watched(SERVICE, nothing),
+    Watched(HORIZONTAL_POD_AUTOSCALER, fields("spec.minReplicas", "spec.maxReplicas", "status.desiredReplicas")),
+    Watched(POD_DISRUPTION_BUDGET, nothing),
+    Watched(NETWORK_POLICY, nothing),
+    Watched(CONFIG_MAP, fields("data")),
+    Watched(SECRET, nothing),
+    Watched(FEATURE_STORE, fields("spec", "status"), labels={}, optional=True),
+)
+"""What we make, what KServe makes of it, and what we depend on."""
