@@ -118,19 +118,18 @@ def _described(whole: Schema) -> str:
 def _marks(whole: Schema) -> Schema:
     """Return the validations that a field's own marks ask for."""
     if LIMIT_KEY in whole:
-        limit = float(whole[LIMIT_KEY])
-        message = f"must be over 0 and at most {spelled(limit)}"
-        rule = f"[{DURATION_S}].all(seconds, seconds > 0.0 && seconds <= {limit})"
-        return {"x-kubernetes-validations": [{"rule": rule, "message": message}]}
+        limit_s = float(whole[LIMIT_KEY])
+        rule = f"[{DURATION_S}].all(seconds, seconds > 0.0 && seconds <= {limit_s})"
+        return _rule(rule, f"must be over 0 and at most {spelled(limit_s)}")
     if DECIMALS_KEY in whole:
-        hundredths = f"self * {10.0 ** whole[DECIMALS_KEY]}"
-        rule = f"[{hundredths} - double(int({hundredths} + 0.5))].all(rest, rest < 0.000001 && rest > -0.000001)"
-        return {
-            "x-kubernetes-validations": [
-                {"rule": rule, "message": "has more than two decimals; the finest step is 0.01 per cent"}
-            ]
-        }
+        shifted = f"self * {10.0 ** whole[DECIMALS_KEY]}"
+        rule = f"[{shifted} - double(int({shifted} + 0.5))].all(rest, rest < 0.000001 && rest > -0.000001)"
+        return _rule(rule, "has more than two decimals; the finest step is 0.01 per cent")
     return {}
+
+
+def _rule(cel: str, message: str) -> Schema:
+    return {"x-kubernetes-validations": [{"rule": cel, "message": message, "reason": "FieldValueInvalid"}]}
 
 
 def spelled(limit_s: float) -> str:

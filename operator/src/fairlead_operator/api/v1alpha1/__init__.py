@@ -86,7 +86,7 @@ __all__ = [
 class Metadata(Record):
     """Who the deployment is."""
 
-    name: Label = Field(max_length=34, description="Name; with the namespace, part of the salt.")
+    name: Annotated[Label, Field(max_length=34)] = Field(description="Name; with the namespace, part of the salt.")
     namespace: Label = Field(default="default", description="Namespace; on one machine only part of the salt.")
     generation: int = Field(default=1, ge=1, description="Number of the spec, counted by the platform.")
     labels: dict[str, str] = Field(default={}, max_length=64, description="Free labels.")

@@ -52,4 +52,6 @@ class Rollout(Record):
 class Experiment(Record):
     """An experiment: its id names the assignment and the analysis."""
 
-    id: Label = Field(max_length=40, description="Last part of the salt; a new id draws all units anew.")
+    id: Annotated[Label, Field(max_length=40)] = Field(
+        description="Last part of the salt; a new id draws all units anew."
+    )

@@ -109,7 +109,9 @@ class Model(Record):
         description="Where the ONNX file is: s3://, gs://, https://, http:// or pvc:// in a cluster; "
         "on one machine a path or file:// reference, relative to the manifest.",
     )
-    digest: Digest = Field(max_length=71, description="sha256 of the file; the server verifies it before it is ready.")
+    digest: Annotated[Digest, Field(max_length=71)] = Field(
+        description="sha256 of the file; the server verifies it before it is ready."
+    )
     storage: Storage | None = Field(default=None, description="Cluster: credentials and address of the store.")
     service_account_name: ObjectName | None = Field(
         default=None, description="Cluster: account of the pods, for stores that trust accounts rather than keys."
@@ -157,7 +159,7 @@ class Resources(Record):
 class Variant(Record):
     """One model that answers under the deployment's name."""
 
-    name: Label = Field(max_length=30, description="Name of the variant, and of its arm.")
+    name: Annotated[Label, Field(max_length=30)] = Field(description="Name of the variant, and of its arm.")
     role: Literal["Control", "Treatment", "Shadow"] = Field(
         description="Control takes what nobody else has; a Treatment its weight; a Shadow gets copies only."
     )
