@@ -10,10 +10,10 @@ PACKAGES := sdk model_server operator examples/flights
 CODE := sdk model_server operator examples feature_repo tests tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system features train up demo test check format gen lock bench clean
+.PHONY: help setup system features train up demo test tools cluster-up cluster-down test-cluster check format gen lock bench clean
 
 help:  ## what can be made (this list)
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) system  ## make .venv from the hash-pinned requirements, and the servers that tests start
 
@@ -38,6 +38,18 @@ demo: $(READY)  ## features, models, servers, and two months of real flights as 
 
 test: $(READY)  ## all tests, side by side on all cores
 	@$(BIN)/python -m pytest --numprocesses auto
+
+tools: $(READY)  ## build the test cluster's programs from pinned Go modules, once (a quarter of an hour)
+	@$(BIN)/python tools/cluster build
+
+cluster-up: $(READY)  ## a one-node Kubernetes with KServe and Istio in a network namespace (Linux, root, Go)
+	@$(BIN)/python tools/cluster up
+
+cluster-down: $(READY)  ## end it and leave nothing behind but its logs
+	@$(BIN)/python tools/cluster down
+
+test-cluster: $(READY)  ## tests/cluster against the real cluster, brought up and taken down (ARGS=… for pytest)
+	@$(BIN)/python tools/cluster test $(ARGS)
 
 check: $(READY)  ## lint, types, generated files, and what must never be committed
 	@$(BIN)/ruff format --check --quiet $(CODE)

@@ -3,8 +3,17 @@
 # Anywhere else it says what is missing; the tests that need it are then skipped, by name.
 set -eu
 missing=''
-command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
-[ -n "$missing" ] || { echo "setup: system components are there (redis-server)"; exit 0; }
+need() { command -v "$1" >/dev/null 2>&1 || [ -e "$1" ] || missing="$missing $2"; }
+need redis-server redis-server
+if [ "$(uname -s)" = Linux ]; then  # the node of the test cluster
+  need containerd containerd
+  need runc runc
+  need /usr/lib/cni/bridge containernetworking-plugins
+  need nft nftables
+  need conntrack conntrack
+  need ip iproute2
+fi
+[ -n "$missing" ] || { echo "setup: system components are there (redis-server, and the test cluster's node)"; exit 0; }
 if [ "${FAIRLEAD_SYSTEM:-yes}" = yes ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   echo "setup: installing$missing with apt-get (FAIRLEAD_SYSTEM=no leaves the system alone)"
   export DEBIAN_FRONTEND=noninteractive

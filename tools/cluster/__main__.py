@@ -1,0 +1,287 @@
+"""A one-node Kubernetes cluster for tests: the real programs as host processes in a network namespace of their own.
+
+etcd, kube-apiserver, kube-controller-manager, kube-scheduler, containerd with kubelet and kube-proxy, KServe's
+controller, istiod, and an Envoy as its gateway. Needs Linux, root and Go; ``make cluster-up`` and ``cluster-down``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import controlplane
+import istio
+import kserve
+import network
+import node
+import pki
+import teardown
+from build import Built, build
+from errors import ClusterError, Unavailable
+from kubectl import Kubectl
+from layout import (
+    API_URL,
+    GATEWAY_ADMIN_PORT,
+    GATEWAY_IP,
+    GATEWAY_PORT,
+    ISTIOD_URL,
+    NODE,
+    NODE_IP,
+    Layout,
+)
+from processes import Processes
+
+STATE = node.ROOT / "build/cluster"
+_PACKAGES = {
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "runc": "runc",
+    "nft": "nftables",
+    "conntrack": "conntrack",
+    "ip": "iproute2",
+    "umount": "mount",
+}
+"""Debian package by program."""
+
+
+class Steps:
+    """Prints what was done, and how long it took."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        """Time a step."""
+        start = time.monotonic()
+        yield
+        now = time.monotonic()
+        print(f"cluster: {name:<32} {now - start:5.1f} s   (after {now - self._start:.1f} s)", flush=True)
+
+
+def main() -> int:
+    """Do what was asked; return the exit code."""
+    arguments = _parser().parse_args()
+    layout = Layout(arguments.state.absolute())
+    try:
+        if arguments.command == "build":
+            build()
+        elif arguments.command == "up":
+            up(layout)
+        elif arguments.command == "down":
+            down(layout)
+        elif arguments.command == "stop":
+            _check_root()
+            Processes(layout).stop(arguments.programs)
+        elif arguments.command == "test":
+            return test(layout, arguments.words)
+        else:
+            enter_and_run(layout, _words(arguments.words))
+    except ClusterError as error:
+        print(f"cluster: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def up(layout: Layout) -> None:
+    """Bring the cluster up; starts what is missing of one that is there.
+
+    Raises:
+        ClusterError: The machine lacks something, or a program did not start.
+    """
+    _check_root()
+    _check_programs()
+    with _only(layout):
+        built = build()
+        if teardown.exists(layout) and not layout.netns.exists():
+            # What is left of a cluster that did not survive the machine.
+            teardown.down(layout)
+        layout.state.mkdir(parents=True, exist_ok=True)
+        network.make(layout)
+        network.enter(layout)
+        _start(layout, built)
+        layout.facts.write_text(json.dumps(facts(layout, built), indent=2) + "\n")
+    print(f"cluster: {layout.id} is up; its kubeconfig is {layout.kubeconfig}, of use inside its network namespace:")
+    here = Path(__file__).resolve().parent
+    tool = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
+    print(f"cluster:   {os.path.relpath(sys.executable)} {tool} run -- kubectl get pods --all-namespaces")
+
+
+def down(layout: Layout) -> None:
+    """Take the cluster down; does nothing where there is none."""
+    if not teardown.exists(layout):
+        print("cluster: there is none")
+        return
+    _check_root()
+    with _only(layout), Steps()("down"):
+        teardown.down(layout)
+
+
+def test(layout: Layout, words: list[str]) -> int:
+    """Run ``tests/cluster`` inside the cluster, and return pytest's exit code.
+
+    A cluster that was up before stays up; one that was started for this is taken down, whatever happened. Where none can
+    be, the tests run outside and are skipped, which is for them to count.
+    """
+    was_up = layout.facts.exists()
+    environment = {"FAIRLEAD_CLUSTER": str(layout.facts)}
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        try:
+            up(layout)
+        except Unavailable as reason:
+            print(f"cluster: {reason}", file=sys.stderr)
+            environment = {"FAIRLEAD_CLUSTER_ABSENT": str(reason)}
+        command = [sys.executable, "-m", "pytest", "tests/cluster", *words]
+        return subprocess.run(command, cwd=node.ROOT, env={**os.environ, **environment}, check=False).returncode
+    finally:
+        if not was_up and teardown.exists(layout):
+            down(layout)
+
+
+def enter_and_run(layout: Layout, words: list[str]) -> None:
+    """Become the given command, inside the cluster's network namespace, with KUBECONFIG and its kubectl on the PATH.
+
+    Raises:
+        ClusterError: There is no cluster, or no such command.
+    """
+    _check_root()
+    if not (layout.kubeconfig.exists() and layout.netns.exists()):
+        raise ClusterError("there is none; `make cluster-up` starts it")
+    path = os.pathsep.join([str(build().program("kubectl").parent), os.environ.get("PATH", "")])
+    environment = os.environ | {
+        "PATH": path,
+        "KUBECONFIG": str(layout.kubeconfig),
+        "FAIRLEAD_CLUSTER": str(layout.facts),
+        "NO_PROXY": "*",
+        "no_proxy": "*",
+    }
+    program = shutil.which(words[0], path=path)
+    if program is None:
+        raise ClusterError(f"{words[0]}: no such program")
+    network.enter(layout)
+    os.execve(program, words, environment)  # noqa: S606  # without a shell, as it should be
+
+
+def _words(words: list[str]) -> list[str]:
+    command = words[1:] if words[:1] == ["--"] else words
+    if not command:
+        raise ClusterError("which command?")
+    return command
+
+
+def facts(layout: Layout, built: Built) -> dict[str, object]:
+    """Return what tests need to know."""
+    return {
+        "id": layout.id,
+        "kubeconfig": str(layout.kubeconfig),
+        "api": API_URL,
+        "node": NODE,
+        "node_ip": NODE_IP,
+        "gateway": {
+            "address": f"{GATEWAY_IP}:{GATEWAY_PORT}",
+            "admin": f"http://{GATEWAY_IP}:{GATEWAY_ADMIN_PORT}",
+            "namespace": istio.INGRESS,
+            "selector": istio.SELECTOR,
+            "name": f"{istio.INGRESS}/public",
+        },
+        "istiod": ISTIOD_URL,
+        "logs": str(layout.logs),
+        "state": str(layout.state),
+        "programs": {name: str(built.program(name)) for name in ("kubectl", "versitygw")},
+    }
+
+
+def _start(layout: Layout, built: Built) -> None:
+    processes, kubectl, step = Processes(layout), Kubectl(layout, built), Steps()
+    network.prepare()
+    with step("certificates"):
+        pki.make(layout, dt.datetime.now(dt.UTC))
+    with step("etcd, kube-apiserver, containerd"):
+        controlplane.start_store(layout, built, processes)
+        controlplane.start_api_server(layout, built, processes)
+        node.start_containerd(layout, processes)
+        node.import_images(layout, built, processes)
+        controlplane.wait_api_server(layout, processes)
+    with step("custom resources"):
+        controlplane.start_controllers(layout, built, processes)
+        node.start_kubelet(layout, built, processes)
+        node.start_proxy(layout, built, processes)
+        kubectl.apply(kserve.namespace(), kserve.settings(), *istio.namespaces())
+        kubectl.apply_files([*kserve.crd_files(built), built.manifests("istio") / "crd.yaml"])
+        crds = [f"crd/{kind}.serving.kserve.io" for kind in kserve.CRDS]
+        kubectl.wait("Established", *crds, "crd/gateways.networking.istio.io")
+    with step("KServe's controller and istiod"):
+        istio.start(layout, built, processes)
+        kserve.start(layout, built, processes)
+        kserve.wait(processes)
+        kserve.apply_webhooks(layout, built, kubectl)
+        istio.wait(processes)
+        kubectl.apply(istio.webhook(layout))
+    with step("node"):
+        controlplane.wait_controllers(processes)
+        kubectl.wait("Ready", f"node/{NODE}")
+    with step("gateway"):
+        kubectl.apply(istio.gateway(), *istio.gateway_pods())
+        kubectl("rollout", "status", "--timeout=60s", "--namespace", istio.INGRESS, "deployment/istio-ingressgateway")
+
+
+@contextmanager
+def _only(layout: Layout) -> Iterator[None]:
+    """Let one process at a time change a cluster."""
+    layout.state.mkdir(parents=True, exist_ok=True)
+    lock: TextIO
+    with (layout.state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("cluster: waiting for another process that changes it", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _check_root() -> None:
+    if os.geteuid() != 0:
+        raise Unavailable("needs root: it makes a network namespace, mounts and containers")
+
+
+def _check_programs() -> None:
+    missing = sorted({package for program, package in _PACKAGES.items() if shutil.which(program) is None})
+    if not (node.CNI_PROGRAMS / "bridge").exists():
+        missing.append("containernetworking-plugins")
+    if missing:
+        raise Unavailable(
+            f"not here: {', '.join(missing)}; `make setup` as root installs them (Debian: apt-get install)"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("cluster", description=__doc__)
+    parser.add_argument("--state", type=Path, default=STATE, help="folder of its state (default: build/cluster)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("build", help="build the programs that the cache lacks")
+    commands.add_parser("up", help="start it, or what is missing of it")
+    commands.add_parser("down", help="end it; its logs stay")
+    stop = commands.add_parser("stop", help="end some of its programs; `up` starts them again")
+    stop.add_argument("programs", nargs="+", metavar="PROGRAM", help="such as kserve-manager")
+    run = commands.add_parser("run", help="run a command inside its network namespace")
+    run.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
+    tests = commands.add_parser("test", help="run tests/cluster in it; started and ended for this unless it is up")
+    tests.add_argument("words", nargs=argparse.REMAINDER, metavar="PYTEST_ARGUMENT")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,3 @@
+module fairlead/tools/cluster/pause
+
+go 1.26
