@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from fairlead import BUCKETS, Layout, Slice
 from fairlead_operator.api.conditions import ConditionType, Reason
 from fairlead_operator.api.v1alpha1 import Url
-from fairlead_operator.core.desired import Desired, Phase, desired_from, next_phase, refuse_breaking_edit
+from fairlead_operator.core.desired import Desired, desired_from, refuse_breaking_edit
 from fairlead_operator.core.observed import Health
 from fairlead_operator.core.plan import Action, StartServer, StopServer, WriteRoute
+from fairlead_operator.core.record import Phase, Record
+from fairlead_operator.core.rollout import NO_DATA, advance
 from fairlead_operator.core.status import Surroundings, status_of
 from fairlead_operator.errors import EditRefused
 from support.world import World, deployment, desired
@@ -195,7 +197,7 @@ def test_a_model_that_moves_gets_a_server_that_reads_it_where_it_is_now() -> Non
     refuse_breaking_edit(desired(), moved)
     [start] = world.reconcile(moved)[-1:]
     assert isinstance(start, StartServer)
-    assert (start.revision.variant, start.revision.model_uri) == ("boosted", "elsewhere.onnx")
+    assert (start.revision.variant, start.revision.model.uri) == ("boosted", "elsewhere.onnx")
     world.settle(moved)
     assert sorted(server.variant for server in world.servers.values()) == ["boosted", "logistic"]
 
@@ -219,11 +221,17 @@ def test_a_revision_is_named_by_what_decides_its_predictions_and_by_nothing_else
 
 
 def test_a_phase_counts_changes_of_weight_under_one_salt() -> None:
-    first = next_phase(None, desired({"boosted": 10}))
-    assert first.number == 0
-    assert next_phase(first, desired({"boosted": 10}, digests={"boosted": "b"})).number == 0
-    assert next_phase(first, desired({"boosted": 50})).number == 1
-    assert next_phase(Phase(first.salt, 3, {}), desired(experiment="e2")).number == 0
+    def number(before: Record, wanted: Desired) -> int:
+        after = advance(wanted, World().observed, before, NO_DATA, 0.0)
+        assert after.phase
+        return after.phase.number
+
+    first = advance(desired({"boosted": 10}), World().observed, Record("0.1.0"), NO_DATA, 0.0)
+    assert first.phase
+    assert first.phase.number == 0
+    assert number(first, desired({"boosted": 10}, digests={"boosted": "b"})) == 0
+    assert number(first, desired({"boosted": 50})) == 1
+    assert number(Record("0.1.0", phase=Phase(first.phase.salt, 3, {})), desired(experiment="e2")) == 0
 
 
 @pytest.mark.parametrize(
@@ -248,11 +256,12 @@ def test_weights_and_shadows_may_change_while_an_experiment_runs() -> None:
     refuse_breaking_edit(desired(), desired(roles={"logistic": "Control", "boosted": "Treatment", "next": "Shadow"}))
 
 
-AROUND = Surroundings(url=Url(rest="http://x", grpc="x"), release="0.1.0", now="2026-01-01T00:00:00Z")
+NEW_YEAR_S = 1_767_225_600.0
+AROUND = Surroundings(url=Url(rest="http://x", grpc="x"), now_s=NEW_YEAR_S)
 
 
 def conditions(world: World, around: Surroundings = AROUND) -> dict[ConditionType, tuple[str, Reason]]:
-    status = status_of(deployment(), desired(), world.observed, Phase("s", 0, {}), around)
+    status = status_of(deployment(), desired(), world.observed, world.record, around)
     return {condition.type: (condition.status, condition.reason) for condition in status.conditions}
 
 
@@ -286,22 +295,22 @@ def test_every_health_has_its_reason(health: Health, reason: Reason) -> None:
 
 
 def test_an_invalid_edit_and_a_refused_route_are_conditions() -> None:
-    around = Surroundings(AROUND.url, "0.1.0", AROUND.now, edit_problem="m.yaml:3: no", gateway_problem=None)
+    around = Surroundings(AROUND.url, NEW_YEAR_S, edit_problem="m.yaml:3: no", gateway_problem=None)
     assert conditions(up(), around)[ConditionType.READY] == ("False", Reason.INVALID_SPEC)
-    around = Surroundings(AROUND.url, "0.1.0", AROUND.now, gateway_problem="Envoy refused routes.json")
+    around = Surroundings(AROUND.url, NEW_YEAR_S, gateway_problem="Envoy refused routes.json")
     assert conditions(up(), around)[ConditionType.READY] == ("False", Reason.GATEWAY_REFUSED)
 
 
 def test_a_condition_keeps_the_time_of_its_last_transition() -> None:
     world, before = up(), deployment()
-    status = status_of(before, desired(), world.observed, Phase("s", 0, {}), AROUND)
-    later = Surroundings(AROUND.url, "0.1.0", "2026-01-02T00:00:00Z")
+    status = status_of(before, desired(), world.observed, world.record, AROUND)
+    later = Surroundings(AROUND.url, NEW_YEAR_S + 86400)
     before = before.model_copy(update={"status": status})
     world.become(Health.CRASHED, "boosted")
     world.reconcile(desired())
     times = {
         c.type: c.last_transition_time[:10]
-        for c in status_of(before, desired(), world.observed, Phase("s", 0, {}), later).conditions
+        for c in status_of(before, desired(), world.observed, world.record, later).conditions
     }
     assert times[ConditionType.SERVABLE] == "2026-01-01"
     assert times[ConditionType.READY] == "2026-01-02"
@@ -340,19 +349,24 @@ HEALTHS = st.sampled_from(list(Health))
 
 @settings(max_examples=300, deadline=None)
 @given(
-    history=st.lists(st.tuples(wishes(), st.integers(0, 4), st.lists(HEALTHS, max_size=4)), max_size=6), last=wishes()
+    history=st.lists(st.tuples(wishes(), st.integers(0, 4), st.lists(HEALTHS, max_size=4)), max_size=6),
+    last=wishes(),
+    needs_filter=st.booleans(),
 )
 def test_any_world_converges_and_every_write_on_the_way_keeps_the_law(
-    history: list[tuple[Desired, int, list[Health]]], last: Desired
+    history: list[tuple[Desired, int, list[Health]]], last: Desired, needs_filter: bool
 ) -> None:
     """``World`` asserts at each action: weights sum to 10000, two entries, nothing not ready gains weight."""
-    world = World()
+    world = World(gateway_needs_filter=needs_filter)
     for wanted, stop_after, healths in history:
         world.reconcile(wanted, stop_after=stop_after)
         for server, health in zip(list(world.servers.values()), healths, strict=False):
             world.become(health, server.variant)
     world.settle(last)
+    world.wait(last.strategy.keep_previous_s + 1)
+    world.settle(last)
     assert world.route
-    assert {arm: world.route.weight_bp(arm) for arm in last.weights_bp} == last.weights_bp
+    weights = last.strategy.steps[0].weights_bp
+    assert {arm: world.route.weight_bp(arm) for arm in weights} == weights
     assert set(world.servers) == {revision.name for revision in last.revisions.values()}
     assert sum(d.width_bp for d in world.route.split) == BUCKETS

@@ -8,9 +8,21 @@ from typing import Any
 
 from fairlead import BUCKETS
 from fairlead_operator.api.v1alpha1 import ModelDeployment
-from fairlead_operator.core.desired import Desired, Phase, desired_from, next_phase
-from fairlead_operator.core.observed import Health, Observed, Route, Server
-from fairlead_operator.core.plan import Action, StartServer, StopServer, WriteRoute, plan
+from fairlead_operator.core.desired import Desired, desired_from
+from fairlead_operator.core.observed import INHERENT, Filter, Health, Observed, Route, Server
+from fairlead_operator.core.plan import (
+    Action,
+    InstallFilter,
+    ProveFilter,
+    RemoveFilter,
+    ScaleServer,
+    StartServer,
+    StopServer,
+    WriteRoute,
+    plan,
+)
+from fairlead_operator.core.record import Record
+from fairlead_operator.core.rollout import NO_DATA, Analysis, advance
 
 
 def deployment(
@@ -57,37 +69,73 @@ def desired(*arguments: Any, **named: Any) -> Desired:
 class World:
     """Carries out plans, and checks at each step what must always hold."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, gateway_needs_filter: bool = False) -> None:
         self.servers: dict[str, Server] = {}
         self.route: Route | None = None
-        self.phase: Phase | None = None
+        self.filter: Filter | None = None if gateway_needs_filter else INHERENT
+        self.record = Record("0.1.0")
+        self.now_s = 1_000_000.0
+        self.analysis: Analysis = NO_DATA
         self.written: list[Route] = []
         self.done: list[Action] = []
 
     @property
     def observed(self) -> Observed:
-        return Observed(dict(self.servers), self.route)
+        return Observed(dict(self.servers), self.route, filter=self.filter)
 
     def reconcile(self, wanted: Desired, *, stop_after: int | None = None) -> tuple[Action, ...]:
-        """Plan and apply; ``stop_after`` dies after so many actions."""
-        self.phase = next_phase(self.phase, wanted)
-        actions = plan(wanted, self.observed, self.phase.number)
+        """Advance, plan and apply; ``stop_after`` dies after so many actions."""
+        self.record = advance(wanted, self.observed, self.record, self.analysis, self.now_s)
+        actions = plan(wanted, self.observed, self.record)
         for action in actions[:stop_after]:
             self.apply(action)
         return actions
 
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_s += seconds
+
     def apply(self, action: Action) -> None:
         self.done.append(action)
         match action:
-            case StartServer(revision, generation):
+            case StartServer(revision, generation, replicas):
                 before = self.servers.get(revision.name)
-                assert before is None or before.health is Health.REFUSED
-                server = Server(revision.name, revision.variant, Health.STARTING, generation)
-                self.servers[revision.name] = server
+                assert before is None or before.health is Health.REFUSED or before.altered
+                self.servers[revision.name] = Server(
+                    revision.name,
+                    revision.variant,
+                    Health.STARTING,
+                    generation,
+                    prediction=revision.prediction,
+                    replicas=0,
+                    min_replicas=replicas.fewest,
+                    max_replicas=replicas.most,
+                    created_s=self.now_s,
+                )
+            case ScaleServer(revision, replicas):
+                before = self.servers[revision.name]
+                self.servers[revision.name] = dataclasses.replace(
+                    before,
+                    min_replicas=replicas.fewest,
+                    max_replicas=replicas.most,
+                    health=Health.REDUCED
+                    if before.health is Health.READY and before.replicas < replicas.fewest
+                    else before.health,
+                )
             case WriteRoute(route):
                 self._check(route)
                 self.route = route
                 self.written.append(route)
+            case InstallFilter(route):
+                assert self.route is not None
+                assert len(self.route.split) > 1, "the hazard: one destination with the filter"
+                self.filter = Filter(route.law, proven=False)
+            case ProveFilter(route):
+                assert self.filter is not None
+                self.filter = Filter(route.law, proven=self.filter.law == route.law)
+            case RemoveFilter():
+                assert self.route is None or self.route.is_whole, "weight goes to control before the filter goes"
+                self.filter = None
             case StopServer(name):
                 assert self.route is None or name not in self.route.revisions, "weight is taken before anything else"
                 del self.servers[name]
@@ -96,11 +144,12 @@ class World:
         """Give every server of these variants (all if none are named) this health."""
         for name, server in self.servers.items():
             if not variants or server.variant in variants:
-                self.servers[name] = dataclasses.replace(server, health=health)
+                replicas = max(server.replicas, server.min_replicas) if health is Health.READY else server.replicas
+                self.servers[name] = dataclasses.replace(server, health=health, replicas=replicas)
 
     def settle(self, wanted: Desired) -> None:
         """Let everything start well, until nothing is left to do."""
-        for _ in range(6):
+        for _ in range(12):
             if not self.reconcile(wanted) and all(server.ready for server in self.servers.values()):
                 return
             self.become(Health.READY)
@@ -111,7 +160,7 @@ class World:
         assert sum(destination.width_bp for destination in route.split) == BUCKETS
         for destination in route.split:
             server = self.servers.get(destination.revision)
-            if destination.width_bp and not (server and server.ready):
+            if destination.width_bp and not (server and server.answers):
                 assert destination.variant == route.control.variant, f"{destination} is not ready"
                 assert self.route is not None
                 assert destination.revision == self.route.control.revision, "control moved onto what is not ready"

@@ -1,15 +1,25 @@
-"""What should be: revisions and weights, derived from a ModelDeployment alone."""
+"""What should be: revisions, how they are reached and how weight is to move, derived from a ModelDeployment alone."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
-from fairlead import BUCKETS
 from fairlead.policy import Hydration
-from fairlead_operator.api.v1alpha1 import ModelDeployment, Variant, seconds
+from fairlead_operator.api.v1alpha1 import (
+    FeatureStore,
+    Model,
+    ModelDeployment,
+    Resources,
+    Scaling,
+    Unit,
+    Variant,
+    basis_points,
+    seconds,
+)
+from fairlead_operator.api.v1alpha1.routing import ConnectionPool, Fault, OutlierDetection
 from fairlead_operator.errors import EditRefused
 
 _HASH_LENGTH = 8
@@ -17,22 +27,22 @@ _HASH_LENGTH = 8
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """One server as it is rendered; never edited. Role, weights and labels are not in it."""
+    """One server as it is rendered; never edited. Role, weights, replica bounds and labels are not in it."""
 
     name: str
-    """``<variant>-<hash of everything below>``."""
+    """``<deployment>-<variant>-<hash of everything below>``."""
     variant: str
     model_name: str
-    model_uri: str
-    model_digest: str
+    model: Model
+    resources: Resources
     release: str
     hydration: Hydration
-    feature_store: str
+    feature_store: FeatureStore
 
     @property
-    def prediction(self) -> tuple[str, str, str]:
-        """What decides a prediction, and what an experiment freezes: model digest, server release, hydration."""
-        return self.model_digest, self.release, self.hydration.model_dump_json()
+    def prediction(self) -> str:
+        """Hash of what decides a prediction and an experiment freezes: model digest, server release, hydration."""
+        return _hash([self.model.digest, self.release, self.hydration.model_dump(mode="json")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,91 +50,130 @@ class Reach:
     """How requests reach variants, apart from weights."""
 
     model_name: str
-    unit_header: str
+    unit: Unit
     on_missing_unit: str
     """Control, Random or Reject."""
     override_header: str
     timeout_s: float
     retry_attempts: int
+    hosts: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    """Istio Gateways, ``namespace/name``."""
+    outlier_detection: OutlierDetection | None = None
+    connection_pool: ConnectionPool | None = None
+    mirror_percent: float = 100
+    fault: Fault | None = None
+
+    @property
+    def unit_header(self) -> str:
+        """Request header that names the unit."""
+        return self.unit.header
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One planned step."""
+
+    weights_bp: Mapping[str, int]
+    """Weight by arm: of treatments in the order of their slots; under Canary of the control's new revision."""
+    hold_s: float | None
+    """How long it lasts; None: until somebody decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strategy:
+    """How weight is to move."""
+
+    name: str
+    """Manual, Canary or Experiment."""
+    steps: tuple[Step, ...]
+    """At least one; Manual has one that never ends."""
+    promotes: bool
+    """Whether success promotes by itself."""
+    rolls_back: bool
+    """Whether failure rolls back by itself."""
+    progress_deadline_s: float
+    keep_previous_s: float
+    history_limit: int
 
 
 @dataclass(frozen=True, slots=True)
 class Desired:
     """Everything that a ModelDeployment asks for."""
 
+    namespace: str
     name: str
     generation: int
     revisions: Mapping[str, Revision]
     """Revision by variant, in the spec's order."""
+    scaling: Mapping[str, Scaling]
+    """Replica bounds by variant."""
     control: str
-    weights_bp: Mapping[str, int]
-    """Weight of each treatment, basis points, in the order of the slots."""
+    treatments: tuple[str, ...]
+    """In the order of their slots."""
     shadows: tuple[str, ...]
     salt: str
     experiment_id: str | None
     reach: Reach
+    strategy: Strategy
+    paused: bool = False
+    request: str | None = None
+    """What somebody decided, as the annotation says it: ``promote VARIANT RUN`` or ``abort RUN``."""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """Role by variant."""
 
-    def widths(self, weights_bp: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-        """Lay treatments of these weights and control over the buckets, by the law of ``fairlead.Layout``.
-
-        Entries of width 0 are kept, and there are always two: a route may never list one destination alone.
-        """
-        slot = BUCKETS // max(len(weights_bp), 1)
-        pieces = [
-            piece for arm, weight in weights_bp.items() for piece in ((arm, weight), (self.control, slot - weight))
-        ]
-        rest = BUCKETS - sum(width for _, width in pieces)
-        if rest or len(pieces) < 2:  # noqa: PLR2004 -- two entries
-            pieces.append((self.control, rest))
-        return tuple(pieces) if len(pieces) > 1 else (*pieces, (self.control, 0))
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Arms that take weight from control: treatments; under Canary the control's own new revision."""
+        return (self.control,) if self.strategy.name == "Canary" else self.treatments
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """The weights of one experiment (or of none) while they stay the same."""
-
-    salt: str
-    number: int
-    """From 0; counts changes of weight under one salt."""
-    weights_bp: Mapping[str, int]
+PodIdentity = Callable[[Revision], object]
+"""What a platform renders a revision's servers from, as JSON-like data: it goes into the revision's hash."""
 
 
-def next_phase(before: Phase | None, desired: Desired) -> Phase:
-    """Return the phase that ``desired`` belongs to, after ``before``."""
-    if before is None or before.salt != desired.salt:
-        return Phase(desired.salt, 0, desired.weights_bp)
-    changed = dict(before.weights_bp) != dict(desired.weights_bp)
-    return Phase(desired.salt, before.number + changed, desired.weights_bp)
-
-
-def desired_from(deployment: ModelDeployment, release: str) -> Desired:
+def desired_from(deployment: ModelDeployment, release: str, identity: PodIdentity | None = None) -> Desired:
     """Return what ``deployment`` asks for.
 
     Args:
         deployment: The user's resource.
         release: Release of the model server, where the spec leaves it open.
+        identity: What else of a platform's rendering makes a revision another one; nothing if left out.
     """
     spec = deployment.spec
     routing = spec.routing
     return Desired(
+        namespace=deployment.metadata.namespace,
         name=deployment.metadata.name,
         generation=deployment.metadata.generation,
         revisions={
-            variant.name: _revision(deployment, variant, spec.serving.release or release) for variant in spec.variants
+            variant.name: _revision(deployment, variant, spec.serving.release or release, identity)
+            for variant in spec.variants
         },
+        scaling={variant.name: variant.scaling for variant in spec.variants},
         control=spec.control.name,
-        weights_bp=deployment.weights_bp,
+        treatments=tuple(variant.name for variant in spec.treatments),
         shadows=tuple(variant.name for variant in spec.variants if variant.role == "Shadow"),
         salt=deployment.salt,
         experiment_id=spec.experiment.id if spec.experiment else None,
         reach=Reach(
             model_name=deployment.model_name,
-            unit_header=routing.units.header,
+            unit=routing.units,
             on_missing_unit=routing.on_missing_unit,
             override_header=routing.override.header,
             timeout_s=seconds(routing.timeout),
             retry_attempts=routing.retries.attempts,
+            hosts=routing.hosts,
+            gateways=routing.gateways,
+            outlier_detection=routing.outlier_detection,
+            connection_pool=routing.connection_pool,
+            mirror_percent=routing.mirror.percent,
+            fault=routing.fault,
         ),
+        strategy=_strategy(deployment),
+        paused=deployment.paused,
+        request=deployment.request,
+        roles={variant.name: variant.role for variant in spec.variants},
     )
 
 
@@ -137,12 +186,12 @@ def refuse_breaking_edit(old: Desired, new: Desired) -> None:
     if old.experiment_id is None or old.salt != new.salt:
         return
     for what, was, now in (
-        ("spec.routing.unit", old.reach.unit_header, new.reach.unit_header),
+        ("spec.routing.unit", old.reach.unit, new.reach.unit),
         ("the control", old.control, new.control),
-        ("the list of treatments", tuple(old.weights_bp), tuple(new.weights_bp)),
+        ("the list of treatments", old.treatments, new.treatments),
         *(
             (f"the model, server release or hydration of {arm}", _prediction(old, arm), _prediction(new, arm))
-            for arm in (old.control, *old.weights_bp)
+            for arm in (old.control, *old.treatments)
         ),
     ):
         if was != now:
@@ -152,33 +201,55 @@ def refuse_breaking_edit(old: Desired, new: Desired) -> None:
             )
 
 
-def _prediction(desired: Desired, arm: str) -> tuple[str, str, str] | None:
+def _prediction(desired: Desired, arm: str) -> str | None:
     revision = desired.revisions.get(arm)
     return revision.prediction if revision else None
 
 
-def _revision(deployment: ModelDeployment, variant: Variant, release: str) -> Revision:
-    store = deployment.spec.feature_store
+def _strategy(deployment: ModelDeployment) -> Strategy:
+    rollout = deployment.spec.rollout
+    arms = [variant.name for variant in deployment.spec.treatments]
+    if rollout.strategy == "Canary":
+        arms = [deployment.spec.control.name]
+    planned = [(step.weights, step.hold) for step in rollout.steps] or [(rollout.weights, None)]
+    return Strategy(
+        name=rollout.strategy,
+        steps=tuple(
+            Step({arm: basis_points(weights.get(arm, 0)) for arm in arms}, None if hold is None else seconds(hold))
+            for weights, hold in planned
+        ),
+        promotes=rollout.on_success == "Promote",
+        rolls_back=rollout.on_failure == "Rollback",
+        progress_deadline_s=seconds(rollout.progress_deadline),
+        keep_previous_s=seconds(rollout.keep_previous),
+        history_limit=deployment.spec.revision_history_limit,
+    )
+
+
+def _revision(deployment: ModelDeployment, variant: Variant, release: str, identity: PodIdentity | None) -> Revision:
     unnamed = Revision(
         name="",
         variant=variant.name,
         model_name=deployment.model_name,
-        model_uri=variant.model.uri,
-        model_digest=variant.model.digest,
+        model=variant.model,
+        resources=variant.resources,
         release=release,
         hydration=deployment.spec.hydration.policy(),
-        feature_store=store.path or f"configmap:{store.config_map_ref.name if store.config_map_ref else ''}",
+        feature_store=deployment.spec.feature_store,
     )
-    return replace(unnamed, name=f"{variant.name}-{_hash(unnamed)}")
+    content = [
+        unnamed.variant,
+        unnamed.model_name,
+        unnamed.model.model_dump(mode="json"),
+        unnamed.resources.model_dump(mode="json"),
+        unnamed.release,
+        unnamed.hydration.model_dump(mode="json"),
+        unnamed.feature_store.model_dump(mode="json"),
+        identity(unnamed) if identity else None,
+    ]
+    return replace(unnamed, name=f"{deployment.metadata.name}-{variant.name}-{_hash(content)}")
 
 
-def _hash(revision: Revision) -> str:
-    content = {
-        "variant": revision.variant,
-        "model": [revision.model_name, revision.model_uri, revision.model_digest],
-        "release": revision.release,
-        "hydration": revision.hydration.model_dump(mode="json"),
-        "feature_store": revision.feature_store,
-    }
+def _hash(content: object) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:_HASH_LENGTH]

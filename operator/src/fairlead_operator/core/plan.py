@@ -1,8 +1,8 @@
 """From what is to what should be: ordered actions, each safe to stop after.
 
 The order is the law: a route names only what is ready, and is written first, so that what has gone loses its weight
-at once; then servers are started; what the route no longer names is taken down last. Run again after any
-interruption, the plan goes on from the world as it is.
+at once; then what makes the gateway obey the assignment law, then servers and their replicas; what the route no
+longer names is taken down last. Run again after any interruption, the plan goes on from the world as it is.
 """
 
 from __future__ import annotations
@@ -10,18 +10,38 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from fairlead import Layout
 from fairlead_operator.core.desired import Desired, Revision
-from fairlead_operator.core.observed import Destination, Health, Observation, Observed, Route, Server
+from fairlead_operator.core.observed import Health, Observed, Route, Server
+from fairlead_operator.core.record import Record, State
+from fairlead_operator.core.rollout import Goal, goal_of, replicas_for
+from fairlead_operator.core.routing import route_for
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """Bounds of a server's replicas."""
+
+    fewest: int
+    most: int
+    cpu_percent: int
 
 
 @dataclass(frozen=True, slots=True)
 class StartServer:
-    """Start a revision's server; or start it again at once after it was refused and the spec has changed."""
+    """Start a revision's server; start it again after it was refused and the spec has changed; or restore it."""
 
     revision: Revision
     generation: int
     """Of the spec that asks for it."""
+    replicas: Replicas
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleServer:
+    """Change the bounds of a revision's replicas; no replica that runs is touched by it."""
+
+    revision: Revision
+    replicas: Replicas
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,123 +52,172 @@ class WriteRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class InstallFilter:
+    """Make the gateway split this route by the assignment law. The route has two destinations wherever it splits."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class ProveFilter:
+    """Ask the gateway where known units land, and remember whether the law holds."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveFilter:
+    """Take away what makes the gateway split by the law. Control has every bucket."""
+
+
+@dataclass(frozen=True, slots=True)
 class StopServer:
     """Drain a revision's server and end it. No route names it any more."""
 
     revision: str
 
 
-Action = StartServer | WriteRoute | StopServer
+Action = StartServer | ScaleServer | WriteRoute | InstallFilter | ProveFilter | RemoveFilter | StopServer
 
 
-def plan(desired: Desired, observed: Observed, phase: int) -> tuple[Action, ...]:
+def plan(desired: Desired, observed: Observed, record: Record) -> tuple[Action, ...]:
     """Return what to do now, in order; nothing when the world is as desired.
 
     Args:
         desired: What should be.
         observed: What is.
-        phase: Number of the experiment's phase that ``desired`` belongs to.
+        record: What the rollout has come to.
     """
-    route = route_for(desired, observed, phase)
-    wanted = {revision.name: revision for revision in desired.revisions.values()}
-    starts = [
-        StartServer(revision, desired.generation)
-        for name, revision in wanted.items()
-        if _worth_starting(observed.servers.get(name), desired)
-    ]
-    writes = [WriteRoute(route)] if route is not None and route != observed.route else []
-    needed = wanted.keys() | _reached(route, observed)
-    stops = [StopServer(name) for name in observed.servers if name not in needed]
-    return (*writes, *starts, *stops)
+    goal = goal_of(desired, record)
+    blocked_route = any(problem.stops_route for problem in observed.problems)
+    blocked_servers = any(problem.stops_servers for problem in observed.problems)
+    route = None if blocked_route else route_for(desired, observed, record)
+    actions: list[Action] = []
+    if route is not None and (route != observed.route or observed.route_altered):
+        actions.append(WriteRoute(route))
+    if not blocked_route:
+        actions += _filtering(desired, observed, record, route or observed.route)
+    if not blocked_servers:
+        wanted = wanted_revisions(desired, record)
+        actions += _starts(desired, observed, record, goal, wanted)
+        actions += [] if blocked_route else _stops(observed, wanted, route or observed.route)
+    return tuple(actions)
 
 
-def route_for(desired: Desired, observed: Observed, phase: int) -> Route | None:
-    """Return the best route that what is ready now allows; None before control was ever ready."""
-    serving = {variant: _serving(desired, observed, variant) for variant in desired.revisions}
-    if _is_handing_over(desired, observed, serving[desired.control]):
-        return _held(observed.route, observed) if observed.route else None
-    # Not ready, perhaps; but nothing is better than control.
-    control = serving[desired.control] or (observed.route.control.revision if observed.route else None)
-    if control is None:
-        return None
-    in_force = {arm: _weight_bp(desired, observed, arm, serving[arm]) for arm in desired.weights_bp}
-    named = {variant: serving[variant] or revision.name for variant, revision in desired.revisions.items()}
-    named[desired.control] = control
-    return Route(
-        reach=desired.reach,
-        salt=desired.salt,
-        split=tuple(Destination(arm, named[arm], width) for arm, width in desired.widths(in_force)),
-        control=Destination(desired.control, control, 0),
-        overrides=tuple(serving.items()),
-        shadows=tuple(revision for shadow in desired.shadows if (revision := serving[shadow])),
-        observation=_observation(desired, serving, phase),
-    )
+def parting(observed: Observed) -> tuple[Action, ...]:
+    """Return what to do, in order, before a deployment's route may be deleted; nothing when it may."""
+    route = observed.route
+    if route is None:
+        return () if observed.filter is None or observed.filter.law == "*" else (RemoveFilter(),)
+    actions: list[Action] = []
+    if not route.is_whole or route.observation or observed.route_altered:
+        actions.append(WriteRoute(_all_to_control(route)))
+    if observed.filter is not None and observed.filter.law != "*":
+        actions.append(RemoveFilter())
+    return tuple(actions)
 
 
-def _weight_bp(desired: Desired, observed: Observed, arm: str, serving: str | None) -> int:
-    """Return the weight of a treatment now: none without a ready server, no more than it has on an old revision."""
-    wanted = desired.weights_bp[arm]
-    if serving is None:
-        return 0
-    if serving == desired.revisions[arm].name or observed.route is None:
-        return wanted
-    return min(wanted, observed.route.weight_bp(arm))
+def wanted_revisions(desired: Desired, record: Record) -> Mapping[str, Revision]:
+    """Return every revision that is to have a server: the spec's, the stable one, and those kept warm."""
+    wanted = {
+        revision.name: revision for revision in desired.revisions.values() if revision.name not in record.abandoned
+    }
+    if record.stable is not None:
+        wanted.setdefault(record.stable.name, record.stable)
+    for kept in record.kept:
+        wanted.setdefault(kept.revision.name, kept.revision)
+    return wanted
 
 
-def _observation(desired: Desired, serving: Mapping[str, str | None], phase: int) -> Observation | None:
-    """Return what the experiment header says: nothing while an arm is out of traffic or on an old revision."""
-    arms = [desired.control, *(arm for arm, weight in desired.weights_bp.items() if weight)]
-    whole = all(serving[arm] == desired.revisions[arm].name for arm in arms)
-    if desired.experiment_id is None or not whole:
-        return None
-    return Observation(desired.salt, phase, Layout.of(desired.control, desired.weights_bp))
-
-
-def _serving(desired: Desired, observed: Observed, variant: str) -> str | None:
-    """Return the ready revision that answers for ``variant``: the wanted one, else the one it is about to replace."""
-    wanted = desired.revisions[variant].name
-    before = observed.route.revision_of(variant) if observed.route else None
-    for name in (wanted, before):
-        if _is_ready(observed, name):
-            return name
-    return None
-
-
-def _is_handing_over(desired: Desired, observed: Observed, serving: str | None) -> bool:
-    """Return whether another variant is to become control and its wanted revision is not ready to."""
-    if observed.route is None or observed.route.control.variant == desired.control:
-        return False
-    return serving != desired.revisions[desired.control].name
-
-
-def _held(route: Route, observed: Observed) -> Route:
-    """Return ``route`` without what is not ready, until another variant can take over as control."""
-
-    def standing(destination: Destination) -> Destination:
-        if _is_ready(observed, destination.revision) or destination.variant == route.control.variant:
-            return destination
-        return replace(route.control, width_bp=destination.width_bp)
-
+def _all_to_control(route: Route) -> Route:
     return replace(
         route,
-        split=tuple(standing(destination) for destination in route.split),
-        overrides=tuple((variant, name if _is_ready(observed, name) else None) for variant, name in route.overrides),
-        shadows=tuple(name for name in route.shadows if _is_ready(observed, name)),
+        split=tuple(replace(route.control, width_bp=destination.width_bp) for destination in route.split),
         observation=None,
     )
 
 
-def _is_ready(observed: Observed, revision: str | None) -> bool:
-    server = observed.servers.get(revision) if revision else None
-    return server is not None and server.ready
+def _filtering(desired: Desired, observed: Observed, record: Record, route: Route | None) -> list[Action]:
+    """Return what makes the gateway obey the law for ``route``, which is written by then."""
+    standing = observed.filter
+    if standing is not None and standing.law == "*":
+        return []
+    if route is None or not _splits(desired, record):
+        whole = observed.route is None or observed.route.is_whole
+        return [RemoveFilter()] if standing is not None and whole else []
+    actions: list[Action] = []
+    if standing is None or standing.law != route.law:
+        actions.append(InstallFilter(route))
+    if standing is None or not standing.obeys(route.law):
+        actions.append(ProveFilter(route))
+    return actions
 
 
-def _worth_starting(server: Server | None, desired: Desired) -> bool:
-    """Return whether to start a server: there is none, or it was refused and the spec has changed since."""
-    return server is None or (server.health is Health.REFUSED and server.generation < desired.generation)
+def _splits(desired: Desired, record: Record) -> bool:
+    """Return whether the route is to be split, now or soon."""
+    if desired.strategy.name == "Canary":
+        return record.run is not None and record.run.state is not State.STABLE
+    return bool(desired.treatments)
 
 
-def _reached(route: Route | None, observed: Observed) -> frozenset[str]:
-    """Return what must not be taken down: what the coming route names, or the present one if none is coming."""
-    last = route or observed.route
-    return last.revisions if last else frozenset()
+def _starts(
+    desired: Desired, observed: Observed, record: Record, goal: Goal, wanted: Mapping[str, Revision]
+) -> list[Action]:
+    actions: list[Action] = []
+    for name, revision in wanted.items():
+        replicas = replicas_of(desired, observed, record, goal, revision)
+        server = observed.servers.get(name)
+        if server is None or server.altered or _worth_another_try(server, desired):
+            actions.append(StartServer(revision, desired.generation, replicas))
+        elif (server.min_replicas, server.max_replicas) != (replicas.fewest, replicas.most):
+            actions.append(ScaleServer(revision, replicas))
+    return actions
+
+
+def replicas_of(desired: Desired, observed: Observed, record: Record, goal: Goal, revision: Revision) -> Replicas:
+    """Return the bounds of a revision's replicas: enough for the share it has, and for the one it is to get."""
+    scaling = desired.scaling.get(revision.variant)
+    if scaling is None:  # a variant that the spec has no more, kept warm
+        return Replicas(1, max(1, record.capacity), 70)
+    has = observed.route.share_bp(revision.name) if observed.route else 0
+    wanted_name = desired.revisions[revision.variant].name
+    ahead = 0
+    if revision.name == wanted_name and revision.variant in desired.arms:
+        ahead = goal.ahead_bp.get(revision.variant, 0)
+    if goal.winner == revision.variant and revision.name == wanted_name:
+        ahead = 10_000
+    if _holds_everything(desired, record, goal, revision):
+        ahead = 10_000
+    needed = replicas_for(max(has if revision.variant in desired.arms else 0, ahead), goal.capacity)
+    needed = max(needed, _replaced(desired, observed, revision))
+    fewest = min(max(scaling.min_replicas, needed), scaling.most)
+    return Replicas(fewest, scaling.most, scaling.target.cpu_percent)
+
+
+def _replaced(desired: Desired, observed: Observed, revision: Revision) -> int:
+    """Return the replicas of what ``revision`` is about to replace in its variant's place."""
+    before = observed.route.revision_of(revision.variant) if observed.route else None
+    wanted = desired.revisions[revision.variant].name
+    server = observed.server(before)
+    if revision.name != wanted or server is None or before == wanted or desired.strategy.name == "Canary":
+        return 0
+    return server.replicas
+
+
+def _holds_everything(desired: Desired, record: Record, goal: Goal, revision: Revision) -> bool:
+    """Return whether ``revision`` must be able to take everything back: control, until the decision is final."""
+    if record.run is None or record.run.state is State.STABLE:
+        return False
+    base = goal.base if goal.base is not None else desired.revisions[desired.control].name
+    return revision.name == base
+
+
+def _worth_another_try(server: Server, desired: Desired) -> bool:
+    """Return whether to start a server again: it was refused and the spec has changed since."""
+    return server.health is Health.REFUSED and server.generation < desired.generation
+
+
+def _stops(observed: Observed, wanted: Mapping[str, Revision], route: Route | None) -> list[Action]:
+    """Return the servers to take down: not wanted, and not named by the coming route, or by the present one."""
+    reached = route.revisions if route else frozenset()
+    return [StopServer(name) for name in observed.servers if name not in wanted and name not in reached]

@@ -1,13 +1,16 @@
-"""What a deployment says about itself, derived from what should be and what is."""
+"""What a deployment says about itself: its status, from what is desired, observed and remembered. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from fairlead_operator.api.conditions import Condition, ConditionType, Reason, stamped
 from fairlead_operator.api.v1alpha1 import (
+    Decision,
     ExperimentStatus,
+    HistoryEntry,
     ModelDeployment,
     RolloutStatus,
     Status,
@@ -15,14 +18,26 @@ from fairlead_operator.api.v1alpha1 import (
     VariantFailure,
     VariantStatus,
 )
-from fairlead_operator.core.desired import Desired, Phase
+from fairlead_operator.core.desired import Desired, Revision
 from fairlead_operator.core.observed import Health, Observed, Server
+from fairlead_operator.core.record import Record, State
+from fairlead_operator.core.rollout import goal_of
 
 _REASONS = {
     Health.STARTING: Reason.STARTING,
+    Health.REDUCED: Reason.REDUCED,
     Health.UNREADY: Reason.NOT_READY,
     Health.CRASHED: Reason.CRASHED,
     Health.REFUSED: Reason.MODEL_REFUSED,
+    Health.BLOCKED: Reason.PODS_BLOCKED,
+}
+_UNDER_WAY = {
+    State.PENDING: (Reason.STARTING, "waiting for control to answer"),
+    State.DEPLOYING: (Reason.STARTING, "waiting for the candidates to be ready"),
+    State.RAMPING: (Reason.RAMPING, "step {step} of {steps}: {weights}"),
+    State.DECIDING: (Reason.DECIDING, "step {step} of {steps}: {weights}; {next}"),
+    State.PROMOTING: (Reason.PROMOTING, "the winner takes over: {weights}"),
+    State.ROLLING_BACK: (Reason.ROLLING_BACK, "control takes everything back: {weights}"),
 }
 
 
@@ -30,133 +45,320 @@ _REASONS = {
 class Surroundings:
     """What the status tells that is neither desired nor observed by the core."""
 
-    url: Url
-    release: str
-    now: str
-    """ISO 8601 UTC."""
+    url: Url | None
+    now_s: float
+    """Unix time, seconds."""
     simulated_time: str | None = None
     gateway_problem: str | None = None
     """Why the last route did not get through; None if it did."""
     edit_problem: str | None = None
     """Why the manifest as it stands is not in force; None if it is."""
-    paused: bool = False
 
 
 def status_of(
-    deployment: ModelDeployment, desired: Desired, observed: Observed, phase: Phase, around: Surroundings
+    deployment: ModelDeployment, desired: Desired, observed: Observed, record: Record, around: Surroundings
 ) -> Status:
     """Return the status of ``deployment``; its former status gives conditions their transition times."""
     before = deployment.status.conditions if deployment.status else ()
-    conditions = tuple(_conditions(desired, observed, around))
-    route = observed.route
+    look = _Look(desired, observed, record, around)
+    conditions = tuple(look.conditions())
     return Status(
         observed_generation=desired.generation,
         url=around.url,
-        conditions=stamped((_ready(conditions, desired), *conditions), before, around.now),
-        variants=tuple(_variant(deployment, desired, observed, name) for name in desired.revisions),
-        rollout=RolloutStatus(stable=route.control.revision if route else None, step=phase.number),
-        experiment=ExperimentStatus(
-            id=desired.experiment_id, salt=desired.salt, observing=bool(route and route.observation)
-        )
-        if desired.experiment_id
-        else None,
-        serving_release=around.release,
+        conditions=stamped((_ready(conditions, desired), *conditions), before, iso(around.now_s)),
+        variants=tuple(look.variant(name) for name in desired.revisions),
+        rollout=look.rollout(),
+        experiment=look.experiment(),
+        history=tuple(
+            HistoryEntry(
+                revision=past.revision,
+                started_at=iso(past.started_s),
+                ended_at=iso(past.ended_s),
+                verdict=past.verdict,
+                reason=past.reason,
+            )
+            for past in record.history
+        ),
+        serving_release=record.release,
         simulated_time=around.simulated_time,
     )
 
 
-def _variant(deployment: ModelDeployment, desired: Desired, observed: Observed, name: str) -> VariantStatus:
-    revision = desired.revisions[name]
-    server = observed.servers.get(revision.name)
-    role = next(variant.role for variant in deployment.spec.variants if variant.name == name)
-    ready = server is not None and server.ready
-    return VariantStatus(
-        name=name,
-        role=role,
-        revision=revision.name,
-        serving=observed.route.revision_of(name) if observed.route else None,
-        ready=ready,
-        replicas=int(ready),
-        weight=observed.route.weight_bp(name) / 100 if observed.route else 0,
-        model_digest=revision.model_digest,
-        contract_digest=server.contract_digest if server else None,
-        restarts=server.restarts if server else 0,
-        last_failure=VariantFailure(reason=server.failure.reason, message=server.failure.message)
-        if server and server.failure
-        else None,
-    )
+def iso(unix_s: float) -> str:
+    """Return a Unix time as ISO 8601 UTC, to milliseconds."""
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")
 
 
-def _conditions(desired: Desired, observed: Observed, around: Surroundings) -> Iterator[Condition]:
-    def condition(kind: ConditionType, holds: bool, reason: Reason, message: str) -> Condition:
-        status = "True" if holds else "False"
-        return Condition(
-            type=kind, status=status, reason=reason, message=message, observed_generation=desired.generation
+_Verdict = tuple[bool | None, Reason, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One look at everything that a status tells."""
+
+    desired: Desired
+    observed: Observed
+    record: Record
+    around: Surroundings
+
+    def variant(self, name: str) -> VariantStatus:
+        """Return how one variant is."""
+        revision = self.desired.revisions[name]
+        server = self.observed.server(revision.name)
+        route = self.observed.route
+        return VariantStatus(
+            name=name,
+            role=self.desired.roles.get(name, ""),
+            revision=revision.name,
+            serving=route.revision_of(name) if route else None,
+            ready=server is not None and server.ready,
+            replicas=server.replicas if server is not None and server.answers else 0,
+            weight=route.weight_bp(name) / 100 if route else 0,
+            model_digest=revision.model.digest,
+            contract_digest=server.contract_digest if server else None,
+            restarts=server.restarts if server else 0,
+            last_failure=VariantFailure(reason=server.failure.reason, message=server.failure.message)
+            if server and server.failure
+            else None,
         )
 
-    yield condition(ConditionType.SERVABLE, *_servable(observed))
-    yield condition(ConditionType.VARIANTS_READY, *_variants_ready(desired, observed))
-    yield condition(ConditionType.ROUTING_READY, *_routing_ready(desired, observed, around))
-    yield condition(ConditionType.PROGRESSING, *_progressing(desired, observed, around))
+    def rollout(self) -> RolloutStatus:
+        """Return where the rollout stands."""
+        run, route = self.record.run, self.observed.route
+        decision = run.decision if run else None
+        return RolloutStatus(
+            state=self.record.state,
+            stable=route.control.revision if route else None,
+            candidate=",".join(revision.name for revision in self.candidates)[:63] or None,
+            phase=self.record.phase.number if self.record.phase else 0,
+            step=run.step if run else 0,
+            step_started_at=iso(run.since_s) if run and run.in_force else None,
+            weight=self.weights(self.desired.arms) or None,
+            decision=Decision(
+                verdict=decision.verdict, reason=decision.reason, variant=decision.winner, at=iso(decision.at_s)
+            )
+            if decision
+            else None,
+        )
 
+    def experiment(self) -> ExperimentStatus | None:
+        """Return the experiment in force, if the spec has one."""
+        if self.desired.experiment_id is None:
+            return None
+        run, route = self.record.run, self.observed.route
+        return ExperimentStatus(
+            id=self.desired.experiment_id,
+            salt=self.desired.salt,
+            started_at=iso(run.started_s) if run else None,
+            observing=bool(route and route.observation),
+        )
 
-_Verdict = tuple[bool, Reason, str]
+    @property
+    def candidates(self) -> list[Revision]:
+        """Revisions that are being rolled out."""
+        if self.desired.strategy.name == "Canary" and (self.record.run is None or self.record.run.is_over):
+            return []
+        return [self.desired.revisions[arm] for arm in self.desired.arms]
 
+    def weights(self, names: Iterable[str]) -> str:
+        """Return the shares in force, such as ``10`` or ``a 10, b 25``, per cent."""
+        route, names = self.observed.route, list(names)
+        if route is None:
+            return ""
+        canary = self.desired.strategy.name == "Canary"
+        shares = {
+            name: (route.share_bp(self.desired.revisions[name].name) if canary else route.weight_bp(name)) / 100
+            for name in names
+        }
+        if canary and not self.candidates:
+            return ""
+        return ", ".join(f"{name} {share:g}" if len(names) > 1 else f"{share:g}" for name, share in shares.items())
 
-def _servable(observed: Observed) -> _Verdict:
-    route = observed.route
-    if route is None:
-        return False, Reason.STARTING, "no variant was ready yet"
-    ready = [d.variant for d in route.split if d.width_bp and _is_ready(observed, d.revision)]
-    if ready:
-        return True, Reason.AS_SPECIFIED, f"answering: {', '.join(dict.fromkeys(ready))}"
-    return False, Reason.NOT_READY, "no variant in the route has a ready server; see logs/"
+    def conditions(self) -> Iterator[Condition]:
+        """Yield every condition but the sum of them."""
+        for kind, verdict in (
+            (ConditionType.SERVABLE, self.servable()),
+            (ConditionType.VARIANTS_READY, self.variants_ready()),
+            (ConditionType.FEATURES_READY, self.features_ready()),
+            (ConditionType.ROUTING_READY, self.routing_ready()),
+            (ConditionType.EXPERIMENT_HEALTHY, self.experiment_healthy()),
+            (ConditionType.PROGRESSING, self.progressing()),
+        ):
+            problem = next((p for p in self.observed.problems if p.condition is kind), None)
+            holds, reason, message = (False, problem.reason, problem.message) if problem else verdict
+            yield Condition(
+                type=kind,
+                status="Unknown" if holds is None else "True" if holds else "False",
+                reason=reason,
+                message=message[:4096],
+                observed_generation=self.desired.generation,
+            )
 
+    def servable(self) -> _Verdict:
+        """Return whether something answers."""
+        route = self.observed.route
+        if route is None:
+            return False, Reason.STARTING, "no variant was ready yet"
+        ready = [d.variant for d in route.split if d.width_bp and self.observed.answers(d.revision)]
+        if ready:
+            return True, Reason.AS_SPECIFIED, f"answering: {', '.join(dict.fromkeys(ready))}"
+        return False, Reason.NOT_READY, "no variant in the route has a ready server; see the variants' lastFailure"
 
-def _variants_ready(desired: Desired, observed: Observed) -> _Verdict:
-    for name, revision in desired.revisions.items():
-        server = observed.servers.get(revision.name)
-        if server is None or not server.ready:
-            return False, _reason(server), f"{name}: {_explanation(revision.name, server)}"
-    return True, Reason.AS_SPECIFIED, f"{len(desired.revisions)} of {len(desired.revisions)} variants are ready"
+    def variants_ready(self) -> _Verdict:
+        """Return whether every variant's wanted revision is ready."""
+        for name, revision in self.desired.revisions.items():
+            server = self.observed.server(revision.name)
+            if revision.name in self.record.abandoned or (server is not None and server.ready):
+                continue
+            return False, self.reason(server), f"{name}: {self.explanation(revision.name, server)}"
+        return True, Reason.AS_SPECIFIED, f"{len(self.desired.revisions)} of {len(self.desired.revisions)} are ready"
 
+    def features_ready(self) -> _Verdict:
+        """Return whether the registry's features are those that the models were trained with."""
+        known = 0
+        for name, revision in self.desired.revisions.items():
+            server = self.observed.server(revision.name)
+            if server is not None and server.features is not None:
+                return False, Reason.FEATURES_CHANGED, f"{name}: {server.features}"
+            known += server is not None and server.contract_digest is not None
+        if known:
+            return True, Reason.AS_SPECIFIED, "the registry's features are those that the models were trained with"
+        return None, Reason.FEATURES_UNKNOWN, "no server has reported on its features yet"
 
-def _routing_ready(desired: Desired, observed: Observed, around: Surroundings) -> _Verdict:
-    route = observed.route
-    if around.gateway_problem is not None:
-        return False, Reason.GATEWAY_REFUSED, around.gateway_problem
-    if route is None:
-        return False, Reason.STARTING, "no route yet: control is not ready"
-    if not _is_ready(observed, route.control.revision):
-        message = f"{route.control.variant} has no ready server and keeps its share: nothing is better than control"
-        return False, Reason.DEGRADED, message
-    for arm, weight in desired.weights_bp.items():
-        if route.weight_bp(arm) != weight:
-            message = f"{arm} has {route.weight_bp(arm) / 100:g} of {weight / 100:g} per cent until it is ready"
-            return False, Reason.WEIGHT_WITHDRAWN, message
-    shares = ", ".join(f"{name} {route.weight_bp(name) / 100:g}" for name in (desired.control, *desired.weights_bp))
-    return True, Reason.AS_SPECIFIED, f"weights in per cent: {shares}"
+    def routing_ready(self) -> _Verdict:
+        """Return whether the gateway routes as wanted."""
+        route = self.observed.route
+        if self.around.gateway_problem is not None:
+            return False, Reason.GATEWAY_REFUSED, self.around.gateway_problem
+        if self.record.invalid == self.desired.salt:
+            why = self.observed.mismatched or "units did not land where the assignment law says"
+            return False, Reason.ASSIGNMENT_INVALID, f"{why}; weight is withdrawn until experiment.id is a new one"
+        if route is None:
+            return False, Reason.STARTING, "no route yet: control is not ready"
+        if not self.observed.answers(route.control.revision):
+            message = f"{route.control.variant} has no ready server and keeps its share: nothing is better than control"
+            return False, Reason.DEGRADED, message
+        missing = self.missing_weight()
+        if missing is not None:
+            return missing
+        names = dict.fromkeys((route.control.variant, self.desired.control, *self.desired.treatments))
+        shares = ", ".join(f"{name} {route.weight_bp(name) / 100:g}" for name in names)
+        return True, Reason.AS_SPECIFIED, f"weights in per cent: {shares}"
 
+    def missing_weight(self) -> _Verdict | None:
+        """Return which arm has less than the rollout wants, and why; None if all have what is wanted."""
+        goal, route = goal_of(self.desired, self.record), self.observed.route
+        for arm, wanted in goal.weights_bp.items():
+            revision = self.desired.revisions[arm].name
+            canary = self.desired.strategy.name == "Canary"
+            has = 0 if route is None else route.share_bp(revision) if canary else route.weight_bp(arm)
+            if has >= wanted:
+                continue
+            until = f"{arm} has {has / 100:g} of {wanted / 100:g} per cent until"
+            if not self.observed.answers(revision):
+                return False, Reason.WEIGHT_WITHDRAWN, f"{until} it is ready"
+            if route is not None and not (self.observed.filter and self.observed.filter.obeys(route.law)):
+                return False, Reason.ASSIGNMENT_UNPROVEN, f"{until} the gateway is seen to obey the assignment law"
+            return False, Reason.SCALING_UP, f"{until} it has the replicas for it"
+        return None
 
-def _progressing(desired: Desired, observed: Observed, around: Surroundings) -> _Verdict:
-    if around.edit_problem is not None:
-        return False, Reason.INVALID_SPEC, f"the last good manifest is in force: {around.edit_problem}"
-    if around.paused:
-        return False, Reason.PAUSED, "spec.paused is true; changes wait"
-    waiting = [r.variant for r in desired.revisions.values() if not _is_ready(observed, r.name)]
-    if waiting:
-        return True, Reason.STARTING, f"waiting for {', '.join(waiting)}"
-    return False, Reason.AS_SPECIFIED, "nothing is left to do"
+    def experiment_healthy(self) -> _Verdict:
+        """Return whether every arm is in traffic and units land where the law says."""
+        route = self.observed.route
+        if self.desired.experiment_id is None:
+            return True, Reason.NO_EXPERIMENT, "the spec has no experiment"
+        if self.record.invalid == self.desired.salt:
+            return False, Reason.ASSIGNMENT_INVALID, self.observed.mismatched or "units land where they should not"
+        if self.record.run is not None and self.record.run.is_over:
+            return True, Reason.AS_SPECIFIED, f"{self.desired.experiment_id} is decided"
+        if route is not None and route.observation is not None:
+            return True, Reason.OBSERVING, f"phase {route.observation.phase} is being observed"
+        return False, Reason.NOT_OBSERVING, "no experiment header is sent: an arm is not in traffic (yet)"
+
+    def progressing(self) -> _Verdict:
+        """Return whether something is on its way."""
+        return self.hindered() or self.late() or self.moving()
+
+    def hindered(self) -> _Verdict | None:
+        """Return what keeps changes from being carried out; None if nothing does."""
+        if self.around.edit_problem is not None:
+            return False, Reason.INVALID_SPEC, f"the last good manifest is in force: {self.around.edit_problem}"
+        if self.desired.paused:
+            return False, Reason.PAUSED, "paused; changes wait until spec.paused and the pause annotation are gone"
+        return None
+
+    def moving(self) -> _Verdict:
+        """Return what is being done, or that nothing is left to do."""
+        run = self.record.run
+        if run is not None and run.state is not State.STABLE:
+            return self.under_way()
+        waiting = [
+            revision.variant
+            for revision in self.desired.revisions.values()
+            if revision.name not in self.record.abandoned and not self.observed.ready(revision.name)
+        ]
+        if waiting:
+            return True, Reason.STARTING, f"waiting for {', '.join(waiting)}"
+        if run is not None and run.decision is not None:
+            return self.after_decision()
+        return False, Reason.AS_SPECIFIED, "nothing is left to do"
+
+    def late(self) -> _Verdict | None:
+        """Return which revision has not been ready within the progress deadline; None if none is late."""
+        deadline_s = self.desired.strategy.progress_deadline_s
+        for name, revision in self.desired.revisions.items():
+            server = self.observed.server(revision.name)
+            if server is None or server.answers or server.created_s is None or revision.name in self.record.abandoned:
+                continue
+            if server.health is not Health.UNREADY and self.around.now_s - server.created_s > deadline_s:
+                why = self.explanation(revision.name, server)
+                return False, Reason.PROGRESS_DEADLINE_EXCEEDED, f"{name}: not ready in {deadline_s:g}s: {why}"
+        return None
+
+    def under_way(self) -> _Verdict:
+        """Return what a run is at."""
+        run = self.record.run
+        reason, form = _UNDER_WAY[self.record.state]
+        arm = self.desired.arms[0] if len(self.desired.arms) == 1 else "VARIANT"
+        words = {
+            "step": run.step + 1 if run else 0,
+            "steps": len(self.desired.strategy.steps),
+            "weights": self.weights(self.desired.arms),
+            "next": f"`fairlead promote {self.desired.name} {arm}` or `fairlead abort {self.desired.name}` decides",
+        }
+        return True, reason, form.format(**words)
+
+    def after_decision(self) -> _Verdict:
+        """Return what is left to do after a run: nothing but to bring the spec up to date."""
+        decision = self.record.run.decision if self.record.run else None
+        if decision is None:
+            return False, Reason.AS_SPECIFIED, "nothing is left to do"
+        if decision.verdict == "Rollback":
+            return False, Reason.ROLLED_BACK, f"rolled back ({decision.reason}); change the spec to try again"
+        if decision.winner in self.desired.treatments:
+            message = f"{decision.winner} was promoted; make it the Control in the spec (`fairlead promote -f FILE`)"
+            return False, Reason.SPEC_BEHIND, message
+        return False, Reason.AS_SPECIFIED, f"promoted ({decision.reason}); nothing is left to do"
+
+    def reason(self, server: Server | None) -> Reason:
+        """Return why a variant is not ready."""
+        if server is not None and server.failure is not None and server.failure.reason in set(Reason):
+            return Reason(server.failure.reason)
+        return _REASONS[server.health] if server and server.health in _REASONS else Reason.STARTING
+
+    def explanation(self, revision: str, server: Server | None) -> str:
+        """Return why a revision is not ready, in words."""
+        if server is not None and server.failure is not None:
+            return server.failure.message
+        if server is not None and server.health is Health.REDUCED:
+            return f"{revision} has {server.replicas} of {server.min_replicas} replicas"
+        return f"{revision} is starting"
 
 
 def _ready(conditions: Iterable[Condition], desired: Desired) -> Condition:
     """Return the sum of the others: the first that stands in the way gives the reason."""
     for other in conditions:
-        if other.type is ConditionType.PROGRESSING:
-            blocks = other.reason is Reason.INVALID_SPEC
-        else:
-            blocks = other.status != "True"
-        if blocks:
+        if _blocks(other):
             return other.model_copy(update={"type": ConditionType.READY, "status": "False"})
     return Condition(
         type=ConditionType.READY,
@@ -167,16 +369,11 @@ def _ready(conditions: Iterable[Condition], desired: Desired) -> Condition:
     )
 
 
-def _is_ready(observed: Observed, revision: str) -> bool:
-    server = observed.servers.get(revision)
-    return server is not None and server.ready
-
-
-def _reason(server: Server | None) -> Reason:
-    return _REASONS[server.health] if server else Reason.STARTING
-
-
-def _explanation(revision: str, server: Server | None) -> str:
-    if server is not None and server.failure is not None:
-        return server.failure.message
-    return f"{revision} is starting"
+def _blocks(condition: Condition) -> bool:
+    if condition.type is ConditionType.PROGRESSING:
+        return condition.reason in {Reason.INVALID_SPEC, Reason.PROGRESS_DEADLINE_EXCEEDED, Reason.ROLLED_BACK}
+    if condition.type is ConditionType.EXPERIMENT_HEALTHY:
+        return condition.reason is Reason.ASSIGNMENT_INVALID
+    if condition.reason is Reason.REDUCED:
+        return False
+    return condition.status == "False"

@@ -120,11 +120,11 @@ def _marks(whole: Schema) -> Schema:
     if LIMIT_KEY in whole:
         limit_s = float(whole[LIMIT_KEY])
         rule = f"[{DURATION_S}].all(seconds, seconds > 0.0 && seconds <= {limit_s})"
-        return _rule(rule, f"must be over 0 and at most {spelled(limit_s)}")
+        return _rule(rule, f"must be a duration such as 20ms, 1s or 24h, over 0 and at most {spelled(limit_s)}")
     if DECIMALS_KEY in whole:
         shifted = f"self * {10.0 ** whole[DECIMALS_KEY]}"
-        rule = f"[{shifted} - double(int({shifted} + 0.5))].all(rest, rest < 0.000001 && rest > -0.000001)"
-        return _rule(rule, "has more than two decimals; the finest step is 0.01 per cent")
+        rest = f"[{shifted} - double(int({shifted} + 0.5))].all(rest, rest < 0.000001 && rest > -0.000001)"
+        return _rule(f"self < 0.0 || {rest}", "has more than two decimals; the finest step is 0.01 per cent")
     return {}
 
 

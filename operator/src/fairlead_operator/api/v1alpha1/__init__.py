@@ -222,6 +222,11 @@ class ModelDeployment(Record):
         return self.spec.paused or self.metadata.annotations.get(PAUSED_ANNOTATION) == "true"
 
     @property
+    def request(self) -> str | None:
+        """What somebody decided: ``promote VARIANT RUN`` or ``abort RUN``; None if nobody has."""
+        return self.metadata.annotations.get(REQUEST_ANNOTATION)
+
+    @property
     def weights_bp(self) -> dict[str, int]:
         """Weight of every treatment under Manual in basis points, in the order of their slots."""
         weights = self.spec.rollout.weights

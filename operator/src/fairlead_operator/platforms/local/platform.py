@@ -11,7 +11,16 @@ from typing import Any
 
 from fairlead_operator.core.desired import Revision
 from fairlead_operator.core.observed import Observed
-from fairlead_operator.core.plan import Action, StartServer, StopServer, WriteRoute
+from fairlead_operator.core.plan import (
+    Action,
+    InstallFilter,
+    ProveFilter,
+    RemoveFilter,
+    ScaleServer,
+    StartServer,
+    StopServer,
+    WriteRoute,
+)
 from fairlead_operator.errors import GatewayError
 from fairlead_operator.platforms.local.envoy import Gateway
 from fairlead_operator.platforms.local.processes import ProcessRecord
@@ -86,7 +95,7 @@ class LocalPlatform:
     async def apply(self, action: Action) -> None:
         """Carry out one action; see ``Platform.apply``."""
         match action:
-            case StartServer(revision, generation):
+            case StartServer(revision, generation, _):
                 self._start(revision, generation)
             case WriteRoute(route):
                 if self._gateway.record is None:
@@ -95,6 +104,8 @@ class LocalPlatform:
                 await self._gateway.write_route(route)
             case StopServer(name):
                 self._stop(name)
+            case ScaleServer() | InstallFilter() | ProveFilter() | RemoveFilter():
+                raise AssertionError(f"{action}: one process each, and a gateway that keeps the law by itself")
 
     async def changed(self, timeout_s: float) -> bool:
         """Wait until something observable has changed, at most ``timeout_s`` seconds; return whether it has."""
@@ -120,6 +131,7 @@ class LocalPlatform:
                 revision=revision.name,
                 variant=revision.variant,
                 model_name=revision.model_name,
+                prediction=revision.prediction,
                 generation=generation,
                 command=self._command(revision),
                 log=self._state.logs / f"{revision.name}.log",
@@ -171,10 +183,10 @@ class LocalPlatform:
     def _command(self, revision: Revision) -> list[str]:
         return [
             *self._setup.command,
-            *("--model", str(self._setup.resolve(revision.model_uri))),
-            *("--feature-store", str(self._setup.resolve(revision.feature_store))),
+            *("--model", str(self._setup.resolve(revision.model.uri))),
+            *("--feature-store", str(self._setup.resolve(revision.feature_store.path or ""))),
             *("--model-name", revision.model_name),
-            *("--model-digest", revision.model_digest),
+            *("--model-digest", revision.model.digest),
             *("--variant", revision.variant),
             *("--revision", revision.name),
             *("--host", "127.0.0.1"),

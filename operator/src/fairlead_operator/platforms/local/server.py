@@ -39,6 +39,8 @@ class ServerTask:
     revision: str
     variant: str
     model_name: str
+    prediction: str
+    """Hash of what decides its predictions."""
     generation: int
     command: Sequence[str]
     """Program and arguments, without ports."""
@@ -116,6 +118,7 @@ class LocalServer:
             restarts=self._restarts,
             contract_digest=self._contract_digest,
             failure=self._failure,
+            prediction=self.task.prediction,
         )
 
     @property

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -17,19 +17,21 @@ from pydantic import ValidationError
 from fairlead.clock import Clock, ReplayClock, ReplayClockWriter, from_us
 from fairlead_operator.api.conditions import Condition, ConditionType, Reason, stamped
 from fairlead_operator.api.manifest import Manifest, read
-from fairlead_operator.api.v1alpha1 import ModelDeployment, Status, Url
-from fairlead_operator.core.desired import Desired, Phase, desired_from, next_phase, refuse_breaking_edit
+from fairlead_operator.api.v1alpha1 import ModelDeployment, Scaling, Status, Url
+from fairlead_operator.core.desired import Desired, desired_from, refuse_breaking_edit
 from fairlead_operator.core.observed import Health, Observed
-from fairlead_operator.core.status import Surroundings, status_of
+from fairlead_operator.core.record import Record
+from fairlead_operator.core.status import Surroundings, iso, status_of
 from fairlead_operator.errors import EditRefused, ManifestError, PortTaken, ServerFailed, StateUnreadable
 from fairlead_operator.platforms.local.envoy import Gateway
 from fairlead_operator.platforms.local.platform import LocalPlatform, ServerSetup
 from fairlead_operator.platforms.local.processes import ProcessRecord, end_leftovers
-from fairlead_operator.platforms.local.state import PhaseRecord, State, locked
+from fairlead_operator.platforms.local.state import State, locked
 from fairlead_operator.runtime.reconciler import Outcome, reconcile
 
 _WATCH_EVERY_S = 0.1
 _RESYNC_S = 1.0
+_ONE_PROCESS = Scaling(min_replicas=1, max_replicas=1)
 _HOPELESS_CRASHES = 3
 """Crashes before a first readiness after which starting up is given up."""
 
@@ -57,7 +59,7 @@ class _InForce:
 
     deployment: ModelDeployment
     desired: Desired
-    phase: Phase
+    record: Record
 
 
 class Session:
@@ -96,6 +98,7 @@ class Session:
         with locked(state.root):
             self._state = state
             self._record = state.read()
+            seen = (*seen, *_fingerprint(state.annotations_file))
             state.status_file.unlink(missing_ok=True)  # it speaks of an earlier run
             await self._end_leftovers()
             _refuse_taken_port(self._options.host, self._options.port)
@@ -114,7 +117,14 @@ class Session:
         started = time.monotonic()
         up = False
         while not self._stopping.is_set():
-            outcome = await reconcile(self._platform, self._in_force.desired, self._in_force.phase.number)
+            outcome = await reconcile(
+                self._platform,
+                self._in_force.desired,
+                self._in_force.record,
+                now_s=self._now_s(),
+                remember=self._remember_rollout,
+            )
+            self._in_force = replace(self._in_force, record=outcome.record)
             self._publish(outcome)
             if not up:
                 up = self._is_up(outcome.observed)
@@ -127,7 +137,7 @@ class Session:
         while not self._stopping.is_set() and time.monotonic() < end:
             if await self._platform.changed(_WATCH_EVERY_S):
                 break
-            now = _fingerprint(self._options.manifest)
+            now = self._seen()
             if now != seen:
                 self._read_again()
                 return now
@@ -153,27 +163,34 @@ class Session:
         if deployment.metadata.name != self._state.folder.name:
             message = f"{self._state.folder.name} is running and keeps its name; stop it first"
             raise manifest.error(("metadata", "name"), message)
-        if deployment.spec.paused:
+        paused = _annotated(deployment, self._state.annotations()).paused
+        if paused and (deployment.spec.paused or before is not None):
             if before is None:
                 raise manifest.error(("spec", "paused"), "is true and nothing is in force; set it to false")
             deployment = _with_paused(before, paused=True)
-        desired = desired_from(deployment, self._options.server_release)
+        desired = self._desired(_annotated(deployment, self._state.annotations()))
         if before is not None:
             try:
-                refuse_breaking_edit(desired_from(before, self._options.server_release), desired)
+                refuse_breaking_edit(self._desired(before), desired)
             except EditRefused as error:
                 message = f"{error} (to forget it, remove {self._state.folder})"
                 raise manifest.error(("spec", "experiment", "id"), message) from None
-        phase = next_phase(self._record.phase_before(), desired)
         self._record = self._record.model_copy(
             update={
                 "generation": deployment.metadata.generation,
                 "manifest": _with_paused(deployment, paused=False).model_dump_json(),
-                "phase": PhaseRecord(salt=phase.salt, number=phase.number, weights_bp=dict(phase.weights_bp)),
             }
         )
         self._state.write(self._record)
-        return _InForce(deployment, desired, phase)
+        return _InForce(deployment, desired, self._record.rollout_before(self._options.server_release))
+
+    def _desired(self, deployment: ModelDeployment) -> Desired:
+        """Return what is asked of this machine: one process a variant."""
+        desired = desired_from(deployment, self._options.server_release)
+        strategy = desired.strategy
+        if "keep_previous" not in deployment.spec.rollout.model_fields_set:
+            strategy = replace(strategy, keep_previous_s=0.0)  # a laptop has no room for what was
+        return replace(desired, strategy=strategy, scaling=dict.fromkeys(desired.scaling, _ONE_PROCESS))
 
     def _before(self) -> ModelDeployment | None:
         """Return what was in force last, here or in an earlier run.
@@ -212,6 +229,10 @@ class Session:
         await end_leftovers(self._record.processes)
         self._remember(())
 
+    async def _remember_rollout(self, record: Record) -> None:
+        self._record = self._record.with_rollout(record)
+        self._state.write(self._record)
+
     def _remember(self, processes: tuple[ProcessRecord, ...]) -> None:
         self._record = self._record.model_copy(update={"processes": processes})
         self._state.write(self._record)
@@ -236,16 +257,14 @@ class Session:
     def _publish(self, outcome: Outcome) -> None:
         around = Surroundings(
             url=self._url(),
-            release=self._options.server_release,
-            now=self._now(),
+            now_s=self._now_s(),
             simulated_time=from_us(self._simulated.now_us()).isoformat() if self._simulated else None,
             gateway_problem=outcome.problem,
             edit_problem=self._edit_problem,
-            paused=self._in_force.deployment.spec.paused,
         )
         former = self._published.status if self._published else None
         deployment = self._in_force.deployment.model_copy(update={"status": former})
-        status = status_of(deployment, self._in_force.desired, outcome.observed, self._in_force.phase, around)
+        status = status_of(deployment, self._in_force.desired, outcome.observed, outcome.record, around)
         self._tell(status)
 
     def _publish_stopped(self) -> None:
@@ -265,7 +284,7 @@ class Session:
         self._tell(
             status.model_copy(
                 update={
-                    "conditions": stamped(gone, status.conditions, self._now()),
+                    "conditions": stamped(gone, status.conditions, iso(self._now_s())),
                     "variants": tuple(v.model_copy(update={"ready": False, "replicas": 0}) for v in status.variants),
                 }
             )
@@ -282,8 +301,11 @@ class Session:
         host = "127.0.0.1" if self._options.host in {"0.0.0.0", "::"} else self._options.host  # noqa: S104 -- compared
         return Url(rest=f"http://{host}:{self._options.port}", grpc=f"{host}:{self._options.port}")
 
-    def _now(self) -> str:
-        return from_us(self._clock.now_us()).isoformat(timespec="milliseconds")
+    def _seen(self) -> tuple[int, ...]:
+        return *_fingerprint(self._options.manifest), *_fingerprint(self._state.annotations_file)
+
+    def _now_s(self) -> float:
+        return self._clock.now_us() / 1e6
 
 
 def refuse_what_one_machine_lacks(manifest: Manifest, release: str) -> None:
@@ -300,6 +322,12 @@ def refuse_what_one_machine_lacks(manifest: Manifest, release: str) -> None:
     if spec.feature_store.path is None:
         message = "is for clusters; on one machine give path, the folder of feature_store.yaml"
         raise manifest.error(("spec", "featureStore", "configMapRef"), message)
+    unit = spec.routing.units
+    for field, given in (("jwtClaim", unit.jwt_claim), ("cookie", unit.cookie)):
+        if given is not None:
+            raise manifest.error(("spec", "routing", "unit", field), "is for clusters; on one machine use header")
+    if spec.routing.fault is not None:
+        raise manifest.error(("spec", "routing", "fault"), "is for clusters; remove it")
     if spec.serving.release not in {None, release}:
         message = f"{spec.serving.release} is not installed; remove it, or set it to {release}"
         raise manifest.error(("spec", "serving", "release"), message)
@@ -342,6 +370,13 @@ def _numbered(deployment: ModelDeployment, before: ModelDeployment | None, gener
 
 def _with_paused(deployment: ModelDeployment, *, paused: bool) -> ModelDeployment:
     return deployment.model_copy(update={"spec": deployment.spec.model_copy(update={"paused": paused})})
+
+
+def _annotated(deployment: ModelDeployment, annotations: dict[str, str]) -> ModelDeployment:
+    """Return ``deployment`` with what was asked for by command; what the manifest says itself is overridden."""
+    merged = {**deployment.metadata.annotations, **annotations}
+    metadata = deployment.metadata.model_copy(update={"annotations": merged})
+    return deployment.model_copy(update={"metadata": metadata})
 
 
 def _fingerprint(path: Path) -> tuple[int, ...]:

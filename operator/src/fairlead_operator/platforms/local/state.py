@@ -10,29 +10,20 @@ import fcntl
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from fairlead.route import RouteKey
-from fairlead_operator.core.desired import Phase
+from fairlead_operator.core.record import Record, dumped, loaded
 from fairlead_operator.errors import StateInUse, StateUnreadable, StateUnwritable
 from fairlead_operator.platforms.local.processes import ProcessRecord
 
 _KEY_BYTES = 32
-
-
-class PhaseRecord(BaseModel):
-    """The phase in force."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    salt: str
-    number: int = Field(ge=0)
-    weights_bp: dict[str, int]
+_ANNOTATIONS = TypeAdapter(dict[str, str])
 
 
 class StateRecord(BaseModel):
@@ -40,16 +31,21 @@ class StateRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal["fairlead.dev/local-state/v1"] = "fairlead.dev/local-state/v1"
+    format: Literal["fairlead.dev/local-state/v2"] = "fairlead.dev/local-state/v2"
     generation: int = Field(default=0, ge=0)
     manifest: str | None = None
     """The last good ModelDeployment, as JSON."""
-    phase: PhaseRecord | None = None
+    rollout: str | None = None
+    """What the rollout remembers, as JSON."""
     processes: tuple[ProcessRecord, ...] = ()
 
-    def phase_before(self) -> Phase | None:
-        """Return the recorded phase in the core's terms."""
-        return Phase(self.phase.salt, self.phase.number, self.phase.weights_bp) if self.phase else None
+    def rollout_before(self, release: str) -> Record:
+        """Return what the rollout remembers; a fresh record with ``release`` at first."""
+        return (loaded(self.rollout) if self.rollout else None) or Record(release)
+
+    def with_rollout(self, record: Record) -> StateRecord:
+        """Return the state with another rollout record."""
+        return self.model_copy(update={"rollout": dumped(record)})
 
 
 class State:
@@ -69,6 +65,7 @@ class State:
         self.serving = self.folder / "serving"
         self.clock = self.root / "clock"
         self.status_file = self.folder / "status.json"
+        self.annotations_file = self.folder / "annotations.json"
         self._record_file = self.folder / "state.json"
 
     def read(self) -> StateRecord:
@@ -93,6 +90,23 @@ class State:
     def write_status(self, resource: dict[str, Any]) -> None:
         """Publish the resource with its status."""
         write_whole(self.status_file, json.dumps(resource, indent=2))
+
+    def annotations(self) -> dict[str, str]:
+        """Return what ``fairlead pause``, ``promote`` and ``abort`` have asked for, as annotations."""
+        try:
+            return _ANNOTATIONS.validate_json(self.annotations_file.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValidationError as error:
+            message = f"{self.annotations_file}: is damaged; remove it, and ask again"
+            raise StateUnreadable(message) from error
+
+    def annotate(self, changes: Mapping[str, str | None]) -> None:
+        """Change annotations; None removes one."""
+        merged = {**self.annotations(), **changes}
+        write_whole(
+            self.annotations_file, json.dumps({name: text for name, text in merged.items() if text is not None})
+        )
 
     def route_key(self) -> RouteKey:
         """Return the key that signs experiment headers, made at the first call and kept for ever.

@@ -160,9 +160,18 @@ def _action(
     }
     if mirror and route.shadows:
         action["request_mirror_policies"] = [
-            {"cluster": protocol.cluster(shadow), "disable_shadow_host_suffix_append": True} for shadow in route.shadows
+            {
+                "cluster": protocol.cluster(shadow),
+                "disable_shadow_host_suffix_append": True,
+                "runtime_fraction": _fraction(route.reach.mirror_percent),
+            }
+            for shadow in route.shadows
         ]
     return action
+
+
+def _fraction(per_cent: float) -> Resource:
+    return {"default_value": {"numerator": round(per_cent * 10_000), "denominator": "MILLION"}}
 
 
 def _entries(
@@ -195,7 +204,7 @@ def _experiment(route: Route, destination: Destination, key: RouteKey | None) ->
         revision=destination.revision,
         variant=destination.variant,
         layout=observed.layout,
-        unit_source=f"header:{route.reach.unit_header}",
+        unit_source=route.reach.unit.source,
     ).sign(key)
     return [_set(EXPERIMENT_HEADER, signed)]
 

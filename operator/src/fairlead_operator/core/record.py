@@ -1,0 +1,181 @@
+"""What a deployment remembers: enough to go on after any end, on any platform.
+
+It is kept in an owned ConfigMap and on the route in a cluster, in the state folder on one machine; never in status
+alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from pydantic import TypeAdapter, ValidationError
+
+from fairlead_operator.core.desired import Revision
+
+
+class State(StrEnum):
+    """Where a rollout stands."""
+
+    PENDING = "Pending"
+    """Nothing answers yet."""
+    DEPLOYING = "Deploying"
+    """Candidates are being started; none has weight."""
+    RAMPING = "Ramping"
+    """Candidates have the weights of a step."""
+    DECIDING = "Deciding"
+    """The last step lasts until an analysis or somebody decides."""
+    PROMOTING = "Promoting"
+    """The winner takes over, losers first give their part to control."""
+    ROLLING_BACK = "RollingBack"
+    """Control takes everything back."""
+    STABLE = "Stable"
+    """Nothing is under way."""
+
+    @property
+    def is_splitting(self) -> bool:
+        """Whether candidates have weight by plan."""
+        return self in {State.RAMPING, State.DECIDING}
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How a rollout was decided."""
+
+    verdict: str
+    """Promote, Rollback or Hold."""
+    reason: str
+    """CamelCase."""
+    at_s: float
+    """Unix time, seconds."""
+    winner: str | None = None
+    """Variant that was promoted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Times in which an arm was out of traffic, within one step."""
+
+    count: int = 0
+    total_s: float = 0.0
+    """Of those that are over."""
+    since_s: float | None = None
+    """When the present one began, Unix time; None if there is none."""
+
+    def until(self, now_s: float) -> float:
+        """Return how long all of them have lasted, seconds."""
+        return self.total_s + (now_s - self.since_s if self.since_s is not None else 0.0)
+
+    def noted(self, *, whole: bool, now_s: float) -> Gaps:
+        """Return the gaps after a look at ``now_s`` that found all arms in traffic, or not."""
+        if whole == (self.since_s is None):
+            return self
+        if whole:
+            return Gaps(self.count, self.until(now_s))
+        return Gaps(self.count + 1, self.total_s, now_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One rollout, from its candidates' start to its decision."""
+
+    id: str
+    """The experiment's salt; under Canary the candidate revision."""
+    state: State
+    started_s: float
+    """Unix time, seconds; so are the other times here."""
+    since_s: float
+    """When the state, or the step's weights, came into force."""
+    step: int = 0
+    in_force: bool = False
+    """Whether the route has had the step's weights."""
+    preparing: bool = False
+    """Whether the step is over and the next one's replicas are being made."""
+    gaps: Gaps = Gaps()
+    decision: Decision | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was promoted or rolled back, and that is done."""
+        return self.state is State.STABLE and self.decision is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A revision that was good and stays warm for a while."""
+
+    revision: Revision
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A rollout that is over."""
+
+    revision: str
+    started_s: float
+    ended_s: float
+    verdict: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """The weights under one salt while they stay the same."""
+
+    salt: str
+    number: int
+    """From 0; the planned step in an experiment by steps, else a count of changes of weight."""
+    weights_bp: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Everything remembered."""
+
+    release: str
+    """Release of the model server, fixed when the deployment was made."""
+    phase: Phase | None = None
+    stable: Revision | None = None
+    """The control's revision that last was whole."""
+    kept: tuple[Kept, ...] = ()
+    run: Run | None = None
+    capacity: int = 1
+    """Replicas that control had when the rollout began: what may have to be taken back."""
+    abandoned: tuple[str, ...] = ()
+    """Revisions that were rolled back; they are not started again."""
+    decided: tuple[str, ...] = ()
+    """Runs that were decided and never run again, newest first."""
+    invalid: str | None = None
+    """Salt under which the gateway broke the assignment law; no treatment has weight under it."""
+    history: tuple[Past, ...] = ()
+    """Newest first."""
+
+    @property
+    def state(self) -> State:
+        """Where the rollout stands."""
+        if self.run is not None:
+            return self.run.state
+        return State.STABLE if self.stable else State.PENDING
+
+    def keeping(self, revision: Revision, until_s: float) -> Record:
+        """Return the record with ``revision`` kept warm until ``until_s``."""
+        others = tuple(kept for kept in self.kept if kept.revision.name != revision.name)
+        return replace(self, kept=(Kept(revision, until_s), *others))
+
+
+_RECORD = TypeAdapter(Record)
+
+
+def dumped(record: Record) -> str:
+    """Return ``record`` as compact JSON."""
+    return _RECORD.dump_json(record, exclude_defaults=True).decode()
+
+
+def loaded(text: str | bytes) -> Record | None:
+    """Return the record that :func:`dumped` made; None if it is damaged or of another version."""
+    try:
+        return _RECORD.validate_json(text)
+    except ValidationError:
+        return None

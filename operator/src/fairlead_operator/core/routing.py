@@ -1,0 +1,201 @@
+"""The best route that what is ready now allows, for the weights that the rollout wants. Pure.
+
+A share grows only onto what is complete, and stays while something answers; nothing is better than control. At
+every write there are two destinations or more, and their widths sum to all buckets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from fairlead import BUCKETS, Layout
+from fairlead_operator.core.desired import Desired
+from fairlead_operator.core.observed import Destination, Observation, Observed, Route
+from fairlead_operator.core.record import Record
+from fairlead_operator.core.rollout import Goal, goal_of, replicas_for
+
+
+def route_for(desired: Desired, observed: Observed, record: Record) -> Route | None:
+    """Return the best route that what is ready now allows; None before control was ever ready."""
+    goal = goal_of(desired, record)
+    serving = {variant: _serving(desired, observed, variant) for variant in desired.revisions}
+    if _is_handing_over(desired, observed, serving[desired.control]):
+        return _held(observed.route, observed) if observed.route else None
+    # Not ready, perhaps; but nothing is better than control.
+    before = observed.route.control.revision if observed.route else None
+    control = goal.base or serving[desired.control] or before
+    if control is None:
+        return None
+    look = _Look(desired, observed, record, goal, serving, control)
+    return look.promotion(goal.winner) if goal.winner is not None else look.split()
+
+
+def pieces(arms: Mapping[str, int]) -> Iterator[tuple[str | None, int]]:
+    """Lay arms of these weights over the buckets, by the law of ``fairlead.Layout``; None is control's part.
+
+    Entries of width 0 are kept, and there are always two: a route may never list one destination alone.
+    """
+    slot = BUCKETS // max(len(arms), 1)
+    laid: list[tuple[str | None, int]] = []
+    for arm, width in arms.items():
+        laid += [(arm, width), (None, slot - width)]
+    rest = BUCKETS - sum(width for _, width in laid)
+    if rest or not laid:
+        laid.append((None, rest))
+    yield from laid
+    if len(laid) == 1:
+        yield None, 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One look at a deployment whose control is known."""
+
+    desired: Desired
+    observed: Observed
+    record: Record
+    goal: Goal
+    serving: Mapping[str, str | None]
+    """Revision that answers for each variant."""
+    control: str
+    """Revision that has what no arm has."""
+
+    def split(self) -> Route:
+        """Return the route that splits units between control and the arms."""
+        widths = {arm: self.width(arm) for arm in self.desired.arms}
+        route = self.laid(widths)
+        if not self.may_split(route):
+            return self.laid(dict.fromkeys(self.desired.arms, 0))
+        return replace(route, observation=self.observation(widths))
+
+    def promotion(self, winner: str) -> Route:
+        """Return the route of a promotion: losers give their part to control, then control's parts go to the winner."""
+        revision = self.named(winner)
+        before, alive = self.observed.route, self.observed.answers(revision)
+        if before is not None and not alive and not self.observed.answers(self.control):
+            return before
+        ended = self.laid({arm: width if alive else 0 for arm, width in self.goal.weights_bp.items()})
+        if not alive or not self.may_split(ended) or not self.may_take_over(winner, revision):
+            return ended
+        taken = (Destination(winner, revision, d.width_bp) if d.revision == self.control else d for d in ended.split)
+        return replace(ended, split=tuple(taken), control=Destination(winner, revision, 0))
+
+    def may_take_over(self, winner: str, revision: str) -> bool:
+        """Return whether the winner has everything already, or the experiment is ended and its replicas are enough."""
+        before = self.observed.route
+        if before is None:
+            return False
+        if before.share_bp(revision) == BUCKETS:
+            return True
+        losers = any(before.weight_bp(arm) for arm in self.desired.treatments if arm != winner)
+        return not losers and before.observation is None and self.is_enough(winner, revision, BUCKETS)
+
+    def laid(self, widths: Mapping[str, int]) -> Route:
+        """Return the route with arms of these widths, and no experiment header."""
+        desired = self.desired
+        rest = Destination(desired.control, self.control, 0)
+        return Route(
+            reach=desired.reach,
+            salt=desired.salt,
+            split=tuple(
+                replace(rest, width_bp=width) if arm is None else Destination(arm, self.named(arm), width)
+                for arm, width in pieces(widths)
+            ),
+            control=rest,
+            overrides=tuple((variant, self.tested(variant)) for variant in desired.revisions),
+            shadows=tuple(revision for shadow in desired.shadows if (revision := self.serving[shadow])),
+            observation=None,
+        )
+
+    def tested(self, variant: str) -> str | None:
+        """Return the revision that testers of ``variant`` reach; None while none answers."""
+        if self.is_canary and variant == self.desired.control:
+            return self.control if self.observed.answers(self.control) else None
+        return self.serving[variant]
+
+    def named(self, arm: str) -> str:
+        """Return the revision that the route names for an arm, ready or not."""
+        wanted = self.desired.revisions[arm].name
+        return wanted if self.is_canary else self.serving[arm] or wanted
+
+    def width(self, arm: str) -> int:
+        """Return the weight of an arm now: it grows only onto what is complete, and stays while something answers."""
+        wanted, revision = self.goal.weights_bp[arm], self.named(arm)
+        if revision == self.control or not self.observed.answers(revision):
+            return 0
+        now = self.share(arm, revision)
+        grows = wanted > now
+        complete = self.observed.ready(revision) and revision == self.desired.revisions[arm].name
+        return now if grows and not (complete and self.is_enough(arm, revision, wanted)) else wanted
+
+    def share(self, arm: str, revision: str) -> int:
+        """Return what an arm has in the present route, if that splits by the same law."""
+        route = self.observed.route
+        if route is None or route.salt != self.desired.salt:
+            return 0
+        return route.share_bp(revision) if self.is_canary else route.weight_bp(arm)
+
+    def is_enough(self, arm: str, revision: str, width_bp: int) -> bool:
+        """Return whether a revision has the replicas that a share needs."""
+        needed = min(replicas_for(width_bp, self.goal.capacity), self.desired.scaling[arm].most)
+        server = self.observed.server(revision)
+        return server is not None and server.replicas >= needed
+
+    def may_split(self, route: Route) -> bool:
+        """Return whether arms may have weight: the gateway is known to obey the law, or splits by it already."""
+        if self.observed.mismatched or any(problem.stops_split for problem in self.observed.problems):
+            return False
+        if self.observed.filter is not None and self.observed.filter.obeys(route.law):
+            return True
+        before = self.observed.route
+        return before is not None and before.law == route.law and not before.is_whole
+
+    def observation(self, widths: Mapping[str, int]) -> Observation | None:
+        """Return what the experiment header says: nothing while an arm is out of traffic or predicts otherwise."""
+        goal, phase = self.goal, self.record.phase
+        if not goal.observes or phase is None or dict(widths) != dict(goal.weights_bp):
+            return None
+        for arm in (self.desired.control, *(arm for arm, width in widths.items() if width)):
+            server = self.observed.server(self.serving[arm])
+            if server is None or not server.answers or server.prediction != self.desired.revisions[arm].prediction:
+                return None
+        return Observation(self.desired.salt, phase.number, Layout.of(self.desired.control, goal.weights_bp))
+
+    @property
+    def is_canary(self) -> bool:
+        """Whether the arms are revisions of one variant."""
+        return self.desired.strategy.name == "Canary"
+
+
+def _serving(desired: Desired, observed: Observed, variant: str) -> str | None:
+    """Return the revision that answers for ``variant``: the wanted one, else the one it is about to replace."""
+    wanted = desired.revisions[variant].name
+    before = observed.route.revision_of(variant) if observed.route else None
+    if observed.ready(wanted) or (wanted == before and observed.answers(wanted)):
+        return wanted
+    return next((name for name in (before, wanted) if name is not None and observed.answers(name)), None)
+
+
+def _is_handing_over(desired: Desired, observed: Observed, serving: str | None) -> bool:
+    """Return whether another variant is to become control and its wanted revision is not ready to."""
+    if observed.route is None or observed.route.control.variant == desired.control:
+        return False
+    return serving != desired.revisions[desired.control].name
+
+
+def _held(route: Route, observed: Observed) -> Route:
+    """Return ``route`` without what does not answer, until another variant can take over as control."""
+
+    def standing(destination: Destination) -> Destination:
+        if observed.answers(destination.revision) or destination.variant == route.control.variant:
+            return destination
+        return replace(route.control, width_bp=destination.width_bp)
+
+    return replace(
+        route,
+        split=tuple(standing(destination) for destination in route.split),
+        overrides=tuple((variant, name if observed.answers(name) else None) for variant, name in route.overrides),
+        shadows=tuple(name for name in route.shadows if observed.answers(name)),
+        observation=None,
+    )
