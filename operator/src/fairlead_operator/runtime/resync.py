@@ -31,6 +31,7 @@ class Resync:
         randomness: random.Random,
         interval_s: float = 600.0,
         sweeps: Sequence[Sweep] = (),
+        observe: Callable[[bool], None] = lambda well: None,  # noqa: ARG005 -- ignores it
     ) -> None:
         """Make a resync.
 
@@ -40,12 +41,14 @@ class Resync:
             randomness: Spreads the resyncs of many processes.
             interval_s: From one resync to the next, give or take a tenth.
             sweeps: What else is done each time, in this order.
+            observe: Told of each resync whether all of it went well.
         """
         self._relist = relist
         self._add = add
         self._random = randomness
         self._interval_s = interval_s
         self._sweeps = sweeps
+        self._observe = observe
 
     async def run(self) -> None:
         """Resync at once, then at intervals, until cancelled; sooner again after a failure."""
@@ -61,7 +64,9 @@ class Resync:
         """Resync once; return whether all of it went well."""
         done = [await self._attempt("relist", self._enqueue)]
         done += [await self._attempt(getattr(sweep, "__name__", "sweep"), sweep) for sweep in self._sweeps]
-        return all(done)
+        well = all(done)
+        self._observe(well)
+        return well
 
     async def _enqueue(self) -> None:
         for key in await self._relist():

@@ -6,6 +6,7 @@ A change of what was dropped is no change: nobody is told.
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,9 @@ from fairlead_operator.runtime.keys import ObjectKey
 
 Changed: TypeAlias = Callable[[Kind, ObjectKey, ObjectKey | None], None]
 """Told of each change: the kind, the object, and the ModelDeployment on its labels, if there is one."""
+
+Scopes: TypeAlias = Callable[[Kind], tuple[str | None, ...]]
+"""Namespaces that a kind is listed in, each for itself; None stands for all."""
 
 
 class Objects(Protocol):
@@ -82,17 +86,18 @@ class _Shelf:
 class ObjectStore:
     """Filled by watches, read by reconciles; all on one event loop."""
 
-    def __init__(self, watched: Iterable[Watched], changed: Changed, namespaces: tuple[str, ...] = ()) -> None:
+    def __init__(self, watched: Iterable[Watched], changed: Changed, scopes: Scopes | None = None) -> None:
         """Make a store that knows nothing yet.
 
         Args:
             watched: What is kept.
             changed: Told of changes; it returns at once and never raises.
-            namespaces: Where objects are kept from, each listed for itself; empty for everywhere.
+            scopes: Where each kind is listed; everywhere if left out.
         """
-        self._namespaces = namespaces
+        self._scopes = scopes
         self._shelves = {one.kind: _Shelf(one, unlisted=set(self.scopes(one.kind))) for one in watched}
         self._changed = changed
+        self._settled = asyncio.Event()
 
     @property
     def kinds(self) -> tuple[Watched, ...]:
@@ -101,7 +106,7 @@ class ObjectStore:
 
     def scopes(self, kind: Kind) -> tuple[str | None, ...]:
         """Return the namespaces that a kind is listed in; None stands for all."""
-        return self._namespaces if self._namespaces and kind.namespaced else (None,)
+        return self._scopes(kind) if self._scopes and kind.namespaced else (None,)
 
     def get(self, kind: Kind, key: ObjectKey) -> Resource | None:
         """Return an object; None if the store has none."""
@@ -133,10 +138,23 @@ class ObjectStore:
         """Return how many objects of a kind there are."""
         return len(self._shelves[kind].objects)
 
+    def is_settled(self, kind: Kind) -> bool:
+        """Return whether a kind is filled, or missing and allowed to be."""
+        shelf = self._shelves[kind]
+        return shelf.filled or (shelf.missing and shelf.watched.optional)
+
     @property
     def is_ready(self) -> bool:
-        """Whether every kind is filled, or missing and allowed to be."""
-        return all(s.filled or (s.missing and s.watched.optional) for s in self._shelves.values())
+        """Whether every kind has been settled once."""
+        return self._settled.is_set()
+
+    async def wait_until_ready(self) -> None:
+        """Return once every kind has been settled."""
+        await self._settled.wait()
+
+    def _note_settled(self) -> None:
+        if not self.is_ready and all(self.is_settled(kind) for kind in self._shelves):
+            self._settled.set()
 
     def put(self, kind: Kind, resource: Mapping[str, Any]) -> ObjectKey:
         """Keep an object as it is now; return its key."""
@@ -163,6 +181,7 @@ class ObjectStore:
                 self._drop(shelf, key)
         shelf.unlisted.discard(namespace)
         shelf.missing = False
+        self._note_settled()
 
     def mark_missing(self, kind: Kind) -> None:
         """Note that the API does not serve a kind; all its objects have gone with it."""
@@ -171,6 +190,7 @@ class ObjectStore:
         shelf.unlisted.update(self.scopes(kind))
         for key in tuple(shelf.objects):
             self._drop(shelf, key)
+        self._note_settled()
 
     def _keep(self, shelf: _Shelf, key: ObjectKey, kept: _Kept) -> None:
         before = shelf.objects.get(key)

@@ -1,0 +1,166 @@
+"""What the operator can be told, by environment and by flags; a flag wins.
+
+Each field is the flag ``--field-name`` and the variable ``FAIRLEAD_OPERATOR_FIELD_NAME``; lists have commas.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import socket
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+
+_PREFIX: Final = "FAIRLEAD_OPERATOR_"
+
+
+class LogFormat(StrEnum):
+    """How log lines are written."""
+
+    JSON = "json"
+    TEXT = "text"
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _release() -> str:
+    return importlib.metadata.version("fairlead-operator")
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Settings(BaseModel):
+    """Everything that can be set."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    namespaces: Names = Field((), description="Namespaces whose ModelDeployments are served; all if empty.")
+    kubeconfig: Path | None = Field(None, description="Credentials outside a pod; kubectl's own default if left out.")
+    context: str | None = Field(None, description="Context of the kubeconfig; its current one if left out.")
+
+    own_namespace: str | None = Field(None, description="Where the Lease is; the pod's namespace if left out.")
+    pod_name: str = Field(default_factory=socket.gethostname, description="Who holds the Lease.")
+    lease_name: str = Field("fairlead-operator", description="Name of the Lease.")
+    lease_duration_s: Seconds = Field(15, description="How long others wait for a holder that has fallen silent.")
+    lease_renew_deadline_s: Seconds = Field(10, description="How long the holder writes after its last renewal.")
+    lease_retry_s: Seconds = Field(2, description="Pause between renewals.")
+
+    workers: int = Field(4, ge=1, le=64, description="How many ModelDeployments are reconciled at a time.")
+    reconcile_deadline_s: Seconds = Field(120, description="When one reconcile is stopped.")
+    resync_interval_s: Seconds = Field(600, description="From one resync to the next, give or take a tenth.")
+    shutdown_s: Annotated[float, Field(gt=0, le=15)] = Field(
+        8, description="How long running reconciles may go on after SIGTERM."
+    )
+
+    server_image: str = Field(
+        "fairlead.local/server:{release}", description="Image of the model server; {release} is filled in."
+    )
+    default_release: str = Field(
+        default_factory=_release, description="Server release of a ModelDeployment that names none."
+    )
+    unavailable_grace_s: Annotated[float, Field(ge=0)] = Field(
+        10, description="How long a variant may have no available pod before it loses its weight."
+    )
+    gateway: str = Field("istio-ingress/public", description="Gateway of a ModelDeployment that names none.")
+    gateway_namespace: str = Field("istio-ingress", description="Namespace of the gateway's pods.")
+    gateway_service: str = Field("istio-ingressgateway", description="Service of the gateway's pods.")
+    probe_timeout_s: Seconds = Field(2, description="Deadline of one request to a server or through the gateway.")
+    probe_attempts: int = Field(3, ge=1, le=20, description="How often such a request is tried.")
+
+    api_attempt_s: Seconds = Field(15, description="Deadline of one attempt of a call to the API server.")
+    api_attempts: int = Field(4, ge=1, le=10, description="How often a call that may be repeated is tried.")
+    watch_timeout_s: Annotated[float, Field(ge=10)] = Field(300, description="How long a watch lasts.")
+    watch_silence_s: Annotated[float, Field(gt=0)] = Field(
+        90, description="A watch without events and bookmarks for so long is opened anew."
+    )
+    stale_after_s: Seconds = Field(300, description="/livez fails once a watch has told nothing for so long.")
+
+    http_host: str = Field("0.0.0.0", description="Address of /metrics, /livez and /readyz.")  # noqa: S104 -- in a pod
+    http_port: Port = Field(8080, description="Port of /metrics, /livez and /readyz; 0 for any.")
+    log_format: LogFormat = Field(LogFormat.JSON, description="json or text.")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level that is logged.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.lease_retry_s < self.lease_renew_deadline_s < self.lease_duration_s:
+            raise ValueError("lease_retry_s < lease_renew_deadline_s < lease_duration_s must hold")
+        if "{release}" not in self.server_image:
+            raise ValueError("server_image must contain {release}: the release of each ModelDeployment is its own")
+        return self
+
+    @property
+    def child_namespaces(self) -> tuple[str, ...]:
+        """Where what we own is: the gateway's namespace, too. Empty for everywhere."""
+        return tuple(sorted({*self.namespaces, self.gateway_namespace})) if self.namespaces else ()
+
+
+def variable(field: str) -> str:
+    """Return the environment variable of a field."""
+    return f"{_PREFIX}{field.upper()}"
+
+
+def parser(prog: str) -> argparse.ArgumentParser:
+    """Return a parser of all flags; a flag that is not given is None."""
+    made = argparse.ArgumentParser(
+        prog=prog,
+        description="Run Fairlead's operator: it serves the ModelDeployments of a cluster.",
+        epilog=f"Example: {prog} --kubeconfig ~/.kube/config --namespaces flights --log-format text",
+    )
+    for name, field in Settings.model_fields.items():
+        default = "" if _is_required_or_none(field) else f" Default: {_shown(field)}."
+        described = f"{field.description}{default} [{variable(name)}]".replace("%", "%%")
+        made.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar=_metavar(field), help=described)
+    return made
+
+
+def read(arguments: Sequence[str], *, prog: str, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings that flags and environment give; ends the process with 2 and a message if they are wrong."""
+    made = parser(prog)
+    given = {name: environ[variable(name)] for name in Settings.model_fields if environ.get(variable(name))}
+    given |= {name: value for name, value in vars(made.parse_args(arguments)).items() if value is not None}
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        made.error("; ".join(_told(one) for one in error.errors()))
+
+
+def _told(error: Any) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    return f"--{place.replace('_', '-')}: {error['msg']}" if place else str(error["msg"])
+
+
+def _is_required_or_none(field: FieldInfo) -> bool:
+    return field.is_required() or field.get_default(call_default_factory=True) in (None, ())
+
+
+def _shown(field: FieldInfo) -> Any:
+    if field.default_factory is socket.gethostname:
+        return "the host's name"
+    return "this release" if field.default_factory is _release else field.default
+
+
+def _metavar(field: FieldInfo) -> str:
+    annotation = field.annotation
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        annotation = typing.get_args(annotation)[0]
+    shown: dict[Any, str] = {
+        float: "SECONDS",
+        int: "NUMBER",
+        Path: "FILE",
+        tuple[str, ...]: "NAMES",
+        LogFormat: "json|text",
+    }
+    return shown.get(annotation, "TEXT")
