@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import yaml
 from pydantic import ValidationError
 
+from fairlead_operator.api.complaints import Field, first_complaint, spelled
 from fairlead_operator.api.v1alpha1 import KIND, ModelDeployment
 from fairlead_operator.errors import ManifestError
 
@@ -23,23 +24,6 @@ MAX_NODES = 20_000
 
 MAX_DEPTH = 64
 """Deepest nesting of a manifest."""
-
-Field = tuple[str | int, ...]
-"""Path of a field, such as ``("spec", "variants", 1, "model")``."""
-
-_HINTS = {
-    "missing": "is required",
-    "extra_forbidden": "is not a known field",
-}
-_PATTERNS = {
-    "digest": "must be sha256: and 64 hexadecimal digits, as `sha256sum FILE` prints them",
-    "name": "must be lower-case letters, digits and inner dashes",
-    "namespace": "must be lower-case letters, digits and inner dashes",
-    "id": "must be lower-case letters, digits and inner dashes",
-    "header": "must be a lower-case header name",
-    "release": "must be one exact release such as 0.1.0",
-}
-_DURATIONS = {"deadline", "timeout", "maxAge"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +37,7 @@ class Manifest:
     def error(self, field: Field, message: str) -> ManifestError:
         """Return the error for ``field`` of this manifest, with its line."""
         found = _node_at(_compose(self.content, str(self.path)), field)
-        return ManifestError(source=str(self.path), line=_line(found), field=_spelled(field), message=message)
+        return ManifestError(source=str(self.path), line=_line(found), field=spelled(field), message=message)
 
     def resolve(self, reference: str, field: Field = ()) -> Path:
         """Return the file that a URI reference means, relative to the manifest's folder.
@@ -137,21 +121,8 @@ def _construct(root: yaml.Node, source: str) -> Any:
 
 
 def _explained(error: ValidationError, root: yaml.Node, source: str) -> ManifestError:
-    first = error.errors(include_url=False)[0]
-    path = (*first["loc"], *first.get("ctx", {}).get("path", ()))
-    found = _node_at(root, path)
-    return ManifestError(
-        source=source, line=_line(found), field=_spelled(path), message=_message(first["type"], path, first["msg"])
-    )
-
-
-def _message(kind: str, path: Field, message: str) -> str:
-    names = [part for part in path if isinstance(part, str)]
-    if kind == "string_pattern_mismatch":
-        if _DURATIONS & set(names):
-            return "must be a duration such as 20ms, 1s or 24h"
-        return _PATTERNS.get(names[-1] if names else "", message[:1].lower() + message[1:])
-    return _HINTS.get(kind, message[:1].lower() + message[1:])
+    path, message = first_complaint(error)
+    return ManifestError(source=source, line=_line(_node_at(root, path)), field=spelled(path), message=message)
 
 
 def _node_at(node: yaml.Node, path: Field) -> yaml.Node:
@@ -190,7 +161,7 @@ def _refuse_bad_nodes(root: yaml.Node, source: str) -> None:
             )
             raise ManifestError(source=source, line=_line(node), field="", message=message)
         if path in seen:
-            raise ManifestError(source=source, line=_line(node), field=_spelled(path), message="is given twice")
+            raise ManifestError(source=source, line=_line(node), field=spelled(path), message="is given twice")
         seen.add(path)
 
 
@@ -210,7 +181,3 @@ def _nodes(node: yaml.Node, path: Field) -> Iterator[tuple[Field, yaml.Node]]:
 def _line(node: yaml.Node) -> int:
     line: int = node.start_mark.line
     return line + 1
-
-
-def _spelled(path: Field) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")

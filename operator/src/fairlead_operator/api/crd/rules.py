@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from fairlead_operator.api.objects import SCHEMES
+
 _STRATEGY = "(has(self.strategy) ? self.strategy : 'Manual')"
 _SPEC_STRATEGY = "self.?rollout.?strategy.orValue('Manual')"
 _TREATMENTS = "self.variants.filter(v, v.role == 'Treatment')"
@@ -154,8 +156,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "model-in-cluster",
         "spec.variants[].model",
-        "['s3://', 'gs://', 'https://', 'http://', 'pvc://'].exists(scheme, self.uri.startsWith(scheme))",
-        "must begin with s3://, gs://, https://, http:// or pvc://; paths and file:// are for one machine:"
+        f"{list(SCHEMES)}.exists(scheme, self.uri.startsWith(scheme))",
+        f"must begin with one of {', '.join(SCHEMES)}; paths and file:// are for one machine:"
         " put the file into a store and give its address",
         field=".uri",
     ),

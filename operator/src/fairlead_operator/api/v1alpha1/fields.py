@@ -30,6 +30,9 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
 DAY_S = 86400.0
 
+DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
+"""What a duration looks like (RE2 and Python)."""
+
 LIMIT_KEY = "x-fairlead-at-most-seconds"
 """Key of the JSON schema for the longest duration."""
 
@@ -101,7 +104,7 @@ def _tidy(per_cent: float) -> float | int:
     return int(per_cent) if per_cent == int(per_cent) else per_cent
 
 
-Duration = Annotated[str, StringConstraints(pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$", max_length=32)]
+Duration = Annotated[str, StringConstraints(pattern=DURATION_PATTERN, max_length=32)]
 Percent = Annotated[
     float,
     Field(ge=0, le=100, json_schema_extra={DECIMALS_KEY: 2}),
