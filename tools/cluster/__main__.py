@@ -132,8 +132,8 @@ def down(layout: Layout) -> None:
 def test(layout: Layout, words: list[str]) -> int:
     """Run ``tests/cluster`` inside the cluster, and return pytest's exit code.
 
-    A cluster that was up before stays up; one that was started for this is taken down, whatever happened. Where none can
-    be, the tests run outside and are skipped, which is for them to count.
+    A cluster that was up before stays up; one that was started for this is taken down, whatever happened. Where none
+    can be, the tests run outside and are skipped, which is for them to count.
     """
     was_up = layout.facts.exists()
     environment = {"FAIRLEAD_CLUSTER": str(layout.facts)}
