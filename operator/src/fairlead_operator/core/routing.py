@@ -174,7 +174,7 @@ def _serving(desired: Desired, observed: Observed, variant: str) -> str | None:
     before = observed.route.revision_of(variant) if observed.route else None
     if observed.ready(wanted) or (wanted == before and observed.answers(wanted)):
         return wanted
-    return next((name for name in (before, wanted) if name is not None and observed.answers(name)), None)
+    return before if observed.answers(before) else None
 
 
 def _is_handing_over(desired: Desired, observed: Observed, serving: str | None) -> bool:
