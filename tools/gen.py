@@ -17,6 +17,8 @@ def generated() -> dict[str, str]:
         sys.exit("\n".join(["the schema is not in order; mend fairlead_operator.api:", *findings]))
     return {
         "operator/crds/serving.fairlead.dev_modeldeployments.yaml": crd.manifest(),
+        "docs/reference/modeldeployment.md": crd.modeldeployment(),
+        "docs/reference/conditions.md": crd.condition_list(),
     }
 
 

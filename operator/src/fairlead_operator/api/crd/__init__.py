@@ -5,7 +5,18 @@ that the API server will take the outcome, ``definition`` puts it together and `
 """
 
 from fairlead_operator.api.crd.definition import HEADER, definition, manifest
+from fairlead_operator.api.crd.reference import condition_list, documented, modeldeployment
 from fairlead_operator.api.crd.rules import RULES, Rule
 from fairlead_operator.api.crd.structural import findings
 
-__all__ = ["HEADER", "RULES", "Rule", "definition", "findings", "manifest"]
+__all__ = [
+    "HEADER",
+    "RULES",
+    "Rule",
+    "condition_list",
+    "definition",
+    "documented",
+    "findings",
+    "manifest",
+    "modeldeployment",
+]

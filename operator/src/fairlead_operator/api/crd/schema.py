@@ -42,17 +42,18 @@ DURATION_S = (
 """CEL: a duration in seconds."""
 
 
-def structural(model: type[BaseModel]) -> Schema:
-    """Return the structural schema of ``model``."""
+def structural(model: type[BaseModel], *, defaults: bool = True) -> Schema:
+    """Return the structural schema of ``model``; descriptions tell ``defaults`` unless they are nobody's business."""
     schema = model.model_json_schema(by_alias=True)
-    return _Conversion(schema.pop("$defs", {})).converted(schema)
+    return _Conversion(schema.pop("$defs", {}), defaults=defaults).converted(schema)
 
 
 class _Conversion:
     """One conversion; knows the definitions that references name."""
 
-    def __init__(self, definitions: Mapping[str, Schema]) -> None:
+    def __init__(self, definitions: Mapping[str, Schema], *, defaults: bool) -> None:
         self._definitions = definitions
+        self._defaults = defaults
 
     def converted(self, source: Schema) -> Schema:
         """Return ``source`` as a structural schema."""
@@ -63,7 +64,7 @@ class _Conversion:
         if kept["type"] == "integer":
             kept["format"] = "int32" if whole.get("maximum", _INT32_MAX + 1) <= _INT32_MAX else "int64"
         return {
-            "description": _described(whole),
+            "description": _described(whole) if self._defaults else whole.get("description", ""),
             **kept,
             **self._contents(whole),
             **_marks(whole),
