@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import socket
@@ -22,6 +23,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from fairlead.assignment import Layout, assign
 from fairlead.route import EXPERIMENT_HEADER, UNIT_HEADER, ExperimentRoute
+from fairlead.serving import ExperimentCounts, RegistryReport, ServerReport
 from fairlead_server.protocol.grpc.codec import CONTENTS_OF
 from support.server_process import FULL_ROW, ROUTE_KEY, ROW, Material, ServerProcess, server_process
 from support.servers import free_port
@@ -32,10 +34,12 @@ V1 = "/v1/models/arrival-delay:predict"
 LAYOUT = Layout.of("logistic", {"boosted": 5000})
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a server that is expected to end by itself."""
     command = [sys.executable, "-m", "fairlead_server", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command, env=os.environ | environment, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def experiment(variant: str = "logistic", revision: str = "logistic-1") -> str:
@@ -66,6 +70,7 @@ def test_help_shows_an_example_and_the_exit_codes() -> None:
         (["--startup-deadline", "-1"], "no time"),
         (["--drain-deadline", "nan"], "no time"),
         (["--max-body-bytes", "0"], "no size"),
+        (["--registry-refresh", "-1"], "no time"),
         (["--nonsense"], "--nonsense"),
     ],
 )
@@ -86,8 +91,10 @@ def test_a_bad_model_clock_or_digest_ends_it_with_3_and_one_clear_line(material:
         ([*material.arguments, "--model-digest", f"sha256:{'0' * 64}"], "sha256"),
         (["--model", str(material.model), *store, "--clock", f"replay:{tmp_path / 'none'}"], "--clock"),
     ):
-        ended = run(*arguments, *ports)
+        log = tmp_path / "termination-log"
+        ended = run(*arguments, *ports, FAIRLEAD_TERMINATION_LOG=str(log))
         assert ended.returncode == 3, ended.stderr
+        assert f"fairlead_server: {log.read_text()}" == ended.stderr.splitlines()[-1]
         message = ended.stderr.splitlines()[-1]
         assert message.startswith("fairlead_server: ")
         assert text in message
@@ -148,16 +155,19 @@ def test_metadata_tells_the_inputs_apart_and_carries_digests(server: ServerProce
     assert {name for name, role in roles.items() if role == "request"} == {r.name for r in contract.request_features}
     assert {name for name, role in roles.items() if role == "feature"} == set(contract.tensor_inputs)
     assert shown["outputs"][0]["parameters"] == {"meaning": "probability"}
-    assert shown["parameters"] == {
-        "model_digest": material.digest,
-        "contract_digest": contract.digest,
-        "contract_fingerprint": contract.fingerprint,
-        "registry_fingerprint": contract.fingerprint,
-        "feature_service": contract.feature_service,
-        "variant": "logistic",
-        "revision": "logistic-1",
-        "degraded": False,
-    }
+    report = ServerReport.from_metadata(shown)
+    assert report.model_copy(update={"requests": ExperimentCounts(), "registry": RegistryReport()}) == ServerReport(
+        model_digest=material.digest,
+        contract_digest=contract.digest,
+        contract_fingerprint=contract.fingerprint,
+        feature_service=contract.feature_service,
+        variant="logistic",
+        revision="logistic-1",
+        ready=True,
+        degraded=False,
+    )
+    assert report.registry.fingerprint == contract.fingerprint
+    assert report.registry.fits
     assert httpx.get(f"{server.url}/v2/models/arrival-delay/versions/1").json() == shown
 
 
@@ -246,12 +256,64 @@ async def test_experiment_headers_are_judged_on_every_protocol(
     async with httpx.AsyncClient() as client:
         assert (await client.post(server.url + V1, json={"instances": [ROW]}, headers=sent)).status_code == 200
     if all(value.isascii() for value in headers().values()):
-        await infer_over_grpc(server, headers())
+        await infer_over_grpc(server, list(headers().items()))
         before += 1
     assert server.count("fairlead_exposures_total", outcome=outcome) == before + 1
 
 
-async def infer_over_grpc(server: ServerProcess, metadata: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "headers",
+    [
+        lambda: [(EXPERIMENT_HEADER, experiment()), (EXPERIMENT_HEADER, experiment())],
+        lambda: [(EXPERIMENT_HEADER, experiment()), (EXPERIMENT_HEADER, "v1.k1.forged.x")],
+        lambda: [(EXPERIMENT_HEADER, "v1.k1.forged.x"), (EXPERIMENT_HEADER, experiment())],
+        lambda: [(EXPERIMENT_HEADER, f"{experiment()},{experiment()}")],
+        lambda: [(EXPERIMENT_HEADER, experiment()), (UNIT_HEADER, unit_in("logistic"))],
+        lambda: [(EXPERIMENT_HEADER, experiment()), (UNIT_HEADER, unit_in("boosted"))],
+    ],
+)
+async def test_a_header_or_a_unit_given_twice_exposes_nobody_and_is_counted_as_rejected(
+    server: ServerProcess, headers: Callable[[], list[tuple[str, str]]]
+) -> None:
+    """Every case has the right unit once, so that the header's second copy, or the unit's, decides."""
+    before = report_of(server).requests
+    sent = [*headers(), (UNIT_HEADER, unit_in("logistic"))]
+    async with httpx.AsyncClient() as client:
+        assert (await client.post(server.url + V1, json={"instances": [ROW]}, headers=sent)).status_code == 200
+        v2 = {
+            "inputs": [{"name": n, "datatype": DATATYPES[type(v)], "shape": [1], "data": [v]} for n, v in ROW.items()]
+        }
+        url = f"{server.url}/v2/models/arrival-delay/infer"
+        assert (await client.post(url, json=v2, headers=sent)).status_code == 200
+    await infer_over_grpc(server, sent)
+    after = report_of(server).requests
+    assert after == before.model_copy(update={"rejected": before.rejected + 3})
+
+
+async def test_the_report_counts_what_headers_came_to(server: ServerProcess) -> None:
+    before = report_of(server).requests
+    right, other = (UNIT_HEADER, unit_in("logistic")), (UNIT_HEADER, unit_in("boosted"))
+    for headers in (
+        [right],
+        [right, (EXPERIMENT_HEADER, experiment())],
+        [other, (EXPERIMENT_HEADER, experiment())],
+        [right, (EXPERIMENT_HEADER, experiment(revision="logistic-0"))],
+        [right, (EXPERIMENT_HEADER, "forged")],
+    ):
+        await infer_over_grpc(server, headers)
+    after = report_of(server).requests
+    assert after.exposed - before.exposed == 1
+    assert after.mismatched - before.mismatched == 1
+    assert after.shadow - before.shadow == 1
+    assert after.rejected - before.rejected == 1
+    assert after.with_header - before.with_header == 4
+
+
+def report_of(server: ServerProcess) -> ServerReport:
+    return ServerReport.from_metadata(httpx.get(f"{server.url}/v2/models/arrival-delay").json())
+
+
+async def infer_over_grpc(server: ServerProcess, metadata: list[tuple[str, str]]) -> None:
     message = pb.ModelInferRequest(model_name="arrival-delay")
     for name, value in ROW.items():
         tensor = message.inputs.add(name=name, datatype=DATATYPES[type(value)], shape=[1])
@@ -259,7 +321,7 @@ async def infer_over_grpc(server: ServerProcess, metadata: dict[str, str]) -> No
         getattr(tensor.contents, CONTENTS_OF[tensor.datatype]).append(sent)
     async with grpc.aio.insecure_channel(server.grpc_address) as channel:
         method = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-        await method(message.SerializeToString(), metadata=tuple(metadata.items()), timeout=10)
+        await method(message.SerializeToString(), metadata=tuple(metadata), timeout=10)
 
 
 def test_a_refused_request_exposes_nobody(server: ServerProcess) -> None:

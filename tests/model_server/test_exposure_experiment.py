@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 from fairlead import route
 from fairlead.assignment import Layout, assign
 from fairlead.route import EXPERIMENT_HEADER, ExperimentRoute, RouteKey
-from fairlead_server.exposure.experiment import ExperimentReader, Outcome, unit_digest
+from fairlead_server.exposure.experiment import ExperimentReader, Outcome, joined, unit_digest
 from fairlead_server.exposure.keys import RouteKeys
 from fairlead_server.metrics import ServerMetrics
 
@@ -120,6 +120,10 @@ def test_a_signed_payload_of_another_version_is_not_verified(reader: ExperimentR
     head = f"v1.{KEY.id}.{route._encode(b'{}')}"
     header = f"{head}.{route._encode(route._mac(head, KEY.secret))}"
     assert reader.judge({EXPERIMENT_HEADER: header, "x-unit-id": UNIT}).outcome is Outcome.UNVERIFIED
+
+
+def test_headers_given_twice_are_one_value_with_a_comma() -> None:
+    assert joined([("a", "1"), ("b", "2"), ("a", "1"), ("a", "")]) == {"a": "1,1,", "b": "2"}
 
 
 def test_a_unit_is_judged_by_its_bytes(reader: ExperimentReader) -> None:

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from fairlead.policy import FeatureState
-from fairlead_server.metrics import Durations, ReadOutcome, ServerMetrics, Stage
+from fairlead_server.metrics import Durations, ReadOutcome, RegistryRead, ServerMetrics, Stage
 
 MODEL = {"model": "arrival-delay", "variant": "boosted"}
 
@@ -30,6 +30,7 @@ def test_counts_arrive_under_their_labels(registry: CollectorRegistry, metrics: 
     of_model.count_features("plane", FeatureState.STALE, 3)
     of_model.count_exposure("exposed")
     of_model.count_read(ReadOutcome.TIMEOUT)
+    of_model.count_registry_read(RegistryRead.DIFFERS)
 
     def value(name: str, **labels: str) -> float | None:
         return registry.get_sample_value(name, MODEL | labels)
@@ -38,6 +39,9 @@ def test_counts_arrive_under_their_labels(registry: CollectorRegistry, metrics: 
     assert value("fairlead_requests_total", protocol="grpc", code="INVALID_ARGUMENT") == 1
     assert value("fairlead_feature_states_total", view="plane", state="STALE") == 3
     assert value("fairlead_exposures_total", outcome="exposed") == 1
+    assert of_model.exposures("exposed") == 1
+    assert of_model.exposures("shadow") == 0
+    assert value("fairlead_registry_reads_total", outcome="differs") == 1
     assert value("fairlead_store_reads_total", outcome="timeout") == 1
     assert value("fairlead_store_reads_total", outcome="ok") == 0
 
@@ -97,6 +101,7 @@ def test_a_scrape_is_valid_and_every_metric_is_explained(registry: CollectorRegi
         "fairlead_store_reads",
         "fairlead_connection_failures",
         "fairlead_exposures",
+        "fairlead_registry_reads",
         "fairlead_degraded",
     }
     assert all(family.documentation.endswith(".") for family in families)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 import sys
 import warnings
@@ -11,6 +12,7 @@ from fairlead_server.errors import StartupError
 from fairlead_server.predict.session import read_model
 from fairlead_server.settings import Settings, clock_of, from_arguments
 from fairlead_server.sockets import listen
+from fairlead_server.termination import write_termination
 
 
 def main() -> int:
@@ -25,6 +27,7 @@ def main() -> int:
         gc.unfreeze()  # else DuckDB finds its objects alive at the very end, and complains on standard error
     except StartupError as error:
         print(f"fairlead_server: {error}", file=sys.stderr)  # noqa: T201 -- the one line for whoever started it
+        write_termination(str(error), os.environ)
         return error.exit_code
     except KeyboardInterrupt:
         return 0

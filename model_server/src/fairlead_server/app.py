@@ -196,6 +196,7 @@ def predictor_settings(settings: Settings) -> PredictorSettings:
         revision=settings.revision,
         hydration=settings.hydration,
         startup_deadline_s=settings.startup_deadline_s,
+        registry_refresh_s=settings.registry_refresh_s,
     )
 
 

@@ -44,6 +44,18 @@ class ModelFileError(StartupError):
 class ContractMismatch(StartupError):
     """The contract does not fit the registry; the message names the feature."""
 
+    def __init__(self, message: str, differences: tuple[str, ...] = (), registered: str | None = None) -> None:
+        """Make the error.
+
+        Args:
+            message: The first difference, and what to do.
+            differences: All of them, if they were looked for.
+            registered: Fingerprint of the registered service, if there is one.
+        """
+        super().__init__(message)
+        self.differences = differences
+        self.registered = registered
+
 
 class PortTaken(StartupError):
     """A port cannot be listened on; the message names the address and the flag."""

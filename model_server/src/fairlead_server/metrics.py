@@ -46,6 +46,16 @@ class ReadOutcome(StrEnum):
     """Not tried: too many requests wait already, or the store is stuck."""
 
 
+class RegistryRead(StrEnum):
+    """What a read of the registry came to."""
+
+    FITS = "fits"
+    DIFFERS = "differs"
+    """The registered feature service is not the contract's."""
+    FAILED = "failed"
+    """It raised an error, or took too long."""
+
+
 class Count:
     """A number that only grows."""
 
@@ -94,6 +104,7 @@ class ServerMetrics(Collector):
         self.reads: dict[_Values, Count] = {}
         self.connection_failures: dict[_Values, Count] = {}
         self.exposures: dict[_Values, Count] = {}
+        self.registry_reads: dict[_Values, Count] = {}
         self.stages: dict[_Values, Durations] = {}
         self.degraded: dict[_Values, Callable[[], bool]] = {}
         registry.register(self)
@@ -131,6 +142,12 @@ class ServerMetrics(Collector):
         )
         yield _counts(
             "fairlead_exposures", "Requests by what their experiment header came to.", ("outcome",), self.exposures
+        )
+        yield _counts(
+            "fairlead_registry_reads",
+            "Reads of the registry, by how it compared to the contract.",
+            ("outcome",),
+            self.registry_reads,
         )
         degraded = GaugeMetricFamily(
             "fairlead_degraded", "1 while the model answers without its online store.", labels=_OF_MODEL
@@ -173,6 +190,15 @@ class ModelMetrics:
     def count_exposure(self, outcome: str) -> None:
         """Count what one request's experiment header came to."""
         _child(self._metrics.exposures, (*self._model, outcome)).add()
+
+    def exposures(self, outcome: str) -> int:
+        """Return how often :meth:`count_exposure` was told ``outcome``."""
+        count = self._metrics.exposures.get((*self._model, outcome))
+        return 0 if count is None else count.value
+
+    def count_registry_read(self, outcome: RegistryRead) -> None:
+        """Count one read of the registry."""
+        _child(self._metrics.registry_reads, (*self._model, outcome)).add()
 
     def watch_degraded(self, degraded: Callable[[], bool]) -> None:
         """Ask ``degraded`` at every scrape."""

@@ -50,6 +50,8 @@ class Settings:
     """Longest wait for the feature store and its registry."""
     drain_deadline_s: float
     """Longest wait for requests in flight after a signal to stop."""
+    registry_refresh_s: float
+    """Seconds between reads of the registry; 0 for none after the start."""
     body_deadline_s: float
     """Longest wait for a request's body."""
     max_body_bytes: int
@@ -110,6 +112,14 @@ def _parser() -> argparse.ArgumentParser:
     _seconds(parser, "drain", 10, "longest wait for requests in flight after SIGTERM")
     _seconds(parser, "body", 30, "longest wait for a request's body")
     add(
+        "--registry-refresh",
+        dest="registry_refresh_s",
+        type=_interval,
+        default=60.0,
+        metavar="SECONDS",
+        help="time between reads of the registry, to compare it to the contract (default: %(default)s; 0: never again)",
+    )
+    add(
         "--max-body-bytes", type=_size, default=16 * 1024**2, metavar="N", help="largest request (default: %(default)s)"
     )
     return parser
@@ -146,6 +156,10 @@ def _positive(text: str) -> float:
     if not 0 < value <= 86400:  # noqa: PLR2004 -- a day
         raise argparse.ArgumentTypeError(f"{text!r} is no time; give seconds above 0, at most 86400")
     return value
+
+
+def _interval(text: str) -> float:
+    return 0.0 if text == "0" else _positive(text)
 
 
 def _digest(text: str) -> str:

@@ -6,12 +6,13 @@ import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from fairlead.assignment import assign
 from fairlead.route import EXPERIMENT_HEADER, UNIT_PATTERN, ExperimentRoute, RouteError, verify
+from fairlead.serving import ExperimentCounts
 from fairlead_server.exposure.keys import RouteKeys
 from fairlead_server.metrics import ModelMetrics
 
@@ -26,7 +27,7 @@ class Outcome(StrEnum):
     NONE = "none"
     """No header: the request belongs to no experiment."""
     UNVERIFIED = "unverified"
-    """The header is not signed by a known key, or its unit cannot be read here."""
+    """The header is not signed by a known key, or its unit cannot be read here or is not one."""
     SHADOW = "shadow"
     """A mirrored copy: the header is for another revision."""
     MISMATCH = "mismatch"
@@ -63,11 +64,23 @@ class ExperimentReader:
         self._revision = revision
         self._metrics = metrics
 
+    @property
+    def counts(self) -> ExperimentCounts:
+        """How many requests came to what, since the start."""
+        count = self._metrics.exposures
+        return ExperimentCounts(
+            exposed=count(Outcome.EXPOSED),
+            mismatched=count(Outcome.MISMATCH),
+            shadow=count(Outcome.SHADOW),
+            rejected=count(Outcome.UNVERIFIED),
+        )
+
     def judge(self, headers: Mapping[str, str]) -> Judgement:
         """Judge one request and count the outcome.
 
         Args:
-            headers: Request headers or gRPC metadata by lower-case name, bytes decoded as latin-1.
+            headers: Request headers or gRPC metadata by lower-case name, bytes decoded as latin-1; see
+                :func:`joined`.
         """
         value = headers.get(EXPERIMENT_HEADER)
         judgement = _NOTHING if value is None else self._judge(value, headers)
@@ -90,6 +103,14 @@ class ExperimentReader:
             _LOG.warning("assignment mismatch salt=%s variant=%s unit=%s", route.salt, route.variant, digest)
             return Judgement(Outcome.MISMATCH, route, digest)
         return Judgement(Outcome.EXPOSED, route, digest)
+
+
+def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return headers by name; one that is there more than once is joined by commas, so that two units are no unit."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        found[name] = f"{found[name]},{value}" if name in found else value
+    return found
 
 
 def unit_digest(unit: bytes, salt: str) -> str:

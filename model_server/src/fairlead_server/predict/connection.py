@@ -14,7 +14,7 @@ from feast import FeatureStore
 from fairlead.clock import Clock
 from fairlead.contract import Contract
 from fairlead.features.service import ServiceDescription
-from fairlead_server.errors import StartupError
+from fairlead_server.errors import ContractMismatch, StartupError
 from fairlead_server.hydrate.generic import GenericReader
 from fairlead_server.hydrate.hydrator import Hydrator, StoreAccess
 from fairlead_server.hydrate.plan import HydrationPlan
@@ -22,6 +22,7 @@ from fairlead_server.hydrate.policy import LastGood
 from fairlead_server.hydrate.source import Source, source_of
 from fairlead_server.hydrate.thread import WorkerThread
 from fairlead_server.metrics import ModelMetrics
+from fairlead_server.predict.registry import Registered, RegistryWatch, mismatch
 from fairlead_server.predict.settings import PredictorSettings
 from fairlead_server.predict.store import StoreNotReachable, check_online_store, open_store, read_registry
 
@@ -76,8 +77,14 @@ class FeatureConnection:
         self._started = False
         self.reason = _STARTING
         """Why the store is not connected, with what to do."""
-        self.registry_fingerprint: str | None = None
-        """Of the registered feature service; None until it has been read."""
+        self.registry = RegistryWatch(
+            settings.feature_store,
+            contract,
+            metrics,
+            interval_s=settings.registry_refresh_s,
+            deadline_s=settings.registry_deadline_s,
+        )
+        """How the registry compares to the contract."""
         self.hydrator = Hydrator(plan, None, clock, self._last_good, metrics)
         """The hydrator in force."""
 
@@ -100,6 +107,7 @@ class FeatureConnection:
             StartupError: The store answers, and the contract does not fit it or it is not fit for serving.
         """
         store = open_store(self._settings.feature_store)
+        self.registry.start()
         self._connecting = asyncio.create_task(self._connect(store))
         await asyncio.wait({self._connecting}, timeout=self._settings.startup_deadline_s)
         self._started = True
@@ -113,6 +121,7 @@ class FeatureConnection:
 
     async def close(self) -> None:
         """Stop trying, and leave the store."""
+        await self.registry.close()
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait({self._connecting})
@@ -139,7 +148,7 @@ class FeatureConnection:
 
     async def _try(self, store: FeatureStore) -> None:
         opened = await self._open(store)
-        self.registry_fingerprint = opened.registered.fingerprint
+        self.registry.note(Registered(opened.registered.fingerprint))
         reader = GenericReader(
             store,
             self._plan.views,
@@ -156,7 +165,7 @@ class FeatureConnection:
         self._reader = reader
         self.reason = "connected"
         self._logged.clear()
-        _LOG.info("feature store connected registry=%s", self.registry_fingerprint)
+        _LOG.info("feature store connected registry=%s", self.registry.fingerprint)
 
     async def _open(self, store: FeatureStore) -> _Opened:
         """Open the store in a thread; a call that hangs there is waited for again, not made twice."""
@@ -188,6 +197,8 @@ class FeatureConnection:
         error = task.exception()
         if isinstance(error, StartupError):
             self._failure = error
+            if isinstance(error, ContractMismatch):
+                self.registry.note(mismatch(error))
             self.reason = str(error)
             _LOG.error("feature store does not fit reason=%s", error)
 

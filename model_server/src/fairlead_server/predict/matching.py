@@ -21,13 +21,16 @@ def check_fits(contract: Contract, registered: ServiceDescription) -> None:
     Raises:
         ContractMismatch: They differ; the message names the first feature, key or view that does.
     """
-    if contract.fingerprint == registered.fingerprint and not any(_differences(contract, registered)):
+    found = tuple(_differences(contract, registered))
+    if not found and contract.fingerprint == registered.fingerprint:
         return
-    difference = next(_differences(contract, registered), None) or _unnamed(contract, registered)
+    differences = found or (_unnamed(contract, registered),)
     raise ContractMismatch(
         f"feature service {registered.name} of project {registered.project} is not the one that model "
-        f"{contract.model} {contract.version} was packaged with: {difference}; register the service that it was "
-        "packaged with, or train and package the model again"
+        f"{contract.model} {contract.version} was packaged with: {differences[0]}; register the service that it was "
+        "packaged with, or train and package the model again",
+        differences,
+        registered.fingerprint,
     )
 
 

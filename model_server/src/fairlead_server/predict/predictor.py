@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fairlead.contract import Contract
+from fairlead.serving import ServerReport
 from fairlead_server.errors import NotReady
 from fairlead_server.metrics import ModelMetrics, Stage, StageTimer
 from fairlead_server.predict.binding import FullInputs, InputRules, KeyInputs, bind
@@ -60,7 +61,24 @@ class Predictor:
     @property
     def fingerprints(self) -> Fingerprints:
         """Fingerprints of the feature service: packaged and registered."""
-        return Fingerprints(self.contract.fingerprint, self.connection.registry_fingerprint)
+        return Fingerprints(self.contract.fingerprint, self.connection.registry.fingerprint)
+
+    @property
+    def report(self) -> ServerReport:
+        """What this model tells about itself; whether the process takes requests is for its service to add."""
+        reason = self.not_ready_reason
+        return ServerReport(
+            model_digest=self.model_digest,
+            contract_digest=self.contract.digest,
+            contract_fingerprint=self.contract.fingerprint,
+            feature_service=self.contract.feature_service,
+            variant=self.variant,
+            revision=self.revision,
+            ready=reason is None,
+            not_ready_reason=reason or "",
+            degraded=self.degraded,
+            registry=self.connection.registry.report,
+        )
 
     async def predict(self, request: PredictRequest, timer: StageTimer) -> PredictResponse:
         """Answer one request.

@@ -25,6 +25,10 @@ class PredictorSettings:
     hydration: Hydration = field(default_factory=Hydration)
     startup_deadline_s: float = 10.0
     """How long to wait for registry and online store before going on without."""
+    registry_refresh_s: float = 60.0
+    """Seconds between reads of the registry, which compare it to the contract; 0 for none after the start."""
+    registry_deadline_s: float = 10.0
+    """After so long a read of the registry counts as failed."""
     last_good_rows: int = 100_000
     """Rows kept for the action LastGood, one per entity and view."""
     rows_limit: int = 10_000

@@ -23,13 +23,13 @@ def of_server() -> dict[str, Any]:
     return {"name": SERVER_NAME, "version": __version__, "extensions": list(SERVER_EXTENSIONS)}
 
 
-def of_model(contract: Contract, name: str, parameters: dict[str, str | bool]) -> dict[str, Any]:
+def of_model(contract: Contract, name: str, parameters: dict[str, str | bool | int]) -> dict[str, Any]:
     """Return V2 model metadata.
 
     Args:
         contract: The model's.
         name: Name that the model is served under.
-        parameters: Digests, fingerprints and deployment of this server.
+        parameters: What the server tells about itself; see ``fairlead.serving``.
     """
     return {
         "name": name,

@@ -7,7 +7,7 @@ route of the protocols is answered here. What only KServe has (liveness at ``/``
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from fairlead_server.errors import (
     UnknownRoute,
     UnsupportedEncoding,
 )
+from fairlead_server.exposure.experiment import joined
 from fairlead_server.metrics import Stage
 from fairlead_server.protocol import document, metadata, v1, v2
 from fairlead_server.protocol.paths import Resource, Target, resolve
@@ -123,9 +124,9 @@ class RestApplication:
         body = await self._body(headers, receive)
         match target.resource:
             case Resource.V1_PREDICT:
-                return await self._predict_v1(target, headers, body)
+                return await self._predict_v1(target, scope, body)
             case Resource.INFER:
-                return await self._infer_v2(target, headers, body)
+                return await self._infer_v2(target, scope, body)
             case Resource.INDEX:
                 content = document.parse(body) if body.strip() else {}
                 return _json(self._service.index(only_ready=document.flag(content, "ready")))
@@ -154,11 +155,11 @@ class RestApplication:
                 return metadata.of_server()
         served = service.served_as(target.model, target.version)
         if target.resource is Resource.MODEL:
-            return served.metadata()
+            return served.metadata(service.not_ready_reason)
         service.require_ready()
         return {"name": target.model, "ready": True}
 
-    async def _predict_v1(self, target: Target, headers: Headers, body: bytes) -> Answer:
+    async def _predict_v1(self, target: Target, scope: Scope, body: bytes) -> Answer:
         served = self._service.served_as(target.model)
         timer = served.predictor.metrics.timer()
         request = v1.decode(body, served.schema)
@@ -166,13 +167,13 @@ class RestApplication:
         response = await served.predictor.predict(request, timer)
         answer = Answer(200, v1.encode(response))
         timer.lap(Stage.ENCODE)
-        _judge(served, headers)
+        _judge(served, scope["headers"])
         return answer
 
-    async def _infer_v2(self, target: Target, headers: Headers, body: bytes) -> Answer:
+    async def _infer_v2(self, target: Target, scope: Scope, body: bytes) -> Answer:
         served = self._service.served_as(target.model, target.version)
         timer = served.predictor.metrics.timer()
-        length = headers.get(_LENGTH_HEADER)
+        length = dict(scope["headers"]).get(_LENGTH_HEADER)
         call = v2.decode(body, None if length is None else length.decode("latin-1"), served.schema)
         timer.lap(Stage.DECODE)
         response = await served.predictor.predict(call.request, timer)
@@ -182,7 +183,7 @@ class RestApplication:
         else:
             answer = Answer(200, content, (_OCTETS, (_LENGTH_HEADER, str(json_length).encode())))
         timer.lap(Stage.ENCODE)
-        _judge(served, headers)
+        _judge(served, scope["headers"])
         return answer
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
@@ -222,9 +223,9 @@ def _too_large(limit: int) -> RequestTooLarge:
     return RequestTooLarge(f"the body is larger than {limit} bytes; send fewer rows, or raise --max-body-bytes")
 
 
-def _judge(served: Served, headers: Headers) -> None:
-    if _EXPERIMENT_HEADER in headers:
-        served.experiments.judge({name.decode("latin-1"): value.decode("latin-1") for name, value in headers.items()})
+def _judge(served: Served, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    if any(name == _EXPERIMENT_HEADER for name, _ in headers):
+        served.experiments.judge(joined((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers))
     else:
         served.experiments.judge({})
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairlead.serving import ServerReport
 from fairlead_server.errors import InferenceFailed, NotReady, RequestError
 from fairlead_server.exposure.experiment import ExperimentReader
 from fairlead_server.metrics import ModelMetrics, ServerMetrics
@@ -33,22 +34,23 @@ class Served:
         """Serve ``predictor``."""
         return cls(predictor, Schema.of(predictor.contract, predictor.model_name, predictor.rows_limit), experiments)
 
-    def metadata(self) -> dict[str, Any]:
-        """Return V2 model metadata."""
-        return metadata.of_model(self.predictor.contract, self.schema.model, self._parameters())
+    def metadata(self, not_ready_reason: str | None) -> dict[str, Any]:
+        """Return V2 model metadata.
 
-    def _parameters(self) -> dict[str, str | bool]:
-        predictor = self.predictor
-        return {
-            "model_digest": predictor.model_digest,
-            "contract_digest": predictor.contract.digest,
-            "contract_fingerprint": predictor.fingerprints.contract,
-            "registry_fingerprint": predictor.fingerprints.registry or "",
-            "feature_service": predictor.contract.feature_service,
-            "variant": predictor.variant,
-            "revision": predictor.revision,
-            "degraded": predictor.degraded,
+        Args:
+            not_ready_reason: Why the process should get no requests; None if it should.
+        """
+        report = self.report(not_ready_reason)
+        return metadata.of_model(self.predictor.contract, self.schema.model, report.to_parameters())
+
+    def report(self, not_ready_reason: str | None) -> ServerReport:
+        """Return what the process tells about itself; ``not_ready_reason`` as for :meth:`metadata`."""
+        now = {
+            "ready": not_ready_reason is None,
+            "not_ready_reason": not_ready_reason or "",
+            "requests": self.experiments.counts,
         }
+        return self.predictor.report.model_copy(update=now)
 
 
 class Service:

@@ -11,6 +11,7 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from fairlead.route import EXPERIMENT_HEADER
 from fairlead_server.errors import InvalidRequest, NotReady, PortTaken
+from fairlead_server.exposure.experiment import joined
 from fairlead_server.metrics import Stage
 from fairlead_server.protocol import metadata
 from fairlead_server.protocol.grpc import codec
@@ -121,7 +122,7 @@ class InferenceMethods:
 
     async def _model_metadata(self, raw: bytes, _: Any) -> bytes:
         request = codec.parse(pb.ModelMetadataRequest, raw)
-        shown = self._service.served_as(request.name, request.version).metadata()
+        shown = self._service.served_as(request.name, request.version).metadata(self._service.not_ready_reason)
         answer = pb.ModelMetadataResponse(name=shown["name"], versions=shown["versions"], platform=shown["platform"])
         for tensors, described in ((answer.inputs, shown["inputs"]), (answer.outputs, shown["outputs"])):
             for tensor in described:
@@ -156,7 +157,7 @@ def _encoded(message: Any) -> bytes:
 
 def _headers(context: Any) -> dict[str, str]:
     """Return the metadata, but only where an experiment is named: most requests bring none."""
-    found = dict(context.invocation_metadata() or ())
-    if EXPERIMENT_HEADER not in found:
+    found = context.invocation_metadata() or ()
+    if not any(name == EXPERIMENT_HEADER for name, _ in found):
         return {}
-    return {name: value for name, value in found.items() if isinstance(value, str)}
+    return joined((name, value) for name, value in found if isinstance(value, str))
