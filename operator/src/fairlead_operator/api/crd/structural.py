@@ -69,7 +69,7 @@ def _wrong_string(path: str, schema: Schema) -> Iterator[str]:
     pattern = schema.get("pattern", "^$")
     if not (pattern.startswith("^") and pattern.endswith("$")):
         yield "has a pattern that is not anchored"
-    if "(?" in pattern or "\\d" in pattern:
+    if any(form in pattern for form in ("(?", "\\d", "\\s", "\\w", "\\b")):
         yield "has a pattern that RE2 and Python read differently"
 
 

@@ -91,7 +91,7 @@ class Storage(Record):
     )
     endpoint: str | None = Field(
         default=None,
-        pattern=r"^https?://[^/\s]+/?$",
+        pattern=r"^https?://[A-Za-z0-9.:_\[\]-]+/?$",
         max_length=512,
         description="Address of an S3-compatible server, such as https://minio.storage:9000; AWS if left out.",
     )
