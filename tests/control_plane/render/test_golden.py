@@ -41,7 +41,7 @@ GOOGLE = revision(
     storage={"secretRef": {"name": "models-gs"}},
     feature_store={"featureStoreRef": {"name": "flights"}},
 )
-WHOLE_REACH = {
+WHOLE_REACH: dict[str, Any] = {
     "outlier_detection": OutlierDetection(),
     "connection_pool": ConnectionPool(max_connections=64),
 }

@@ -48,6 +48,9 @@ _GRPC_PREFIX: Final = "/inference.GRPCInferenceService/"
 _GRPC_CONTENT: Final = r"application/grpc([+;].*)?"
 _RETRY_ON: Final = "connect-failure,refused-stream,reset-before-request"
 
+_SHORTEST_S: Final = 0.001
+"""What Istio takes; 0 would be no limit at all."""
+
 _GRPC_CODES: Final = {400: "3", 404: "12", 503: "14"}
 """gRPC status by the HTTP status that stands for it."""
 
@@ -312,5 +315,5 @@ def _value(text: str) -> str:
 
 
 def duration(duration_s: float) -> str:
-    """Return a time as Istio reads it: seconds, with at most six decimals."""
-    return f"{duration_s:.6f}".rstrip("0").rstrip(".") + "s"
+    """Return a time as Istio reads it: seconds, with at most six decimals, and never below a millisecond."""
+    return f"{max(duration_s, _SHORTEST_S):.6f}".rstrip("0").rstrip(".") + "s"
