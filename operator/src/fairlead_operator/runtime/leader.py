@@ -135,7 +135,10 @@ class Leader:
             raise problem
         if working.cancelled():
             return False
-        await working
+        try:
+            await working
+        except LeaseLost:  # the fence stopped it before we knew
+            return False
         return True
 
     async def _acquire(self) -> None:
