@@ -93,7 +93,7 @@ class Watch:
         return lines
 
     async def _pause(self) -> None:
-        if self._journal.newest > self._revision:
+        if self._journal.newest > self._revision and not self._interruption:
             return
         try:
             async with asyncio.timeout_at(min(self._ends_at, self._bookmark_at)):
