@@ -11,7 +11,15 @@ import yaml
 from support.kube.calls import APPLY, Call
 from support.kube.cluster import Cluster
 from support.kube.discovery import discovered
-from support.kube.errors import ApiError, bad_request, method_not_allowed, unsupported_media_type
+from support.kube.errors import (
+    ApiError,
+    Cause,
+    bad_request,
+    invalid,
+    method_not_allowed,
+    not_served,
+    unsupported_media_type,
+)
 from support.kube.kinds import Kind
 from support.kube.listing import page, wanted
 from support.kube.registry import Deletion, Written
@@ -50,8 +58,10 @@ def answer(cluster: Cluster, call: Call) -> Answer:
     if document is not None:
         return Answer(200, orjson.dumps(document))
     kind = cluster.catalog.at(call.group, call.version, call.plural)
-    if kind is None or not _is_served(kind, call):
+    if kind is None and call.group not in {served.group for served in cluster.catalog}:
         return Answer(404, b"404 page not found\n", "text/plain")
+    if kind is None or not _is_served(kind, call):
+        raise not_served()
     return _on_object(cluster, kind, call)
 
 
@@ -63,7 +73,7 @@ def watch_request(cluster: Cluster, call: Call) -> WatchRequest:
     """
     kind = cluster.catalog.at(call.group, call.version, call.plural)
     if kind is None:
-        raise ApiError(404, "NotFound", "the server could not find the requested resource")
+        raise not_served()
     return WatchRequest(
         kind=kind,
         namespace=call.namespace,
@@ -126,24 +136,28 @@ def _updated(cluster: Cluster, kind: Kind, call: Call) -> Answer:
 
 def _applied(cluster: Cluster, kind: Kind, call: Call) -> Answer:
     if not call.query.get("fieldManager"):
-        why = "Required value: is required for apply patch"
-        cause = {"reason": "FieldValueRequired", "message": why, "field": "fieldManager"}
-        message = f'PatchOptions.meta.k8s.io "" is invalid: fieldManager: {why}'
-        details = {"group": "meta.k8s.io", "kind": "PatchOptions", "causes": [cause]}
-        raise ApiError(422, "Invalid", message, details)
+        raise _bad_option("fieldManager", "Required value: is required for apply patch", "FieldValueRequired")
     return _written(kind, cluster.registry.apply(kind, call.place, _parsed(call), call.intent))
 
 
 def _patched(cluster: Cluster, kind: Kind, call: Call) -> Answer:
+    if "force" in call.query:
+        raise _bad_option("force", "Forbidden: may not be specified for non-apply patch", "FieldValueForbidden")
     if call.content_type == _JSON_PATCH:
         return _written(kind, cluster.registry.json_patch(kind, call.place, _parsed(call), call.intent))
-    if call.content_type not in _MERGE or (kind.custom and "strategic" in call.content_type):
-        accepted = [_JSON_PATCH, _MERGE[0], *(() if kind.custom else (_MERGE[1],)), APPLY]
-        raise unsupported_media_type(accepted)
+    if call.content_type not in _MERGE:
+        raise ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
+    if kind.custom and "strategic" in call.content_type:
+        raise unsupported_media_type([_JSON_PATCH, _MERGE[0], APPLY])
     patch = _parsed(call)
     if not isinstance(patch, dict):
         raise bad_request("the patch is no object")
     return _written(kind, cluster.registry.merge_patch(kind, call.place, patch, call.intent))
+
+
+def _bad_option(field: str, why: str, reason: str) -> ApiError:
+    options = Kind("meta.k8s.io", "v1", "PatchOptions", "")
+    return invalid(options, "", [Cause(reason, field, why)])
 
 
 def _deleted(cluster: Cluster, kind: Kind, call: Call) -> Answer:

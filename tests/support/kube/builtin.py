@@ -15,13 +15,15 @@ def _open(**properties: Schema) -> dict[str, Any]:
     return {"type": "object", "x-kubernetes-preserve-unknown-fields": True, "properties": properties}
 
 
-def _keyed(*keys: str, defaults: dict[str, Any] | None = None, **properties: Schema) -> Schema:
+def _keyed(
+    *keys: str, defaults: dict[str, Any] | None = None, whole: bool = False, **properties: Schema
+) -> dict[str, Any]:
     named = {key: {"default": value} for key, value in (defaults or {}).items()}
     return {
         "type": "array",
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": list(keys),
-        "items": _open(**named, **properties),
+        "items": _open(**named, **properties) | ({"x-kubernetes-map-type": "atomic"} if whole else {}),
     }
 
 
@@ -34,7 +36,7 @@ METADATA = _open(
     labels=_TEXTS,
     annotations=_TEXTS,
     finalizers=_SET,
-    ownerReferences=_keyed("uid"),
+    ownerReferences=_keyed("uid", whole=True),
 )
 """The schema of ``metadata``, the same for all kinds."""
 

@@ -51,7 +51,10 @@ class Call:
     @property
     def is_dry_run(self) -> bool:
         """Whether all is to be checked and nothing done."""
-        return "All" in self.query.get("dryRun", "")
+        asked = self.query.get("dryRun", "")
+        if self.verb in {"delete", "deletecollection"} and b"dryRun" in self.body:
+            asked = orjson.loads(self.body).get("dryRun") or asked
+        return "All" in asked
 
     @property
     def resource(self) -> str:

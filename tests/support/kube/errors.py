@@ -37,10 +37,10 @@ class ApiError(Exception):
         body = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message}
         if self.reason:
             body["reason"] = self.reason
-        details = dict(self.details or {})
+        details = self.details
         if self.retry_after_s is not None:
-            details["retryAfterSeconds"] = self.retry_after_s
-        return body | ({"details": details} if details else {}) | {"code": self.code}
+            details = {**(details or {}), "retryAfterSeconds": self.retry_after_s}
+        return body | ({} if details is None else {"details": details}) | {"code": self.code}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +67,21 @@ def not_found(kind: Kind, name: str) -> ApiError:
     return ApiError(404, "NotFound", f'{kind.resource} "{name}" not found', _of(kind, name))
 
 
+def not_served() -> ApiError:
+    """Return 404: the group is there, the resource is not."""
+    return ApiError(404, "NotFound", "the server could not find the requested resource", {})
+
+
 def method_not_allowed() -> ApiError:
     """Return 405: the resource does not know this verb."""
     message = "the server does not allow this method on the requested resource"
     return ApiError(405, "MethodNotAllowed", message)
 
 
-def already_exists(kind: Kind, name: str) -> ApiError:
-    """Return 409: the name is taken."""
-    return ApiError(409, "AlreadyExists", f'{kind.resource} "{name}" already exists', _of(kind, name))
+def already_exists(kind: Kind, name: str, *, is_going: bool = False) -> ApiError:
+    """Return 409: the name is taken, be it by an object that ``is_going``."""
+    message = f'{"object is being deleted: " if is_going else ""}{kind.resource} "{name}" already exists'
+    return ApiError(409, "AlreadyExists", message, _of(kind, name))
 
 
 def conflict(kind: Kind, name: str, why: str) -> ApiError:

@@ -17,25 +17,42 @@ from support.kube.kinds import Schema
 Path = tuple[str, ...]
 FieldSet = frozenset[Path]
 
-_ITEM = "the item itself"
-"""What stands for the value of a keyed list's item, which is a field besides those in it."""
+_WHOLE = "the thing itself"
+"""What stands for the value of a keyed list's item, or of any map or list, as a field besides those in it."""
 
 
 def leaves(value: Any, schema: Schema, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Yield the fields of ``value`` that can be owned, with what they hold."""
     if isinstance(value, dict) and value and not _is_atomic_map(schema):
         for name, part in value.items():
-            yield from leaves(part, child(schema, name), (*path, f"f:{name}"))
+            below, place = child(schema, name), (*path, f"f:{name}")
+            if name not in schema.get("properties", {}) and _is_taken_apart(part, below):
+                yield place, _WHOLE
+            yield from leaves(part, below, place)
     elif isinstance(value, list) and value and _is_keyed(schema):
         for item in value:
-            place = (*path, _item_word(item, schema))
-            yield place, _ITEM
-            yield from leaves(item, schema.get("items", {}), place)
+            below, place = schema.get("items", {}), (*path, _item_word(item, schema))
+            if _is_taken_apart(item, below):
+                yield place, _WHOLE
+            yield from leaves(item, below, place)
     elif isinstance(value, list) and value and _is_set(schema):
         for member in value:
             yield (*path, _member_word(member)), member
     else:
         yield path, value
+
+
+def parts(value: Any, schema: Schema, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Yield the fields as ``leaves`` does, and each map and list that holds some: who brings one first owns it too."""
+    seen: set[Path] = set()
+    for place, part in leaves(value, schema, path):
+        for length in range(len(path) + 1, len(place)):
+            if place[:length] not in seen:
+                seen.add(place[:length])
+                yield place[:length], _WHOLE
+        if place not in seen:
+            seen.add(place)
+            yield place, _WHOLE if part in ({}, []) else part
 
 
 def merge(live: Any, applied: Any, schema: Schema) -> Any:
@@ -50,23 +67,23 @@ def merge(live: Any, applied: Any, schema: Schema) -> Any:
     return applied
 
 
-def remove(value: Any, path: Path, schema: Schema) -> None:
-    """Take the field at ``path`` out of ``value``, in place; a path that leads nowhere does nothing."""
+def remove(value: Any, path: Path, schema: Schema) -> Any:
+    """Return ``value`` without the field at ``path``; what loses its last field becomes None, as on a real server."""
     word, rest = path[0], path[1:]
     if isinstance(value, dict) and word.startswith("f:"):
         name = word[2:]
-        if not rest:
-            value.pop(name, None)
-        elif name in value:
-            remove(value[name], rest, child(schema, name))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            if word in {_item_word(item, schema) if _is_keyed(schema) else "", _member_word(item)}:
-                if rest:
-                    remove(item, rest, schema.get("items", {}))
-                else:
-                    del value[index]
-                return
+        if name not in value:
+            return value
+        left = {name: remove(value[name], rest, child(schema, name))} if rest else {}
+        return {key: left.get(key, part) for key, part in value.items() if rest or key != name} or None
+    if isinstance(value, list):
+        words = [_item_word(item, schema) if _is_keyed(schema) else _member_word(item) for item in value]
+        below = schema.get("items", {})
+        pairs = zip(words, value, strict=True)
+        return [
+            remove(item, rest, below) if own == word else item for own, item in pairs if rest or own != word
+        ] or None
+    return value
 
 
 def child(schema: Schema, name: str) -> Schema:
@@ -131,6 +148,13 @@ def _merge_items(live: list[Any], applied: list[Any], schema: Schema) -> list[An
                 break
             merged.append(merge(old.get(ahead, {}), pending.pop(ahead), schema.get("items", {})))
     return [*merged, *pending.values()]
+
+
+def _is_taken_apart(value: Any, schema: Schema) -> bool:
+    """Return whether the fields of a value are owned one by one."""
+    if isinstance(value, dict):
+        return bool(value) and not _is_atomic_map(schema)
+    return isinstance(value, list) and bool(value) and (_is_keyed(schema) or _is_set(schema))
 
 
 def _is_keyed(schema: Schema) -> bool:

@@ -27,6 +27,8 @@ class Page:
     def document(self, kind: Kind) -> bytes:
         """Return the list's JSON."""
         metadata: dict[str, str | int] = {"resourceVersion": str(self.revision)}
+        if kind.custom:
+            metadata["continue"] = ""
         if self.continued:
             metadata |= {"continue": self.continued, "remainingItemCount": self.remaining}
         head = {"kind": f"{kind.kind}List", "apiVersion": kind.api_version, "metadata": metadata}

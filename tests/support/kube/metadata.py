@@ -16,6 +16,7 @@ _SERVICE_LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _QUALIFIED = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _SUBDOMAIN_MAX, _LABEL_MAX = 253, 63
 _ANNOTATIONS_MAX_BYTES = 256 * 1024
+_STANDARD_FINALIZERS = {"kubernetes", "foregroundDeletion", "orphan"}
 _RBAC = "rbac.authorization.k8s.io"
 
 _SUBDOMAIN_RULE = (
@@ -58,7 +59,15 @@ def faults(kind: Kind, metadata: Object) -> Iterator[Cause]:
     if size > _ANNOTATIONS_MAX_BYTES:
         why = f"Too long: may not be more than {_ANNOTATIONS_MAX_BYTES} bytes"
         yield Cause("FieldValueTooLong", "metadata.annotations", why)
+    yield from _finalizer_faults(metadata.get("finalizers") or [])
     yield from _owner_faults(metadata.get("ownerReferences") or [])
+
+
+def _finalizer_faults(finalizers: list[str]) -> Iterator[Cause]:
+    for index, name in enumerate(finalizers):
+        if "/" not in name and name not in _STANDARD_FINALIZERS:
+            why = f'Invalid value: "{name}": name is neither a standard finalizer name nor is it fully qualified'
+            yield Cause("FieldValueInvalid", f"metadata.finalizers[{index}]", why)
 
 
 def change_faults(live: Object, new: Object) -> Iterator[Cause]:
@@ -100,18 +109,18 @@ def _label_faults(labels: dict[str, Any]) -> Iterator[Cause]:
         if len(name) > _LABEL_MAX or not _QUALIFIED.fullmatch(name) or (slash and not _SUBDOMAIN.fullmatch(prefix)):
             yield Cause("FieldValueInvalid", "metadata.labels", f'Invalid value: "{key}": {_KEY_RULE}')
         if len(value) > _LABEL_MAX:
-            why = f'Invalid value: "{value}": must be no more than {_LABEL_MAX} bytes'
+            why = f'Invalid value: "{value}": must be no more than {_LABEL_MAX} characters'
             yield Cause("FieldValueInvalid", "metadata.labels", why)
         elif value and not _QUALIFIED.fullmatch(value):
             yield Cause("FieldValueInvalid", "metadata.labels", f'Invalid value: "{value}": {_VALUE_RULE}')
 
 
 def _owner_faults(owners: list[Object]) -> Iterator[Cause]:
-    for index, owner in enumerate(owners):
+    for owner in owners:
         for name in ("apiVersion", "kind", "name", "uid"):
             if not owner.get(name):
-                field = f"metadata.ownerReferences[{index}].{name}"
-                yield Cause("FieldValueInvalid", field, f'Invalid value: "": {name} must not be empty')
+                field = f"metadata.ownerReferences.{name}"
+                yield Cause("FieldValueInvalid", field, 'Invalid value: "": must not be empty')
     if sum(bool(owner.get("controller")) for owner in owners) > 1:
         why = "Only one reference can have Controller set to true"
         yield Cause("FieldValueInvalid", "metadata.ownerReferences", f"Invalid value: {why}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import orjson
 
 from support.kube.errors import ApiError
-from support.kube.fields import FieldSet, Path, decode, encode, is_declared, leaves, merge, remove
+from support.kube.fields import FieldSet, Path, decode, encode, is_declared, leaves, merge, parts, remove
 from support.kube.kinds import Schema
 from support.kube.store import Object
 
@@ -61,7 +60,7 @@ def managed_fields(claims: Claims) -> list[Object]:
             "manager": owner.manager,
             "operation": owner.operation,
             "apiVersion": owner.api_version,
-            "time": claim.time,
+            **({"time": claim.time} if claim.time else {}),
             "fieldsType": "FieldsV1",
             "fieldsV1": encode(claim.fields),
         }
@@ -79,11 +78,14 @@ def ownable(value: Object) -> Object:
 
 def claims_after_update(live: Object, new: Object, schema: Schema, writer: Owner, now: str) -> dict[Owner, Claim]:
     """Return who owns what once ``writer`` has replaced ``live`` ({} when there was none) by ``new``."""
-    changed, gone = _difference(live, new, schema)
     claims = claims_of(live)
+    if live and not claims:
+        return {}  # nobody has owned anything so far: the first apply begins to keep accounts
+    changed, gone = _difference(live, new, schema)
     mine = claims.pop(writer, Claim(frozenset(), ""))
-    after = {owner: _less(claim, changed | gone, now) for owner, claim in claims.items()}
-    after[writer] = _renewed(mine, (mine.fields | changed) - gone, now)
+    owned = (mine.fields | changed) - gone
+    after = {owner: _less(claim, changed | gone) for owner, claim in claims.items()}
+    after[writer] = mine if owned == mine.fields else Claim(owned, now)
     return {owner: claim for owner, claim in after.items() if claim.fields}
 
 
@@ -95,51 +97,56 @@ def apply(
     Raises:
         ApiError: 409, others own what would change, and ``force`` is not set.
     """
-    claims = claims_of(live)
+    claims = claims_of(live) or _claims_before_any(live, schema, writer.api_version)
     mine = claims.pop(writer, Claim(frozenset(), ""))
     wanted = frozenset(path for path, _ in leaves(ownable(applied), schema) if path)
     merged = merge(live, applied, schema)
     kept = wanted.union(*(claim.fields for claim in claims.values()))
-    merged = _pruned(copy.deepcopy(merged), mine.fields - wanted, kept, schema)
+    merged = _pruned(merged, mine.fields - wanted, kept, schema)
     changed, gone = _difference(live, merged, schema)
     contested = {owner: fields for owner, claim in claims.items() if (fields := claim.fields & changed)}
     if contested and not force:
-        raise _conflicts(contested, claims)
-    after = {owner: _less(claim, changed | gone, now) for owner, claim in claims.items()}
-    after[writer] = _renewed(mine, wanted, now)
+        raise _conflicts(contested)
+    after = {owner: _less(claim, changed | gone) for owner, claim in claims.items()}
+    after[writer] = Claim(wanted, now if changed or gone else mine.time)
     return merged, {owner: claim for owner, claim in after.items() if claim.fields}
+
+
+def _claims_before_any(live: Object, schema: Schema, api_version: str) -> dict[Owner, Claim]:
+    """Return who owns an object in which nobody owned anything: everything is of before the first apply."""
+    changed, _ = _difference({}, live, schema)
+    return {Owner("Update", "before-first-apply", api_version): Claim(changed, "")} if changed else {}
 
 
 def _difference(live: Object, new: Object, schema: Schema) -> tuple[FieldSet, FieldSet]:
     """Return the fields that are new or other than before, and those that are gone."""
-    before = dict(leaves(ownable(live), schema))
-    after = dict(leaves(ownable(new), schema))
-    changed = frozenset(path for path, part in after.items() if path and (path not in before or before[path] != part))
-    return changed, frozenset(path for path in before.keys() - after.keys() if path)
+    before = dict(parts(ownable(live), schema))
+    after = dict(parts(ownable(new), schema))
+    for holder in (before, after):
+        holder.pop(_ALWAYS_THERE, None)
+        holder.pop((), None)
+    changed = frozenset(path for path, part in after.items() if path not in before or before[path] != part)
+    return changed, frozenset(before.keys() - after.keys())
 
 
 def _pruned(value: Object, dropped: FieldSet, kept: Iterable[Path], schema: Schema) -> Object:
     """Take out what its only owner dropped, and declared fields around it in which nobody owns anything."""
     protected = {path[:length] for path in kept for length in range(1, len(path) + 1)} | {_ALWAYS_THERE}
-    for path in dropped:
+    for path in sorted(dropped, key=len):
         prefixes = (path[:length] for length in range(1, len(path) + 1))
         for prefix in prefixes:
             if prefix not in protected and (prefix == path or is_declared(schema, prefix)):
-                remove(value, prefix, schema)
+                value = remove(value, prefix, schema)
                 break
     return value
 
 
-def _less(claim: Claim, fields: FieldSet, now: str) -> Claim:
-    return _renewed(claim, claim.fields - fields, now)
+def _less(claim: Claim, fields: FieldSet) -> Claim:
+    return Claim(claim.fields - fields, claim.time) if claim.fields & fields else claim
 
 
-def _renewed(claim: Claim, fields: FieldSet, now: str) -> Claim:
-    return claim if fields == claim.fields else Claim(fields, now)
-
-
-def _conflicts(contested: Mapping[Owner, FieldSet], claims: Claims) -> ApiError:
-    named = {owner: f"conflict with {_described(owner, claims[owner].time)}" for owner in contested}
+def _conflicts(contested: Mapping[Owner, FieldSet]) -> ApiError:
+    named = {owner: f"conflict with {_described(owner)}" for owner in contested}
     causes = [
         {"reason": "FieldManagerConflict", "message": named[owner], "field": _dotted(path)}
         for owner in sorted(contested)
@@ -157,10 +164,10 @@ def _conflicts(contested: Mapping[Owner, FieldSet], claims: Claims) -> ApiError:
     return ApiError(409, "Conflict", message, {"causes": causes})
 
 
-def _described(owner: Owner, time: str) -> str:
+def _described(owner: Owner) -> str:
     subresource = f' with subresource "{owner.subresource}"' if owner.subresource else ""
-    at = f" at {time}" if owner.operation == "Update" else ""
-    return f'"{owner.manager}"{subresource} using {owner.api_version}{at}'
+    version = f" using {owner.api_version}" if owner.operation == "Update" else ""
+    return f'"{owner.manager}"{subresource}{version}'
 
 
 def _dotted(path: Path) -> str:

@@ -93,4 +93,4 @@ def _taken(document: Any, path: list[str]) -> Any:
 
 
 def _unfit() -> ApiError:
-    return ApiError(422, "Invalid", "the server rejected our request due to an error in our request")
+    return ApiError(422, "Invalid", "the server rejected our request due to an error in our request", {})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fairlead.clock import Clock, from_us
@@ -34,6 +34,8 @@ from support.kube.store import Object, Place, Store, Stored
 NAMESPACE = "namespaces"
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 _SUFFIX_LENGTH = 5
+_OMITTED_EMPTY = {"configmaps": ("data", "binaryData"), "secrets": ("data",)}
+_METADATA_LISTS = ("labels", "annotations", "finalizers", "ownerReferences")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,8 @@ class Registry:
             raise bad_request(message)
         if kind.custom and not sent.get("resourceVersion"):
             why = "Invalid value: 0: must be specified for an update"
-            raise invalid(kind, place[1], [Cause("FieldValueInvalid", "metadata.resourceVersion", why)])
+            cause = Cause("FieldValueInvalid", "metadata.resourceVersion", why)
+            raise invalid(replace(kind, kind=kind.plural), place[1], [cause])
         return self._replaced(kind, live, value, intent)
 
     def merge_patch(self, kind: Kind, place: Place, patch: Object, intent: Intent) -> Written:
@@ -134,7 +137,9 @@ class Registry:
             ApiError: 400, 404 (no object to set the status of), 409 (others own a field; it has changed) or 422.
         """
         self._check_type(kind, value)
-        sent = value.get("metadata") or {}
+        if not value.get("kind"):
+            raise bad_request("invalid object type: /, Kind=")
+        sent: Object = value.get("metadata") or {}
         if sent.get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
         if sent.get("name", place[1]) != place[1]:
@@ -143,8 +148,11 @@ class Registry:
         live = self.store.get(kind.resource, place)
         if live is None:
             return self._made_by_apply(kind, place, value, intent)
+        if sent.get("uid", live.uid) != live.uid:
+            why = f'Invalid value: "{sent["uid"]}": field is immutable'
+            raise invalid(kind, place[1], [Cause("FieldValueInvalid", "metadata.uid", why)])
         self._check_precondition(kind, live, sent)
-        self._check_known(kind, place, value)
+        self._check_typed(kind, value)
         before = live.value(kind)
         owner = Owner("Apply", intent.manager, kind.api_version, intent.subresource)
         mine = _part_for(kind, value, intent.subresource)
@@ -195,9 +203,7 @@ class Registry:
         if sent.get("uid"):
             why = f"uid mismatch: the provided object specified uid {sent['uid']}, and no existing object was found"
             raise conflict(kind, place[1], why)
-        if sent.get("resourceVersion"):
-            raise modified(kind, place[1])
-        self._check_known(kind, place, value)
+        self._check_typed(kind, value)
         owner = Owner("Apply", intent.manager, kind.api_version)
         mine = _part_for(kind, value, "")
         mine["metadata"] = {**mine.get("metadata", {}), "name": place[1]}
@@ -220,10 +226,11 @@ class Registry:
         if claims is None:
             owner = Owner("Update", intent.manager, kind.api_version)
             claims = claims_after_update({}, born, kind.schema, owner, self.now())
-        born["metadata"]["managedFields"] = managed_fields(claims)
+        _record(born, claims)
         self._check_faults(kind, born)
-        if self.store.get(kind.resource, (namespace, born["metadata"]["name"])):
-            raise already_exists(kind, born["metadata"]["name"])
+        if there := self.store.get(kind.resource, (namespace, born["metadata"]["name"])):
+            is_going = "deletionTimestamp" in there.value(kind)["metadata"]
+            raise already_exists(kind, there.name, is_going=is_going)
         return Written(self._kept(kind, born, intent), created=True, warnings=warnings)
 
     def _born(self, kind: Kind, namespace: str, value: Object) -> Object:
@@ -256,32 +263,39 @@ class Registry:
     ) -> Written:
         before = live.value(kind)
         self._check_precondition(kind, live, value.get("metadata") or {})
-        new, warnings = self._decoded(kind, value, intent)
+        new, warnings = self._decoded(kind, value, intent, keeps_null=claims is not None)
         new = _touched_by(kind, before, new, intent.subresource)
         new["metadata"] = metadata.carried_over(before["metadata"], new["metadata"])
         if claims is None:
             owner = Owner("Update", intent.manager, kind.api_version, intent.subresource)
             claims = claims_after_update(before, new, kind.schema, owner, self.now())
-        new["metadata"]["managedFields"] = managed_fields(claims)
+        _record(new, claims)
         if ownable(new) == ownable(before) and claims == claims_of(before):
             return Written(live, warnings=warnings)
         if kind.generation and _intended(new) != _intended(before):
             new["metadata"]["generation"] += 1
         self._check_faults(kind, new, before)
         if _may_go(kind, new):
-            return Written(live if intent.dry_run else self._removed(kind, live), gone=True, warnings=warnings)
+            revision = live.revision if intent.dry_run else self._removed(kind, live).revision
+            return Written(Stored.of(kind.resource, new, revision), gone=True, warnings=warnings)
         return Written(self._kept(kind, new, intent), warnings=warnings)
 
-    def _decoded(self, kind: Kind, value: Object, intent: Intent) -> tuple[Object, tuple[str, ...]]:
+    def _decoded(
+        self, kind: Kind, value: Object, intent: Intent, *, keeps_null: bool = False
+    ) -> tuple[Object, tuple[str, ...]]:
         value = {**value, "metadata": dict(value.get("metadata") or {})}
         if kind.resource == "secrets" and value.get("stringData"):
             encoded = {name: base64.b64encode(text.encode()).decode() for name, text in value.pop("stringData").items()}
             value["data"] = {**(value.get("data") or {}), **encoded}
-        unknown = [f'unknown field "{path}"' for path in schema.prune(value, kind.schema)]
+        unknown = [f'unknown field "{path}"' for path in sorted(schema.prune(value, kind.schema))]
         if unknown and intent.strict:
-            what = f"{kind.kind} in version {kind.version!r}".replace("'", '"')
+            what = f'{kind.kind} in version "{kind.version}"'
             raise bad_request(f"{what} cannot be handled as a {kind.kind}: strict decoding error: {', '.join(unknown)}")
-        schema.fill_in(value, kind.schema)
+        schema.fill_in(value, kind.schema, keeps_null=keeps_null and kind.custom)
+        for holder, names in ((value, _OMITTED_EMPTY.get(kind.resource, ())), (value["metadata"], _METADATA_LISTS)):
+            for name in names:
+                if name in holder and not holder[name]:
+                    del holder[name]
         return value, tuple(unknown)
 
     def _kept(self, kind: Kind, value: Object, intent: Intent) -> Stored:
@@ -311,6 +325,9 @@ class Registry:
         sent = value.get("apiVersion", ""), value.get("kind", "")
         if kind.custom and not sent[1]:
             raise bad_request("Object 'Kind' is missing in the request's body")
+        if kind.custom and sent[0] == kind.api_version and sent[1] != kind.kind:
+            cause = Cause("FieldValueInvalid", "kind", f'Invalid value: "{sent[1]}": must be {kind.kind}')
+            raise invalid(replace(kind, kind=sent[1]), (value.get("metadata") or {}).get("name", ""), [cause])
         if any(sent) and sent != (kind.api_version, kind.kind):
             expected = f"{kind.api_version}, Kind={kind.kind}"
             raise bad_request(f"the object provided is unrecognized: {sent[0]}, Kind={sent[1]} (expected {expected})")
@@ -333,8 +350,12 @@ class Registry:
             raise modified(kind, live.name)
 
     def _check_meant(self, kind: Kind, live: Stored, deletion: Deletion) -> None:
+        kind = replace(kind, plural=kind.kind)
         if deletion.uid and deletion.uid != live.uid:
-            why = f"Precondition failed: UID in precondition: {deletion.uid}, UID in object meta: {live.uid}"
+            why = (
+                f"the UID in the precondition ({deletion.uid}) does not match the UID in record ({live.uid})."
+                " The object might have been deleted and then recreated"
+            )
             raise conflict(kind, live.name, why)
         if deletion.revision and deletion.revision != str(live.revision):
             why = (
@@ -343,13 +364,13 @@ class Registry:
             )
             raise conflict(kind, live.name, why)
 
-    def _check_known(self, kind: Kind, place: Place, value: Object) -> None:
-        unknown = list(schema.prune({**value, "metadata": {}}, kind.schema)) if kind.custom else []
-        if unknown:
-            gvk = f"{kind.api_version}, Kind={kind.kind}"
-            errors = "\n".join(f".{path}: field not declared in schema" for path in unknown)
-            where = "/".join(part for part in place if part)
-            raise ApiError(500, "", f"failed to create typed patch object ({where}; {gvk}): {errors}")
+    def _check_typed(self, kind: Kind, value: Object) -> None:
+        wrong = list(schema.typing_faults({**value, "metadata": {}}, kind.schema)) if kind.custom else []
+        if wrong:
+            metadata = value.get("metadata") or {}
+            where = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
+            what = f"failed to create typed patch object ({where}; {kind.api_version}, Kind={kind.kind})"
+            raise ApiError(500, "", f"{what}: " + "\n".join(wrong))
 
     def _check_faults(self, kind: Kind, value: Object, before: Object | None = None) -> None:
         name = value["metadata"]["name"]
@@ -364,10 +385,12 @@ class Registry:
 
 
 def _part_for(kind: Kind, value: Object, subresource: str) -> Object:
-    """Return what of an applied object counts on this path."""
+    """Return what of an applied object counts on this path; empty lists of metadata are as good as absent."""
     if subresource:
         return {name: value[name] for name in ("apiVersion", "kind", "status") if name in value}
-    return {name: part for name, part in value.items() if not (kind.status and name == "status")}
+    kept = {name: part for name, part in value.items() if not (kind.status and name == "status")}
+    sent = (value.get("metadata") or {}).items()
+    return kept | {"metadata": {name: part for name, part in sent if part or name not in _METADATA_LISTS}}
 
 
 def _touched_by(kind: Kind, before: Object, new: Object, subresource: str) -> Object:
@@ -378,6 +401,11 @@ def _touched_by(kind: Kind, before: Object, new: Object, subresource: str) -> Ob
         return new
     free = {name: part for name, part in new.items() if name != "status"}
     return free | ({"status": before["status"]} if "status" in before else {})
+
+
+def _record(value: Object, claims: dict[Owner, Claim]) -> None:
+    if claims:
+        value["metadata"]["managedFields"] = managed_fields(claims)
 
 
 def _intended(value: Object) -> Object:

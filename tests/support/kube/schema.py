@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from support.kube.errors import Cause
@@ -46,18 +47,26 @@ def prune(value: Any, schema: Schema, path: str = "") -> Iterator[str]:
             yield from prune(item, schema.get("items", {}), f"{path}[{index}]")
 
 
-def fill_in(value: Any, schema: Schema) -> None:
-    """Set the schema's defaults, in place, where a field is absent (or null without being nullable)."""
+def fill_in(value: Any, schema: Schema, *, keeps_null: bool = False) -> None:
+    """Set the schema's defaults, in place, where a field is absent; null counts as absent unless it is nullable.
+
+    Args:
+        value: An object, or a part of one.
+        schema: What it is to be like.
+        keeps_null: Leave a null that has no default, as the real server does with what server-side apply leaves.
+    """
     if isinstance(value, dict):
         for name, below in schema.get("properties", {}).items():
-            absent = name not in value or (value[name] is None and not below.get("nullable"))
-            if "default" in below and absent:
+            is_null = name in value and value[name] is None and not below.get("nullable")
+            if is_null and not (keeps_null and "default" not in below):
+                del value[name]
+            if "default" in below and name not in value:
                 value[name] = copy.deepcopy(below["default"])
         for name, part in value.items():
-            fill_in(part, child(schema, name))
+            fill_in(part, child(schema, name), keeps_null=keeps_null)
     elif isinstance(value, list):
         for item in value:
-            fill_in(item, schema.get("items", {}))
+            fill_in(item, schema.get("items", {}), keeps_null=keeps_null)
 
 
 def faults(value: Any, schema: Schema, path: str = "") -> Iterator[Cause]:
@@ -80,9 +89,49 @@ def faults(value: Any, schema: Schema, path: str = "") -> Iterator[Cause]:
     yield from _combined_faults(value, schema, path)
 
 
+def typing_faults(value: Any, schema: Schema, path: str = "") -> Iterator[str]:
+    """Yield why server-side apply cannot even read ``value``: unknown fields, other types, keys missing or twice."""
+    sort = schema.get("type")
+    if value is None or not schema:
+        return
+    if sort == "object" and not isinstance(value, dict):
+        yield f"{path}: expected map, got &{{{value}}}"
+    elif sort == "array" and not isinstance(value, list):
+        yield f"{path}: expected list, got &{{{value}}}"
+    elif sort in {"integer", "number", "boolean", "string"} and not _TYPES[sort](value):
+        words = {"integer": "numeric (int or float)", "number": "numeric (int or float)"}
+        found = {str: "string", bool: "bool", int: "int", float: "float"}.get(type(value), "map")
+        yield f"{path}: expected {words.get(sort, sort)}, got {found}"
+    elif isinstance(value, dict):
+        is_open = "additionalProperties" in schema or schema.get("x-kubernetes-preserve-unknown-fields")
+        for name, part in value.items():
+            if not is_open and name not in schema.get("properties", {}):
+                yield f"{path}.{name}: field not declared in schema"
+            yield from typing_faults(part, child(schema, name), f"{path}.{name}")
+    elif isinstance(value, list):
+        yield from _key_faults(value, schema, path)
+        for index, item in enumerate(value):
+            yield from typing_faults(item, schema.get("items", {}), f"{path}[{index}]")
+
+
+def _key_faults(items: list[Any], schema: Schema, path: str) -> Iterator[str]:
+    keys = schema.get("x-kubernetes-list-map-keys", ())
+    seen: list[Any] = []
+    for index, item in enumerate(items if keys else ()):
+        own = {key: item.get(key, child(schema["items"], key).get("default")) for key in keys}
+        if all(part is None for part in own.values()):
+            words = "associative list with keys has an element that omits all key fields"
+            listed = "[" + " ".join(_quoted(key) for key in keys) + "]"
+            yield f"{path}: element {index}: {words} {listed} (and doesn't have default values for any key fields)"
+        elif own in seen:
+            shown = ",".join(f"{key}={_quoted(part)}" for key, part in own.items())
+            yield f"{path}: duplicate entries for key [{shown}]"
+        seen.append(own)
+
+
 def _wrong_type(value: Any, schema: Schema, path: str) -> Cause | None:
     if schema.get("x-kubernetes-int-or-string"):
-        wanted = "integer or string"
+        wanted = "integer,string"
         fits = _TYPES["integer"](value) or _TYPES["string"](value)
     else:
         wanted = schema.get("type", "")
@@ -105,13 +154,7 @@ def _enum_faults(value: Any, schema: Schema, path: str) -> Iterator[Cause]:
 
 
 def _string_faults(value: str, schema: Schema, path: str) -> Iterator[Cause]:
-    longest, shortest = schema.get("maxLength"), schema.get("minLength")
-    if longest is not None and len(value) > longest:
-        yield Cause("FieldValueTooLong", path, f"Too long: may not be more than {longest} bytes")
-    if shortest is not None and len(value) < shortest:
-        yield _out_of_bounds(value, path, f"should be at least {shortest} chars long")
-    if "pattern" in schema and not re.search(schema["pattern"], value):
-        yield _out_of_bounds(value, path, f"should match '{schema['pattern']}'")
+    yield from islice(_text_faults(value, schema, path), 1)
     form = _FORMATS.get(schema.get("format", ""))
     if form and not form.match(value):
         yield Cause(
@@ -119,6 +162,16 @@ def _string_faults(value: str, schema: Schema, path: str) -> Iterator[Cause]:
             path,
             f"Invalid value: {_quoted(value)}: {path} in body must be of type {schema['format']}: {_quoted(value)}",
         )
+
+
+def _text_faults(value: str, schema: Schema, path: str) -> Iterator[Cause]:
+    longest, shortest = schema.get("maxLength"), schema.get("minLength")
+    if longest is not None and len(value) > longest:
+        yield Cause("FieldValueTooLong", path, f"Too long: may not be more than {longest} bytes")
+    if shortest is not None and len(value) < shortest:
+        yield _out_of_bounds(value, path, f"should be at least {shortest} chars long")
+    if "pattern" in schema and not re.search(schema["pattern"], value):
+        yield _out_of_bounds(value, path, f"should match '{schema['pattern']}'")
 
 
 def _object_faults(value: dict[str, Any], schema: Schema, path: str) -> Iterator[Cause]:
@@ -153,8 +206,9 @@ def _repeated_items(value: list[Any], schema: Schema, path: str) -> Iterator[Cau
     for index, item in enumerate(value):
         own = {key: item.get(key) for key in keys} if keys and isinstance(item, dict) else item
         if own in seen:
-            shown = ", ".join(f"{key}={_quoted(part)}" for key, part in own.items()) if keys else _quoted(own)
-            shown = "{" + ",".join(f"{_quoted(k)}:{_quoted(v)}" for k, v in own.items()) + "}" if keys else shown
+            shown = _quoted(own)
+            if keys:
+                shown = "{" + ",".join(f"{_quoted(key)}:{_quoted(part)}" for key, part in own.items()) + "}"
             yield Cause("FieldValueDuplicate", f"{path}[{index}]", f"Duplicate value: {shown}")
         seen.append(own)
 

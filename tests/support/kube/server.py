@@ -289,5 +289,6 @@ def _response(given: Answer) -> web.Response:
     if given.retry_after_s is not None:
         response.headers["Retry-After"] = str(given.retry_after_s)
     for warning in given.warnings:
-        response.headers.add("Warning", f'299 - "{warning}"'.replace('"unknown', "unknown"))
+        escaped = warning.replace('"', r"\"")
+        response.headers.add("Warning", f'299 - "{escaped}"')
     return response

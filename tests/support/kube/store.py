@@ -44,7 +44,7 @@ class Stored:
     @classmethod
     def of(cls, resource: str, value: Object, revision: int) -> Stored:
         """Return ``value`` as it is stored at ``revision``; the value is left as it was."""
-        metadata = {**value["metadata"], "resourceVersion": str(revision)}
+        metadata = {**value["metadata"], **({"resourceVersion": str(revision)} if revision else {})}
         kept = {"metadata": metadata} | {
             name: part for name, part in value.items() if name not in {"apiVersion", "kind", "metadata"}
         }
