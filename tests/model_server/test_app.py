@@ -280,11 +280,9 @@ async def test_a_header_or_a_unit_given_twice_exposes_nobody_and_is_counted_as_r
     sent = [*headers(), (UNIT_HEADER, unit_in("logistic"))]
     async with httpx.AsyncClient() as client:
         assert (await client.post(server.url + V1, json={"instances": [ROW]}, headers=sent)).status_code == 200
-        v2 = {
-            "inputs": [{"name": n, "datatype": DATATYPES[type(v)], "shape": [1], "data": [v]} for n, v in ROW.items()]
-        }
+        tensors = [{"name": n, "datatype": DATATYPES[type(v)], "shape": [1], "data": [v]} for n, v in ROW.items()]
         url = f"{server.url}/v2/models/arrival-delay/infer"
-        assert (await client.post(url, json=v2, headers=sent)).status_code == 200
+        assert (await client.post(url, json={"inputs": tensors}, headers=sent)).status_code == 200
     await infer_over_grpc(server, sent)
     after = report_of(server).requests
     assert after == before.model_copy(update={"rejected": before.rejected + 3})

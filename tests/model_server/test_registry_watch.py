@@ -38,17 +38,30 @@ def repo(tmp_path: Path) -> FeatureRepo:
     return made
 
 
+class Halt:
+    """Makes the repository's registry wait."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def begin(self) -> None:
+        self._file.touch()
+
+    def end(self) -> None:
+        self._file.unlink(missing_ok=True)
+
+
 @pytest.fixture
-def halting(repo: FeatureRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The file that makes the repository's registry wait; gone in the end."""
+def halt(repo: FeatureRepo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Halt]:
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "halting.py").write_text(HALTING_MODULE)
     monkeypatch.syspath_prepend(tmp_path / "modules")
     config = yaml.safe_load(repo.yaml.read_text())
     config["registry"]["registry_store_type"] = "halting.HaltingRegistryStore"
     repo.yaml.write_text(yaml.safe_dump(config))
-    yield repo.path / "halt"
-    (repo.path / "halt").unlink(missing_ok=True)
+    halting = Halt(repo.path / "halt")
+    yield halting
+    halting.end()
 
 
 def register(repo: FeatureRepo, *, without: str = "") -> None:
@@ -114,14 +127,14 @@ async def test_a_registry_that_is_away_is_counted_and_the_last_read_stands(
 
 
 async def test_a_registry_that_hangs_is_overdue_and_waited_for_once(
-    repo: FeatureRepo, tmp_path: Path, halting: Path
+    repo: FeatureRepo, tmp_path: Path, halt: Halt
 ) -> None:
     async with running(repo.path, contract_for(repo), tmp_path, **REFRESH | {"registry_deadline_s": 0.05}) as rig:
         registry = rig.predictor.connection.registry
-        halting.touch()
+        halt.begin()
         await until(lambda: registry.report.failures >= 3)
         assert await answers_as_before(rig)
-        halting.unlink()
+        halt.end()
         reads = registry.report.reads
         await until(lambda: registry.report.reads > reads)
 

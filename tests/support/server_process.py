@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,13 +86,28 @@ def make_material(folder: Path) -> Material:
 class ServerProcess:
     """A running server."""
 
-    def __init__(self, folder: Path, arguments: list[str]) -> None:
-        """Start it; its standard error goes to a file in ``folder``."""
+    def __init__(
+        self,
+        folder: Path,
+        arguments: list[str],
+        *,
+        command: Sequence[str] = (sys.executable,),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it; its standard error goes to a file in ``folder``.
+
+        Args:
+            folder: Where it is started.
+            arguments: Of ``python -m fairlead_server``, ports aside.
+            command: What runs Python.
+            environment: All its variables; None for those of this process.
+        """
         self._log = folder / f"server-{time.monotonic_ns()}.log"
         ports = ["--http-port", "0", "--grpc-port", "0"]
-        command = [sys.executable, "-m", "fairlead_server", *ports, *arguments]
+        whole = [*command, "-m", "fairlead_server", *ports, *arguments]
+        variables = os.environ if environment is None else environment
         with self._log.open("wb") as log:
-            self.process = subprocess.Popen(command, stderr=log, stdout=log, cwd=folder)
+            self.process = subprocess.Popen(whole, stderr=log, stdout=log, cwd=folder, env=variables)
         self.http_port = 0
         self.grpc_port = 0
 
@@ -109,7 +125,7 @@ class ServerProcess:
 
     def wait_listening(self, timeout_s: float = 40) -> None:
         """Wait until its ports are open, and learn them."""
-        self._wait(lambda: _LISTENING.search(self.log) is not None, timeout_s)
+        self.wait_until(lambda: _LISTENING.search(self.log) is not None, timeout_s)
         found = _LISTENING.search(self.log)
         assert found is not None
         self.http_port, self.grpc_port = int(found[1]), int(found[2])
@@ -117,7 +133,7 @@ class ServerProcess:
     def wait_ready(self, timeout_s: float = 60) -> None:
         """Wait until it says that it is ready."""
         self.wait_listening(timeout_s)
-        self._wait(lambda: httpx.get(f"{self.url}/v2/health/ready", timeout=5).status_code == 200, timeout_s)
+        self.wait_until(lambda: httpx.get(f"{self.url}/v2/health/ready", timeout=5).status_code == 200, timeout_s)
 
     def wait_ended(self, timeout_s: float = 40) -> int:
         """Wait until it has ended and return its exit code."""
@@ -137,7 +153,8 @@ class ServerProcess:
                 return float(line.rsplit(" ", 1)[1])
         return 0.0
 
-    def _wait(self, condition: Any, timeout_s: float) -> None:
+    def wait_until(self, condition: Callable[[], bool], timeout_s: float = 20) -> None:
+        """Wait until ``condition`` holds; fails with the log if the server ends meanwhile."""
         end = time.monotonic() + timeout_s
         while not condition():
             if self.process.poll() is not None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from fairlead.contract import Contract, ContractError, DType, sha256
+from fairlead.onnx_runtime import onnxruntime
 from fairlead_server.errors import InferenceFailed, ModelFileError
 from fairlead_server.hydrate.plan import ARRAY_TYPES
 from fairlead_server.hydrate.thread import WorkerThread

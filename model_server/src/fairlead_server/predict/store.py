@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from fairlead.features.service import FeatureServiceError, ServiceDescription, d
 from fairlead.features.sqlite import SqliteStoreError, check_wal
 from fairlead_server.errors import ContractMismatch, ServerError, StartupError
 from fairlead_server.predict.matching import check_fits
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 class StoreNotReachable(ServerError):
@@ -34,6 +38,9 @@ def open_store(path: Path) -> FeatureStore:
     folder, file = (path, get_default_yaml_file_path(path)) if path.is_dir() else (path.parent, path)
     if not file.is_file():
         raise StartupError(f"{file}: no such file; check --feature-store")
+    unset = _unset_variables(file)
+    if unset:
+        raise StartupError(f"{file}: ${{{unset[0]}}} is not set; put it into the Secret that fills the environment")
     try:
         return FeatureStore(repo_path=str(folder), fs_yaml_file=file)
     except Exception as error:
@@ -77,6 +84,16 @@ def check_online_store(store: FeatureStore) -> None:
         raise StartupError(str(error)) from error
     except sqlite3.Error as error:
         raise StoreNotReachable(f"the online store {path} cannot be opened ({error})") from error
+
+
+def _unset_variables(file: Path) -> list[str]:
+    """Return what Feast would leave as it is, to fail later as an address that nobody knows."""
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError):
+        return []  # Feast says better what is wrong with it
+    settings = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    return [name for name in _VARIABLE.findall(settings) if name not in os.environ]
 
 
 def _check_registry_exists(store: FeatureStore) -> None:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pandas as pd
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from fairlead.contract import Contract
+from fairlead.onnx_runtime import onnxruntime
 from fairlead.packaging.errors import ConversionFailed, ParityBroken
 from fairlead.packaging.outputs import NamedAnswer
 from fairlead.packaging.probes import Probe, probes
