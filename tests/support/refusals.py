@@ -323,6 +323,20 @@ REFUSALS: tuple[Refusal, ...] = (
 
 _SUFFIX = ": bump experiment.id, or remove the experiment block to end it"
 
+_STRICT = changed(
+    experiment(),
+    {
+        "spec.hydration": {
+            "deadline": "20ms",
+            "onStale": "Reject",
+            "onStoreError": "LastGood",
+            "maxAge": {"tail": "1h"},
+        },
+        "spec.routing.unit": {"header": "x-user", "cookie": {"name": "ab", "ttl": "90d"}},
+    },
+)
+_CLAIMED = changed(experiment(), {"spec.routing.unit": {"jwtClaim": "sub"}})
+
 TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "arms-frozen",
@@ -350,6 +364,44 @@ TRANSITIONS: tuple[Transition, ...] = (
         {"spec.serving.release": "0.2.0"},
         f"e1 has frozen serving.release{_SUFFIX}",
         changed(experiment(), {"spec.serving.release": "0.1.0"}),
+    ),
+    *(
+        Transition("hydration-frozen", {f"spec.hydration.{field}": value}, "frozen hydration", _STRICT)
+        for field, value in (
+            ("deadline", GONE),
+            ("onMissing", "Null"),
+            ("onStale", GONE),
+            ("onStoreError", "Null"),
+            ("maxAge", GONE),
+            ("maxAge.tail", "2h"),
+            ("maxAge.other", "2h"),
+        )
+    ),
+    Transition("hydration-frozen", {"spec.hydration": GONE}, "frozen hydration", _STRICT),
+    Transition("unit-frozen", {"spec.routing.unit.header": GONE}, "frozen routing.unit", _STRICT),
+    Transition("unit-frozen", {"spec.routing.unit.cookie": GONE}, "frozen routing.unit", _STRICT),
+    Transition("unit-frozen", {"spec.routing.unit.cookie.name": "ba"}, "frozen routing.unit", _STRICT),
+    Transition("unit-frozen", {"spec.routing.unit.jwtClaim": "email"}, "frozen routing.unit", _CLAIMED),
+    Transition("unit-frozen", {"spec.routing.unit": {}}, "frozen routing.unit", _CLAIMED),
+    Transition(
+        "release-frozen",
+        {"spec.serving": GONE},
+        "frozen serving.release",
+        changed(experiment(), {"spec.serving.release": "0.1.0"}),
+    ),
+    Transition(
+        "arms-frozen",
+        {
+            "spec.variants.1": variant("forest", "Treatment", DIGESTS[2]),
+            "spec.variants.2": variant("boosted", "Treatment", DIGESTS[1]),
+        },
+        "frozen its arms",
+    ),
+    Transition("how long a cookie lasts", {"spec.routing.unit.cookie.ttl": "120d"}, "", _STRICT),
+    Transition(
+        "the place of the control",
+        {"spec.variants": [*experiment()["spec"]["variants"][1:], experiment()["spec"]["variants"][0]]},
+        "",
     ),
     Transition("a new id", {"spec.experiment.id": "e2", "spec.variants.1.model.digest": DIGESTS[5]}, ""),
     Transition(
