@@ -68,6 +68,12 @@ class Access:
     clock: Clock
     settings: Settings
     new_id: Callable[[], str]
+    now: Callable[[], float]
+    """A clock that never goes back, seconds."""
+    keep: Callable[[Kind, Mapping[str, Any]], object]
+    """Has the store keep what a write has just answered, so that the next look sees it."""
+    enqueue: Callable[[ObjectKey], None]
+    """Has a key run."""
 
 
 def _none_depend(kind: Kind, key: ObjectKey) -> Iterable[ObjectKey]:  # noqa: ARG001 -- depends on neither
@@ -297,7 +303,19 @@ def build(
         new_id=surroundings.new_id,
         observe=lambda result: metrics.events.labels(result.value).inc(),
     )
-    control = control_of(Access(fenced, store, events, surroundings.clock, settings, surroundings.new_id))
+    control = control_of(
+        Access(
+            api=fenced,
+            objects=store,
+            events=events,
+            clock=surroundings.clock,
+            settings=settings,
+            new_id=surroundings.new_id,
+            now=now,
+            keep=store.put,
+            enqueue=lambda key: queue.add(key),  # noqa: PLW0108 -- the queue is made below
+        )
+    )
     queue = ReconcileQueue(
         control.controller,
         now=now,

@@ -75,6 +75,8 @@ class Settings(BaseModel):
         10, description="How long a variant may have no available pod before it loses its weight."
     )
     gateway: str = Field("istio-ingress/public", description="Gateway of a ModelDeployment that names none.")
+    host_domain: str = Field("fairlead.local", description="Domain of hosts of ModelDeployments that name none.")
+    monitoring_namespace: str = Field("monitoring", description="Namespace whose pods may scrape model servers.")
     gateway_namespace: str = Field("istio-ingress", description="Namespace of the gateway's pods.")
     gateway_service: str = Field("istio-ingressgateway", description="Service of the gateway's pods.")
     probe_timeout_s: Seconds = Field(2, description="Deadline of one request to a server or through the gateway.")

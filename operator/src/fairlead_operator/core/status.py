@@ -79,7 +79,7 @@ def status_of(
             )
             for past in record.history
         ),
-        serving_release=record.release,
+        serving_release=deployment.spec.serving.release or record.release,
         simulated_time=around.simulated_time,
     )
 

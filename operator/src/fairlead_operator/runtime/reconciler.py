@@ -24,7 +24,7 @@ class Outcome:
     """What is remembered from now on."""
     actions: int
     """How many actions were carried out."""
-    problem: str | None
+    problem: OperatorError | None
     """What stopped it; None if nothing did."""
 
 
@@ -50,7 +50,7 @@ async def reconcile(
         analysis: The evidence on the run in force.
     """
     done = 0
-    problem = None
+    problem: OperatorError | None = None
     observed = await platform.observe()
     advanced = advance(desired, observed, record, analysis, now_s)
     if advanced != record:
@@ -62,5 +62,5 @@ async def reconcile(
     except OperatorError as error:
         if not error.retryable:
             raise
-        problem = str(error)
+        problem = error
     return Outcome(await platform.observe(), advanced, done, problem)

@@ -2,22 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import aiohttp
+
 from fairlead_operator.assembly import Access, Control
-from fairlead_operator.platforms.kubernetes.kinds import PARENT
+from fairlead_operator.platforms.kubernetes.controller import ModelDeploymentController
+from fairlead_operator.platforms.kubernetes.gateways import GatewayFinder
+from fairlead_operator.platforms.kubernetes.kinds import FEATURE_STORE, GATEWAY, PARENT, REQUEST_AUTHENTICATION, Kind
+from fairlead_operator.platforms.kubernetes.reports import Reports
+from fairlead_operator.platforms.kubernetes.sweeps import Sweeps
 from fairlead_operator.runtime.keys import ObjectKey
 
+_REPORT_AGE_S = 30.0
+_SHARED = (GATEWAY, REQUEST_AUTHENTICATION)
 
-class _Observing:
-    """Reads a ModelDeployment and changes nothing."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+@dataclass(frozen=True, slots=True)
+class _Dependents:
+    """Who is to be looked at again when something that is not ours changes."""
 
-    async def reconcile(self, key: ObjectKey) -> float | None:
-        self._access.objects.get(PARENT.kind, key)
-        return None
+    access: Access
+
+    def of(self, kind: Kind, key: ObjectKey) -> Iterable[ObjectKey]:
+        """Return the deployments that may depend on an object."""
+        parents = self.access.objects.keys(PARENT.kind)
+        if kind in _SHARED:
+            return tuple(parents)
+        if kind == FEATURE_STORE:
+            return tuple(parent for parent in parents if parent.namespace == key.namespace)
+        return ()
 
 
 def control_of(access: Access) -> Control:
-    """Return what is run."""
-    return Control(_Observing(access))
+    """Return what is run; called on the event loop."""
+    settings = access.settings
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=64, force_close=True),
+        timeout=aiohttp.ClientTimeout(total=settings.probe_timeout_s),
+        auto_decompress=False,
+    )
+    sweeps = Sweeps(access)
+    controller = ModelDeploymentController(
+        access=access,
+        session=session,
+        finder=GatewayFinder(access.api, access.objects, access.now, settings.child_namespaces),
+        reports=Reports(session, access.now, settings.probe_timeout_s, _REPORT_AGE_S),
+    )
+    return Control(
+        controller=controller,
+        sweeps=(sweeps.orphans, sweeps.unused_runtimes),
+        dependents=_Dependents(access).of,
+    )

@@ -156,29 +156,20 @@ PARENT: Final = Watched(MODEL_DEPLOYMENT, fields("spec", "status"), labels={})
 """What users write; Kopf watches it."""
 
 CHILDREN: Final = (
-    Watched(
-        INFERENCE_SERVICE,
-        fields(
-            *("spec.predictor.minReplicas", "spec.predictor.maxReplicas", "spec.predictor.scaleTarget"),
-            *("spec.predictor.scaleMetric", "status"),
-        ),
-        optional=True,
-    ),
-    Watched(SERVING_RUNTIME, nothing, optional=True),
-    Watched(CLUSTER_STORAGE_CONTAINER, nothing, optional=True),
+    Watched(INFERENCE_SERVICE, fields("spec", "status"), optional=True),
+    Watched(SERVING_RUNTIME, fields("spec"), optional=True),
+    Watched(CLUSTER_STORAGE_CONTAINER, fields("spec"), optional=True),
     Watched(VIRTUAL_SERVICE, fields("spec"), optional=True),
-    Watched(DESTINATION_RULE, nothing, optional=True),
+    Watched(DESTINATION_RULE, fields("spec"), optional=True),
     Watched(ENVOY_FILTER, fields("spec"), optional=True),
-    Watched(AUTHORIZATION_POLICY, nothing, optional=True),
+    Watched(AUTHORIZATION_POLICY, fields("spec"), optional=True),
     Watched(DEPLOYMENT, fields("spec.replicas", "spec.template.metadata.annotations", "status")),
-    Watched(REPLICA_SET, fields("spec.replicas", "status")),
     Watched(POD, pod),
-    Watched(SERVICE, nothing),
-    Watched(HORIZONTAL_POD_AUTOSCALER, fields("spec.minReplicas", "spec.maxReplicas", "status.desiredReplicas")),
-    Watched(POD_DISRUPTION_BUDGET, nothing),
-    Watched(NETWORK_POLICY, nothing),
+    Watched(POD_DISRUPTION_BUDGET, fields("spec")),
+    Watched(NETWORK_POLICY, fields("spec")),
     Watched(CONFIG_MAP, fields("data")),
-    Watched(SECRET, nothing),
-    Watched(FEATURE_STORE, fields("spec", "status"), labels={}, optional=True),
+    Watched(GATEWAY, fields("spec"), labels={}, optional=True),
+    Watched(REQUEST_AUTHENTICATION, fields("spec"), labels={}, optional=True),
+    Watched(FEATURE_STORE, fields("status"), labels={}, optional=True),
 )
 """What we make, what KServe makes of it, and what we depend on."""

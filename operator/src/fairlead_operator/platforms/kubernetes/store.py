@@ -57,6 +57,9 @@ class Objects(Protocol):
         """Return whether the API does not serve this kind."""
 
 
+_GONE_REMEMBERED = 256
+
+
 @dataclass(frozen=True, slots=True)
 class _Kept:
     """One object."""
@@ -77,6 +80,8 @@ class _Shelf:
     unlisted: set[str | None] = field(default_factory=set)
     """Namespaces that have not been listed yet; None stands for all."""
     missing: bool = False
+    gone: dict[ObjectKey, str] = field(default_factory=dict)
+    """The last version of objects that were deleted a short while ago."""
 
     @property
     def filled(self) -> bool:
@@ -160,7 +165,10 @@ class ObjectStore:
         """Keep an object as it is now; return its key."""
         shelf = self._shelves[kind]
         key, kept = _packed(shelf.watched, resource)
-        self._keep(shelf, key, kept)
+        before = shelf.objects.get(key)
+        # Answers to our writes and watches tell of one object side by side: the newest word counts.
+        if not _is_older(kept.resource_version, before.resource_version if before else shelf.gone.get(key)):
+            self._keep(shelf, key, kept)
         return key
 
     def remove(self, kind: Kind, key: ObjectKey) -> None:
@@ -207,6 +215,9 @@ class ObjectStore:
     def _drop(self, shelf: _Shelf, key: ObjectKey) -> None:
         kept = shelf.objects.pop(key, None)
         if kept is not None:
+            shelf.gone[key] = kept.resource_version
+            while len(shelf.gone) > _GONE_REMEMBERED:
+                shelf.gone.pop(next(iter(shelf.gone)))
             self._disown(shelf, key, kept.owner)
             self._changed(shelf.watched.kind, key, kept.owner)
 
@@ -216,6 +227,11 @@ class ObjectStore:
             theirs.discard(key)
             if not theirs:
                 del shelf.by_owner[owner]
+
+
+def _is_older(version: str, known: str | None) -> bool:
+    """Return whether ``version`` says less than what is known; versions are decimal and grow."""
+    return known is not None and version.isdecimal() and known.isdecimal() and int(version) < int(known)
 
 
 def key_of(resource: Mapping[str, Any]) -> ObjectKey:

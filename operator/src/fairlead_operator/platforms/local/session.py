@@ -259,7 +259,7 @@ class Session:
             url=self._url(),
             now_s=self._now_s(),
             simulated_time=from_us(self._simulated.now_us()).isoformat() if self._simulated else None,
-            gateway_problem=outcome.problem,
+            gateway_problem=str(outcome.problem) if outcome.problem else None,
             edit_problem=self._edit_problem,
         )
         former = self._published.status if self._published else None

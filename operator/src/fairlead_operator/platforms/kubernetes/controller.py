@@ -1,0 +1,368 @@
+"""The controller of ModelDeployments in a cluster: read, advance, plan, apply, prune, report; one key at a time."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import aiohttp
+
+from fairlead.route import RouteKey
+from fairlead_operator.api.conditions import ConditionType, Reason
+from fairlead_operator.api.objects import from_object
+from fairlead_operator.api.v1alpha1 import ModelDeployment, Url
+from fairlead_operator.assembly import Access
+from fairlead_operator.core.desired import Desired, desired_from
+from fairlead_operator.core.observed import Observed, Problem
+from fairlead_operator.core.plan import parting
+from fairlead_operator.core.record import Record, dumped, loaded
+from fairlead_operator.core.status import Surroundings, status_of
+from fairlead_operator.core.timing import next_look_s
+from fairlead_operator.errors import GatewayError, ManifestError, OperatorError
+from fairlead_operator.platforms.kubernetes.api import Resource
+from fairlead_operator.platforms.kubernetes.errors import Conflict, LeaseLost, NotFound
+from fairlead_operator.platforms.kubernetes.gateways import GatewayFinder, Gateways, Hosts
+from fairlead_operator.platforms.kubernetes.kinds import (
+    AUTHORIZATION_POLICY,
+    CONFIG_MAP,
+    ENVOY_FILTER,
+    FINALIZER,
+    PARENT,
+    SECRET,
+    VIRTUAL_SERVICE,
+    Kind,
+)
+from fairlead_operator.platforms.kubernetes.platform import RECORD_ANNOTATION, ClusterPlatform
+from fairlead_operator.platforms.kubernetes.prerequisites import Prerequisites
+from fairlead_operator.platforms.kubernetes.prove import Prover
+from fairlead_operator.platforms.kubernetes.publish import Publisher
+from fairlead_operator.platforms.kubernetes.render.inference_service import pod_identity
+from fairlead_operator.platforms.kubernetes.render.names import Place, owned
+from fairlead_operator.platforms.kubernetes.render.serving import read_keys, serving_secret
+from fairlead_operator.platforms.kubernetes.reports import Reports
+from fairlead_operator.platforms.kubernetes.servers import Absences
+from fairlead_operator.platforms.kubernetes.upkeep import Upkeep
+from fairlead_operator.platforms.kubernetes.writer import Obstacle, Writer
+from fairlead_operator.runtime.keys import ObjectKey
+from fairlead_operator.runtime.reconciler import reconcile
+
+_KEY_BYTES = 32
+_KEY_REMEMBERED_S = 30.0
+_REPORTS_EVERY_S = 60.0
+_PROOF_PATIENCE_S = 8.0
+_RECORD_FILE = "rollout.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One ModelDeployment and its surroundings, as one reconcile reads them."""
+
+    resource: Resource
+    deployment: ModelDeployment
+    desired: Desired
+    place: Place
+    record: Record
+    gateways: Gateways
+    problems: tuple[Problem, ...]
+
+
+@dataclass(slots=True)
+class ModelDeploymentController:
+    """Reconciles ModelDeployments. What it keeps in memory it can do without."""
+
+    access: Access
+    session: aiohttp.ClientSession
+    """For probes through gateways and servers' reports."""
+    finder: GatewayFinder
+    reports: Reports
+    hosts: Hosts = field(default_factory=Hosts)
+    _knows_hosts: bool = False
+    _absences: dict[ObjectKey, Absences] = field(default_factory=dict)
+    _route_keys: dict[ObjectKey, tuple[float, str, RouteKey]] = field(default_factory=dict)
+
+    async def reconcile(self, key: ObjectKey) -> float | None:
+        """Reconcile one ModelDeployment; see ``runtime.keys.Controller``."""
+        self._know_hosts()
+        resource = self.access.objects.get(PARENT.kind, key)
+        if resource is None:
+            self._forget(key)
+            return None
+        if resource["metadata"].get("deletionTimestamp"):
+            await self._part(key, resource)
+            return None
+        try:
+            deployment = from_object(resource)
+        except ManifestError as error:
+            await Publisher(self.access, resource).publish_invalid(str(error), self._now_s)
+            return None
+        reading = await self._read(key, resource, deployment)
+        if reading.desired.paused:
+            await self._tell_paused(reading)
+            return None
+        return await self._carry_out(key, reading)
+
+    async def _carry_out(self, key: ObjectKey, reading: _Reading) -> float | None:
+        writer = self._writer(reading.place)
+        platform = await self._platform(key, reading, writer)
+        problem: OperatorError | None = None
+        try:
+            observed, problem = await self._pass(reading, platform, writer)
+        except (LeaseLost, Conflict):
+            raise
+        except OperatorError as error:
+            observed, problem = await platform.observe(), error
+        if isinstance(problem, LeaseLost | Conflict):
+            raise problem
+        await self._publish(reading, platform, observed, problem)
+        self._refresh_reports(key, platform, observed)
+        if problem is not None:
+            raise problem
+        return self._next_look_s(key, reading, platform, observed)
+
+    async def _pass(
+        self, reading: _Reading, platform: ClusterPlatform, writer: Writer
+    ) -> tuple[Observed, OperatorError | None]:
+        """Bring the cluster a step nearer; return what is there then, and what stopped it."""
+        upkeep = Upkeep(reading.place, self.access.objects, writer, self.access.settings)
+        if not any(found.stops_servers for found in reading.problems):
+            await upkeep.before(reading.desired, reading.record)
+        if not any(found.stops_route for found in reading.problems):
+            await self._hold_on(reading)
+
+        async def remember(record: Record) -> None:
+            manifest = owned(CONFIG_MAP, reading.place, _record_name(reading.place))
+            manifest["data"] = {_RECORD_FILE: dumped(record)}
+            await writer.ensure(CONFIG_MAP, manifest, fenced=True)
+            platform.record = record
+
+        outcome = await reconcile(platform, reading.desired, reading.record, now_s=platform.now_s, remember=remember)
+        if outcome.problem is not None:
+            return outcome.observed, outcome.problem
+        await remember(outcome.record)  # restored if somebody has removed it
+        await upkeep.after(reading.desired, outcome.record, outcome.observed, reading.gateways, platform.key)
+        return outcome.observed, None
+
+    async def _read(self, key: ObjectKey, resource: Resource, deployment: ModelDeployment) -> _Reading:
+        settings = self.access.settings
+        record = self._record(key, deployment)
+        desired = desired_from(deployment, record.release, pod_identity)
+        hosts = desired.reach.hosts or (f"{key.name}.{key.namespace}.{settings.host_domain}",)
+        names = desired.reach.gateways or (settings.gateway,)
+        desired = replace(desired, reach=replace(desired.reach, hosts=hosts, gateways=names))
+        self._claim(key, resource["metadata"].get("creationTimestamp", ""), hosts, names)
+        gateways = await self.finder.find(names)
+        prerequisites = Prerequisites(self.access.api, self.access.objects, self.hosts)
+        desired, faults = await prerequisites.allowed(key, desired)
+        missing = await prerequisites.missing(key, deployment, desired, gateways)
+        place = Place(key.namespace, key.name, resource["metadata"]["uid"], settings.server_image)
+        return _Reading(resource, deployment, desired, place, record, gateways, (*missing, *faults))
+
+    def _record(self, key: ObjectKey, deployment: ModelDeployment) -> Record:
+        """Return what is remembered: from its ConfigMap, else from the route, else a fresh one."""
+        kept = self.access.objects.get(CONFIG_MAP, ObjectKey(key.namespace, f"{key.name}-rollout"))
+        found = loaded((kept or {}).get("data", {}).get(_RECORD_FILE, ""))
+        if found is None:
+            route = self.access.objects.get(VIRTUAL_SERVICE, key)
+            annotations = (route["metadata"].get("annotations") or {}) if route else {}
+            found = loaded(annotations.get(RECORD_ANNOTATION, ""))
+        told = deployment.status.serving_release if deployment.status else None
+        return found or Record(deployment.spec.serving.release or told or self.access.settings.default_release)
+
+    async def _platform(self, key: ObjectKey, reading: _Reading, writer: Writer) -> ClusterPlatform:
+        settings = self.access.settings
+        return ClusterPlatform(
+            place=reading.place,
+            desired=reading.desired,
+            record=reading.record,
+            key=await self._route_key(key, reading.place, writer),
+            gateways=reading.gateways,
+            problems=reading.problems,
+            objects=self.access.objects,
+            writer=writer,
+            prover=Prover(self.session, settings.probe_timeout_s, _PROOF_PATIENCE_S, self.access.now),
+            reports=self.reports,
+            absences=self._absences.setdefault(key, Absences()),
+            now_s=self._now_s,
+            grace_s=settings.unavailable_grace_s,
+        )
+
+    async def _route_key(self, key: ObjectKey, place: Place, writer: Writer) -> RouteKey:
+        """Return the key that signs experiment headers; it is made with the deployment and lives in its Secret."""
+        known = self._route_keys.get(key)
+        if known is not None and known[1] == place.uid and self.access.now() - known[0] < _KEY_REMEMBERED_S:
+            return known[2]
+        try:
+            live: Resource | None = await self.access.api.get(SECRET, ObjectKey(key.namespace, place.serving_name))
+        except NotFound:
+            live = None
+        keys = read_keys(live) if live is not None else ()
+        if live is not None and not writer.is_ours(live):
+            message = f"Secret {key.namespace}/{place.serving_name} belongs to somebody else; rename or delete it"
+            raise Obstacle(Problem(ConditionType.ROUTING_READY, Reason.FOREIGN_OBJECT, message))
+        # A Secret that somebody has removed or damaged gets the key back that signs what is on its way.
+        before = known[2] if known is not None and known[1] == place.uid else None
+        route_key = keys[0] if keys else before or RouteKey("k1", secrets.token_bytes(_KEY_BYTES))
+        if not keys:
+            await self.access.api.apply(SECRET, serving_secret(place, [route_key]))
+        self._route_keys[key] = (self.access.now(), place.uid, route_key)
+        return route_key
+
+    async def _hold_on(self, reading: _Reading) -> None:
+        """Have the deployment's deletion wait for us, if anything of it will stand in another namespace."""
+        metadata = reading.resource["metadata"]
+        finalizers = metadata.get("finalizers", [])
+        splits = bool(reading.desired.arms) or reading.desired.reach.unit.jwt_claim is not None
+        if not splits or FINALIZER in finalizers:
+            return
+        written = await self.access.api.patch_metadata(
+            PARENT.kind,
+            ObjectKey(metadata["namespace"], metadata["name"]),
+            {"finalizers": [*finalizers, FINALIZER]},
+            resource_version=metadata["resourceVersion"],
+        )
+        self.access.keep(PARENT.kind, written)
+
+    async def _part(self, key: ObjectKey, resource: Resource) -> None:
+        """Take away what nothing owns, weights first; then let the deployment go."""
+        finalizers = resource["metadata"].get("finalizers", [])
+        if FINALIZER not in finalizers:
+            return
+        place = Place(key.namespace, key.name, resource["metadata"]["uid"], self.access.settings.server_image)
+        writer = self._writer(place)
+        try:
+            deployment = from_object(resource)
+        except ManifestError:
+            pass  # nothing can be rendered of it; what is there is removed all the same
+        else:
+            reading = await self._read(key, resource, deployment)
+            platform = await self._platform(key, reading, writer)
+            for action in parting(await platform.observe()):
+                await platform.apply(action)
+        for kind in (ENVOY_FILTER, VIRTUAL_SERVICE, AUTHORIZATION_POLICY):
+            await self._remove(kind, key, writer)
+        await self.access.api.patch_metadata(
+            PARENT.kind,
+            key,
+            {"finalizers": [one for one in finalizers if one != FINALIZER]},
+            resource_version=resource["metadata"]["resourceVersion"],
+        )
+
+    async def _remove(self, kind: Kind, key: ObjectKey, writer: Writer) -> None:
+        for live in self.access.objects.owned(kind, key):
+            if writer.is_ours(live):
+                await writer.delete(kind, live)
+
+    async def _tell_paused(self, reading: _Reading) -> None:
+        """Say that changes wait; nothing else is written."""
+        told = reading.deployment.status
+        conditions = told.conditions if told else ()
+        if any(c.reason is Reason.PAUSED and c.observed_generation == reading.desired.generation for c in conditions):
+            return
+        writer = self._writer(reading.place)
+        key = ObjectKey(reading.place.namespace, reading.place.name)
+        known = self._route_keys.get(key)
+        platform = ClusterPlatform(
+            place=reading.place,
+            desired=reading.desired,
+            record=reading.record,
+            key=known[2] if known else RouteKey("k1", bytes(_KEY_BYTES)),
+            gateways=reading.gateways,
+            problems=reading.problems,
+            objects=self.access.objects,
+            writer=writer,
+            prover=Prover(self.session, 0, 0, self.access.now),
+            reports=self.reports,
+            absences=self._absences.setdefault(key, Absences()),
+            now_s=self._now_s,
+            grace_s=self.access.settings.unavailable_grace_s,
+        )
+        await self._publish(reading, platform, await platform.observe(), None)
+
+    async def _publish(
+        self, reading: _Reading, platform: ClusterPlatform, observed: Observed, problem: OperatorError | None
+    ) -> None:
+        if problem is not None:
+            observed = replace(observed, problems=(_problem_of(problem), *observed.problems))
+        around = Surroundings(url=_url(reading), now_s=platform.now_s)
+        status = status_of(reading.deployment, reading.desired, observed, platform.record, around)
+        await Publisher(self.access, reading.resource).publish(status)
+
+    def _refresh_reports(self, key: ObjectKey, platform: ClusterPlatform, observed: Observed) -> None:
+        addresses = [address for revision in observed.servers for address in platform.addresses(revision)]
+        self.reports.refresh(addresses, lambda: self.access.enqueue(key))
+
+    def _next_look_s(
+        self, key: ObjectKey, reading: _Reading, platform: ClusterPlatform, observed: Observed
+    ) -> float | None:
+        due = [
+            next_look_s(reading.desired, observed, platform.record, platform.now_s),
+            self._absences[key].due_s(platform.now_s, platform.grace_s),
+            _REPORTS_EVERY_S if observed.route is not None and observed.route.observation is not None else None,
+        ]
+        return min((one for one in due if one is not None), default=None)
+
+    def _claim(self, key: ObjectKey, created: str, hosts: Iterable[str], gateways: Iterable[str]) -> None:
+        before = self.hosts.rivals(key)
+        self.hosts.claim(key, created, hosts, gateways)
+        for rival in before - self.hosts.rivals(key):
+            self.access.enqueue(rival)
+
+    def _know_hosts(self) -> None:
+        """Read once whose hosts are whose, so that the first reconcile after a start takes nobody's."""
+        if self._knows_hosts:
+            return
+        self._knows_hosts = True
+        settings = self.access.settings
+        for key in self.access.objects.keys(PARENT.kind):
+            resource = self.access.objects.get(PARENT.kind, key) or {"metadata": {}}
+            routing = _mapping(_mapping(resource.get("spec")).get("routing"))
+            hosts = routing.get("hosts") or (f"{key.name}.{key.namespace}.{settings.host_domain}",)
+            created = resource["metadata"].get("creationTimestamp", "")
+            self.hosts.claim(key, created, hosts, routing.get("gateways") or (settings.gateway,))
+
+    def _forget(self, key: ObjectKey) -> None:
+        rivals = self.hosts.rivals(key)
+        self.hosts.release(key)
+        self._absences.pop(key, None)
+        self._route_keys.pop(key, None)
+        for rival in rivals:
+            self.access.enqueue(rival)
+
+    def _writer(self, place: Place) -> Writer:
+        return Writer(self.access.api, self.access.objects, self.access.keep, place)
+
+    @property
+    def _now_s(self) -> float:
+        return self.access.clock.now_us() / 1e6
+
+
+def _record_name(place: Place) -> str:
+    return f"{place.name}-rollout"
+
+
+def _problem_of(error: OperatorError) -> Problem:
+    """Return what a failed write is told as."""
+    if isinstance(error, Obstacle):
+        return error.problem
+    reason = Reason.GATEWAY_REFUSED if isinstance(error, GatewayError) else Reason.REFUSED_BY_API
+    condition = ConditionType.VARIANTS_READY if "serving.kserve.io" in str(error) else ConditionType.ROUTING_READY
+    return Problem(condition, reason, str(error))
+
+
+def _url(reading: _Reading) -> Url | None:
+    if not reading.gateways.entries:
+        return None
+    entry, host = reading.gateways.entries[0], reading.desired.reach.hosts[0]
+    scheme = "https" if entry.tls else "http"
+    usual = entry.port == (443 if entry.tls else 80)
+    return Url(
+        rest=f"{scheme}://{host}" if usual else f"{scheme}://{host}:{entry.port}",
+        grpc=f"{host}:{entry.port}",
+        internal=entry.internal,
+    )
+
+
+def _mapping(given: object) -> Mapping[str, Any]:
+    return given if isinstance(given, Mapping) else {}

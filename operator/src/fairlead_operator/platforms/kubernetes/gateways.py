@@ -1,0 +1,192 @@
+"""The gateways that a deployment's routes are on: which pods they are, where they answer, and whose hosts they have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fairlead_operator.platforms.kubernetes.api import KubeApi
+from fairlead_operator.platforms.kubernetes.kinds import GATEWAY, POD, REQUEST_AUTHENTICATION, SERVICE
+from fairlead_operator.platforms.kubernetes.store import Objects
+from fairlead_operator.runtime.keys import ObjectKey
+
+Resource = Mapping[str, Any]
+
+_REMEMBERED_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """The pods that a Gateway selects in one namespace: what a filter must stand beside."""
+
+    namespace: str
+    selector: Mapping[str, str]
+    pod_labels: tuple[Mapping[str, str], ...]
+
+    def is_selected_by(self, labels: Mapping[str, str]) -> bool:
+        """Return whether a policy's selector takes all these pods; an empty one takes every pod of the namespace."""
+        return all(labels.items() <= dict(pod).items() for pod in self.pod_labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One port of a gateway's Service."""
+
+    service: ObjectKey
+    address: str
+    """Cluster IP."""
+    port: int
+    tls: bool
+
+    @property
+    def internal(self) -> str:
+        """Where callers inside the cluster reach it, with the Host of the deployment."""
+        scheme = "https" if self.tls else "http"
+        port = "" if self.port in {80, 443} else f":{self.port}"
+        return f"{scheme}://{self.service.name}.{self.service.namespace}.svc{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Gateways:
+    """Everything known about the gateways of one deployment."""
+
+    selected: tuple[Selected, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    missing: tuple[str, ...] = ()
+    """Gateways that are not there, or select no pods."""
+
+
+class GatewayFinder:
+    """Finds gateways' pods and Services; what it read it remembers for a while, as all deployments share them."""
+
+    def __init__(self, api: KubeApi, objects: Objects, now: Callable[[], float], namespaces: Sequence[str]) -> None:
+        """Make a finder.
+
+        Args:
+            api: Where pods and Services are read.
+            objects: Where Gateways are kept.
+            now: A clock that never goes back, seconds.
+            namespaces: Where gateways' pods are looked for; everywhere if empty.
+        """
+        self._api = api
+        self._objects = objects
+        self._now = now
+        self._namespaces = tuple(namespaces) or (None,)
+        self._found: dict[tuple[str, ...], tuple[float, tuple[tuple[Resource, ...], tuple[Resource, ...]]]] = {}
+
+    async def find(self, names: Iterable[str]) -> Gateways:
+        """Return what is known of the Gateways ``names``, each ``namespace/name``."""
+        selected: dict[tuple[str, tuple[tuple[str, str], ...]], Selected] = {}
+        entries: list[Entry] = []
+        missing: list[str] = []
+        for name in names:
+            gateway = self._objects.get(GATEWAY, ObjectKey(*name.split("/", 1)))
+            selector = (gateway or {}).get("spec", {}).get("selector", {})
+            pods, services = await self._behind(selector) if selector else ((), ())
+            if gateway is None or not pods:
+                missing.append(name)
+                continue
+            for namespace in sorted({pod["metadata"]["namespace"] for pod in pods}):
+                labels = tuple(p["metadata"].get("labels", {}) for p in pods if p["metadata"]["namespace"] == namespace)
+                place = (namespace, tuple(sorted(selector.items())))
+                selected[place] = Selected(namespace, dict(selector), labels)
+            entries += _entries(gateway, services)
+        return Gateways(tuple(selected.values()), tuple(entries), tuple(missing))
+
+    async def _behind(self, selector: Mapping[str, str]) -> tuple[tuple[Resource, ...], tuple[Resource, ...]]:
+        """Return the pods that ``selector`` takes, and the Services in front of them."""
+        key = tuple(f"{name}={value}" for name, value in sorted(selector.items()))
+        known = self._found.get(key)
+        if known is not None and self._now() - known[0] < _REMEMBERED_S:
+            return known[1]
+        pods = [
+            pod
+            for namespace in self._namespaces
+            for pod in await self._api.list(POD, namespace=namespace, labels=selector)
+        ]
+        services = []
+        for namespace in sorted({pod["metadata"]["namespace"] for pod in pods}):
+            labels = [pod["metadata"].get("labels", {}) for pod in pods if pod["metadata"]["namespace"] == namespace]
+            found_there = await self._api.list(SERVICE, namespace=namespace)
+            services += [service for service in found_there if _stands_before(service, labels)]
+        found = (tuple(pods), tuple(services))
+        if pods:  # a gateway that is just being installed is looked for again at once
+            self._found[key] = (self._now(), found)
+        return found
+
+
+def _stands_before(service: Resource, labels: Iterable[Mapping[str, str]]) -> bool:
+    wanted = service.get("spec", {}).get("selector") or {}
+    return bool(wanted) and any(wanted.items() <= pod.items() for pod in labels)
+
+
+def copies_claim(objects: Objects, selected: Selected, claim: str, header: str) -> bool:
+    """Return whether a RequestAuthentication on these pods copies a token's ``claim`` into ``header``."""
+    for key in objects.keys(REQUEST_AUTHENTICATION):
+        policy = objects.get(REQUEST_AUTHENTICATION, key)
+        if policy is None or key.namespace != selected.namespace:
+            continue
+        spec = policy.get("spec", {})
+        labels = spec.get("selector", {}).get("matchLabels", {})
+        if selected.is_selected_by(labels) and any(_copies(rule, claim, header) for rule in spec.get("jwtRules", [])):
+            return True
+    return False
+
+
+def _copies(rule: Resource, claim: str, header: str) -> bool:
+    copied = rule.get("outputClaimToHeaders", [])
+    return any(one.get("claim") == claim and str(one.get("header", "")).lower() == header for one in copied)
+
+
+def _entries(gateway: Resource, services: Iterable[Resource]) -> list[Entry]:
+    ports = {
+        int(server["port"]["number"]): server["port"].get("protocol", "HTTP").upper() in {"HTTPS", "TLS"}
+        for server in gateway.get("spec", {}).get("servers", [])
+    }
+    entries = []
+    for service in services:
+        address = service.get("spec", {}).get("clusterIP", "")
+        if not address or address == "None":
+            continue
+        key = ObjectKey(service["metadata"]["namespace"], service["metadata"]["name"])
+        entries += [
+            Entry(key, address, int(port["port"]), ports[port["port"]])
+            for port in service["spec"].get("ports", [])
+            if port["port"] in ports
+        ]
+    return entries
+
+
+@dataclass(slots=True)
+class Hosts:
+    """Which deployments have which host on which gateway; the oldest of them keeps it."""
+
+    _claims: dict[tuple[str, str], dict[ObjectKey, tuple[str, str]]] = field(default_factory=dict)
+    _of: dict[ObjectKey, frozenset[tuple[str, str]]] = field(default_factory=dict)
+
+    def claim(self, key: ObjectKey, created: str, hosts: Iterable[str], gateways: Iterable[str]) -> None:
+        """Note what ``key``, made at ``created`` (ISO 8601 UTC), asks for; it asks for nothing else any more."""
+        wanted = frozenset((gateway, host) for gateway in gateways for host in hosts)
+        for place in self._of.get(key, frozenset()) - wanted:
+            self._claims[place].pop(key, None)
+        for place in wanted:
+            self._claims.setdefault(place, {})[key] = (created, str(key))
+        self._of[key] = wanted
+
+    def release(self, key: ObjectKey) -> None:
+        """Note that ``key`` has gone."""
+        self.claim(key, "", (), ())
+        del self._of[key]
+
+    def holder(self, key: ObjectKey) -> tuple[str, ObjectKey] | None:
+        """Return the host that an older deployment has, and which; None if all that ``key`` asks for is its own."""
+        for place in sorted(self._of.get(key, ())):
+            oldest = min(self._claims[place], key=lambda other: self._claims[place][other])
+            if oldest != key:
+                return place[1], oldest
+        return None
+
+    def rivals(self, key: ObjectKey) -> frozenset[ObjectKey]:
+        """Return the others that ask for a host that ``key`` asks for."""
+        return frozenset(other for place in self._of.get(key, ()) for other in self._claims[place] if other != key)

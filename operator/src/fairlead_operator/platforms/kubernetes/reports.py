@@ -1,0 +1,152 @@
+"""What servers tell about themselves: contract, features and arm mismatches, read from each pod's metadata route.
+
+Reports are read behind the reconciles' backs, so that a pod that does not answer delays nobody; a new one has its
+ModelDeployment looked at again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import aiohttp
+import orjson
+
+from fairlead.serving import ReportError, ServerReport
+
+_log = logging.getLogger(__name__)
+
+MISMATCH_SHARE = 0.001
+"""Share of arm mismatches above which the gateway counts as breaking the assignment law."""
+_LEAST_REQUESTS = 1000
+"""Requests with a verified header before a share says anything."""
+_LEAST_MISMATCHES = 5
+_MAX_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the pods of one revision last told."""
+
+    contract_digest: str | None = None
+    features: str | None = None
+    """What does not fit in the feature registry; None if all fits, or nobody could tell."""
+    verified: int = 0
+    """Requests whose experiment header verified."""
+    mismatched: int = 0
+    """Those among them whose unit belongs to another arm."""
+
+
+NOTHING = Told()
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where one pod's report is."""
+
+    revision: str
+    pod: str
+    """Its uid."""
+    url: str
+
+
+def summed(reports: Iterable[ServerReport]) -> Told:
+    """Return what pods of one revision tell together."""
+    told = NOTHING
+    for report in reports:
+        differences = None
+        if report.registry.fits is False:
+            shown = "; ".join(report.registry.differences)
+            differences = f"{report.feature_service} is registered otherwise than the model was trained with: {shown}"
+        told = Told(
+            contract_digest=report.contract_digest,
+            features=told.features or differences,
+            verified=told.verified + report.requests.verified,
+            mismatched=told.mismatched + report.requests.mismatched,
+        )
+    return told
+
+
+def mismatch(told: Iterable[Told]) -> str | None:
+    """Return why the gateway breaks the assignment law, from all servers' counts; None if it does not."""
+    every = list(told)
+    verified, mismatched = sum(one.verified for one in every), sum(one.mismatched for one in every)
+    if mismatched < _LEAST_MISMATCHES or verified < _LEAST_REQUESTS or mismatched <= MISMATCH_SHARE * verified:
+        return None
+    return f"{mismatched} of {verified} requests came to another arm than their unit's"
+
+
+@dataclass(slots=True)
+class _Known:
+    report: ServerReport
+    read_s: float
+
+
+@dataclass(slots=True)
+class Reports:
+    """Reads reports, and keeps the last of each pod."""
+
+    session: aiohttp.ClientSession
+    now: Callable[[], float]
+    """A clock that never goes back, seconds."""
+    timeout_s: float
+    every_s: float
+    """How old a report may be before it is read anew."""
+    _known: dict[str, _Known] = field(default_factory=dict)
+    _reading: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+
+    def told(self, addresses: Iterable[Address]) -> Told:
+        """Return what these pods last told."""
+        return summed(self._known[address.pod].report for address in addresses if address.pod in self._known)
+
+    def refresh(self, addresses: Iterable[Address], read: Callable[[], None]) -> None:
+        """Have reports that are missing or old read; ``read`` is called after each that says something new."""
+        for address in addresses:
+            known = self._known.get(address.pod)
+            old = known is None or self.now() - known.read_s >= self.every_s
+            if old and address.pod not in self._reading:
+                task = asyncio.create_task(self._read(address, read))
+                self._reading[address.pod] = task
+                task.add_done_callback(functools.partial(self._ended, address.pod))
+
+    def forget(self, pods: frozenset[str]) -> None:
+        """Forget the reports of ``pods``, which have gone."""
+        for pod in pods & self._known.keys():
+            del self._known[pod]
+
+    async def close(self) -> None:
+        """End what is being read."""
+        for task in tuple(self._reading.values()):
+            task.cancel()
+        await self.session.close()
+
+    def _ended(self, pod: str, task: asyncio.Task[None]) -> None:
+        del task
+        self._reading.pop(pod, None)
+
+    async def _read(self, address: Address, read: Callable[[], None]) -> None:
+        try:
+            async with asyncio.timeout(self.timeout_s), self.session.get(address.url) as answer:
+                content = await answer.content.read(_MAX_BYTES)
+                answer.raise_for_status()
+            report = ServerReport.from_metadata(_json(content))
+        except (OSError, aiohttp.ClientError, TimeoutError, ReportError) as error:
+            _log.info("a server's report could not be read", extra={"url": address.url, "error": str(error)[:200]})
+            return
+        before = self._known.get(address.pod)
+        self._known[address.pod] = _Known(report, self.now())
+        if before is None or before.report != report:
+            read()
+
+
+def _json(content: bytes) -> dict[str, object]:
+    try:
+        found = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise ReportError("no report: not JSON") from error
+    if not isinstance(found, dict):
+        raise ReportError("no report: not a JSON object")
+    return found
