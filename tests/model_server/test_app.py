@@ -25,6 +25,7 @@ from fairlead.assignment import Layout, assign
 from fairlead.route import EXPERIMENT_HEADER, UNIT_HEADER, ExperimentRoute
 from fairlead.serving import ExperimentCounts, RegistryReport, ServerReport
 from fairlead_server.protocol.grpc.codec import CONTENTS_OF
+from support import raw_grpc
 from support.server_process import FULL_ROW, ROUTE_KEY, ROW, Material, ServerProcess, server_process
 from support.servers import free_port
 from support.waiting import until
@@ -46,8 +47,9 @@ def experiment(variant: str = "logistic", revision: str = "logistic-1") -> str:
     return ExperimentRoute("ns/arrival-delay/e1", 0, revision, variant, LAYOUT, f"header:{UNIT_HEADER}").sign(ROUTE_KEY)
 
 
-def unit_in(arm: str) -> str:
-    return next(f"u{n}" for n in range(1000) if assign(f"u{n}", "ns/arrival-delay/e1", LAYOUT) == arm)
+def unit_in(arm: str, prefix: str = "u") -> str:
+    units = (f"{prefix}{n}" for n in range(1000))
+    return next(unit for unit in units if assign(unit, "ns/arrival-delay/e1", LAYOUT) == arm)
 
 
 def test_help_shows_an_example_and_the_exit_codes() -> None:
@@ -288,6 +290,32 @@ async def test_a_header_or_a_unit_given_twice_exposes_nobody_and_is_counted_as_r
     assert after == before.model_copy(update={"rejected": before.rejected + 3})
 
 
+@pytest.mark.parametrize(
+    ("metadata", "outcome"),
+    [
+        (lambda: [(EXPERIMENT_HEADER.encode(), b"v1.k1.\xff\xfe.x")], "unverified"),
+        (lambda: [(EXPERIMENT_HEADER.encode(), "v1.k1.é.x".encode())], "unverified"),
+        (lambda: [(EXPERIMENT_HEADER.encode(), experiment().encode()), (UNIT_HEADER.encode(), b"a")] * 2, "unverified"),
+        (lambda: [(EXPERIMENT_HEADER.encode(), experiment().encode()), (UNIT_HEADER.encode(), b"a,b")], "unverified"),
+        (
+            lambda: [
+                (EXPERIMENT_HEADER.encode(), experiment().encode()),
+                (UNIT_HEADER.encode(), unit_in("logistic", "é").encode()),
+            ],
+            "exposed",
+        ),
+    ],
+)
+def test_metadata_beyond_ascii_is_judged_by_its_bytes_and_never_logged(
+    server: ServerProcess, metadata: Callable[[], list[tuple[bytes, bytes]]], outcome: str
+) -> None:
+    before = server.count("fairlead_exposures_total", outcome=outcome)
+    method = "/inference.GRPCInferenceService/ModelInfer"
+    assert raw_grpc.call(server.grpc_port, method, hydrated_message().SerializeToString(), metadata())
+    assert server.count("fairlead_exposures_total", outcome=outcome) == before + 1
+    assert "Invalid encoding" not in server.log
+
+
 async def test_the_report_counts_what_headers_came_to(server: ServerProcess) -> None:
     before = report_of(server).requests
     right, other = (UNIT_HEADER, unit_in("logistic")), (UNIT_HEADER, unit_in("boosted"))
@@ -307,19 +335,23 @@ async def test_the_report_counts_what_headers_came_to(server: ServerProcess) -> 
     assert after.with_header - before.with_header == 4
 
 
-def report_of(server: ServerProcess) -> ServerReport:
-    return ServerReport.from_metadata(httpx.get(f"{server.url}/v2/models/arrival-delay").json())
-
-
-async def infer_over_grpc(server: ServerProcess, metadata: list[tuple[str, str]]) -> None:
+def hydrated_message() -> pb.ModelInferRequest:
     message = pb.ModelInferRequest(model_name="arrival-delay")
     for name, value in ROW.items():
         tensor = message.inputs.add(name=name, datatype=DATATYPES[type(value)], shape=[1])
         sent = value.encode() if isinstance(value, str) else value
         getattr(tensor.contents, CONTENTS_OF[tensor.datatype]).append(sent)
+    return message
+
+
+def report_of(server: ServerProcess) -> ServerReport:
+    return ServerReport.from_metadata(httpx.get(f"{server.url}/v2/models/arrival-delay").json())
+
+
+async def infer_over_grpc(server: ServerProcess, metadata: list[tuple[str, str]]) -> None:
     async with grpc.aio.insecure_channel(server.grpc_address) as channel:
         method = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-        await method(message.SerializeToString(), metadata=tuple(metadata), timeout=10)
+        await method(hydrated_message().SerializeToString(), metadata=tuple(metadata), timeout=10)
 
 
 def test_a_refused_request_exposes_nobody(server: ServerProcess) -> None:

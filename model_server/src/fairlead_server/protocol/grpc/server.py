@@ -160,4 +160,5 @@ def _headers(context: Any) -> dict[str, str]:
     found = context.invocation_metadata() or ()
     if not any(name == EXPERIMENT_HEADER for name, _ in found):
         return {}
-    return joined((name, value) for name, value in found if isinstance(value, str))
+    # grpc has decoded the bytes as UTF-8; the law is over bytes.
+    return joined((name, value.encode().decode("latin-1")) for name, value in found if isinstance(value, str))
