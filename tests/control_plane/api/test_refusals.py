@@ -51,6 +51,7 @@ def test_pinning_the_release_in_force_changes_nothing_and_is_allowed() -> None:
     assert list(complaints(changed(running, {"spec.serving.release": "0.1.0"}), running)) == []
     (complaint,) = complaints(changed(running, {"spec.serving.release": "0.2.0"}), running)
     assert complaint.startswith("spec.serving.release: experiment e1 has frozen serving.release")
+    assert list(complaints(changed(running, {"status.servingRelease": "0.2.0"}), running)) == []
 
 
 def test_every_rule_is_in_the_tables() -> None:

@@ -72,7 +72,14 @@ def definition() -> dict[str, Any]:
 
 def manifest() -> str:
     """Return it as YAML, as it is stored in the repository."""
-    return HEADER + yaml.safe_dump(definition(), sort_keys=False, width=116, allow_unicode=True)
+    return HEADER + yaml.dump(definition(), Dumper=_Plain, sort_keys=False, width=116, allow_unicode=True)
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes what is used twice twice, without anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 -- the name and the parameter are the dumper's
+        return True
 
 
 def _version() -> dict[str, Any]:
@@ -98,32 +105,52 @@ def _version() -> dict[str, Any]:
 
 def _schema() -> Schema:
     root = structural(ModelDeployment)
-    properties = root["properties"]
-    for name in ("apiVersion", "kind"):
-        properties[name] = {"description": properties[name]["description"], "type": "string"}
-    own = properties["metadata"]["properties"]["name"]
-    properties["metadata"] = {
-        "type": "object",  # a description is refused here; kubectl explain has its own
-        "properties": {"name": {key: own[key] for key in ("description", "type", "pattern", "maxLength")}},
-    }
-    properties["status"] = structural(Status, defaults=False) | {"description": properties["status"]["description"]}
-    root["required"] = ["spec"]
-    _loosen(properties["status"])
-    fields = at(root, "status.conditions[]")["properties"]
-    for name, bounds in _CONDITION_FIELDS.items():
-        fields[name] = {key: fields[name][key] for key in ("description", "type")} | bounds
+    _make_an_object(root)
+    _make_a_status(root)
     for path, lists in _LISTS.items():
-        found = at(root, path)
-        found |= lists
-        if "x-kubernetes-list-map-keys" in lists:
-            found["items"]["required"] = sorted(
-                {*found["items"].get("required", ()), *lists["x-kubernetes-list-map-keys"]}
-            )
+        _list(at(root, path), lists)
     for path in _REFERENCES:
         at(root, path)["x-kubernetes-map-type"] = "atomic"
     for rule in RULES:
         at(root, rule.at).setdefault("x-kubernetes-validations", []).append(rule.rendered())
     return root
+
+
+def _make_an_object(root: Schema) -> None:
+    """Leave to the API server what every object has; of metadata only the name may be bounded, without description."""
+    properties = root["properties"]
+    for name in ("apiVersion", "kind"):
+        properties[name] = {key: properties[name][key] for key in ("description", "type")}
+    own = properties["metadata"]["properties"]["name"]
+    bounded = {key: own[key] for key in ("description", "type", "pattern", "maxLength")}
+    properties["metadata"] = {"type": "object", "properties": {"name": bounded}}
+    root["required"] = ["spec"]
+
+
+def _make_a_status(root: Schema) -> None:
+    """Ask nothing of a status but its types and bounds.
+
+    An edit of the spec is checked with the status that is stored: a field that a newer CRD requires there, or a rule,
+    would refuse users' edits until the operator has written anew.
+    """
+    status = structural(Status, defaults=False) | {"description": root["properties"]["status"]["description"]}
+    root["properties"]["status"] = status
+    for schema in _within(status):
+        schema.pop("required", None)
+        schema.pop("x-kubernetes-validations", None)
+    condition = at(root, "status.conditions[]")
+    condition["required"] = ["lastTransitionTime", "message", "reason", "status", "type"]
+    fields = condition["properties"]
+    for name, bounds in _CONDITION_FIELDS.items():
+        fields[name] = {key: fields[name][key] for key in ("description", "type")} | bounds
+
+
+def _list(schema: Schema, lists: Schema) -> None:
+    """Say how lists merge; the keys of a map are required of its items."""
+    schema |= lists
+    keys = lists.get("x-kubernetes-list-map-keys", ())
+    if keys:
+        schema["items"]["required"] = sorted({*schema["items"].get("required", ()), *keys})
 
 
 def at(root: Schema, path: str) -> Schema:
@@ -134,19 +161,6 @@ def at(root: Schema, path: str) -> Schema:
         if name.endswith("[]"):
             found = found["items"]
     return found
-
-
-def _loosen(status: Schema) -> None:
-    """Ask nothing of a status but its types and bounds.
-
-    An edit of the spec is checked with the status that is stored: a field that a newer CRD requires there, or a rule,
-    would refuse users' edits until the operator has written anew.
-    """
-    for schema in _within(status):
-        schema.pop("required", None)
-        schema.pop("x-kubernetes-validations", None)
-    conditions = status["properties"]["conditions"]["items"]
-    conditions["required"] = ["lastTransitionTime", "message", "reason", "status", "type"]
 
 
 def _within(schema: Schema) -> Iterator[Schema]:

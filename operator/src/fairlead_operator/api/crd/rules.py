@@ -10,15 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from fairlead import BUCKETS
+from fairlead.route import OVERRIDE_HEADER, UNIT_HEADER
 from fairlead_operator.api.objects import SCHEMES
+from fairlead_operator.api.v1alpha1 import NAMES_MAX, HydrationSpec
+from fairlead_operator.api.v1alpha1.routing import TAKEN_HEADERS
 
 _STRATEGY = "(has(self.strategy) ? self.strategy : 'Manual')"
 _SPEC_STRATEGY = "self.?rollout.?strategy.orValue('Manual')"
 _TREATMENTS = "self.variants.filter(v, v.role == 'Treatment')"
-_TAKEN = "['x-variant', 'x-fairlead-experiment', 'x-prediction-id', 'host', 'content-type', 'te', 'cookie']"
-_SAME_EXPERIMENT = (
-    "has(self.experiment) && has(oldSelf.experiment) && self.experiment.id == oldSelf.experiment.id"  # of the spec
-)
+_SAME_EXPERIMENT = "has(self.experiment) && has(oldSelf.experiment) && self.experiment.id == oldSelf.experiment.id"
 _END = "bump experiment.id, or remove the experiment block to end it"
 
 
@@ -111,15 +112,15 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "names-fit",
         "",
-        "self.spec.variants.all(v, size(self.metadata.name) + size(v.name) <= 36)",
-        "metadata.name and the name of a variant together have over 36 letters; shorten one",
+        f"self.spec.variants.all(v, size(self.metadata.name) + size(v.name) <= {NAMES_MAX})",
+        f"metadata.name and the name of a variant together have over {NAMES_MAX} letters; shorten one",
         field=".spec.variants",
     ),
     Rule(
         "release-frozen",
         "",
-        "!(has(self.spec.experiment) && has(oldSelf.spec.experiment)"
-        " && self.spec.experiment.id == oldSelf.spec.experiment.id)"
+        # An unchanged spec comes first: to write a status must never be refused.
+        _same("spec.serving.release", "''") + f" || !({_SAME_EXPERIMENT.replace('elf.', 'elf.spec.')})"
         " || [oldSelf.spec.?serving.?release.or(oldSelf.?status.?servingRelease)].all(before,"
         " !before.hasValue() || self.spec.?serving.?release.or(self.?status.?servingRelease) == before)",
         f"the experiment has frozen serving.release: {_END}",
@@ -187,22 +188,22 @@ RULES: tuple[Rule, ...] = (
         "headers-differ",
         "spec.routing",
         "has(self.unit) && has(self.unit.header)"
-        " ? self.unit.header != self.?override.?header.orValue('x-fairlead-variant')"
-        " : self.?override.?header.orValue('x-fairlead-variant') != 'x-unit-id'",
+        f" ? self.unit.header != self.?override.?header.orValue('{OVERRIDE_HEADER}')"
+        f" : self.?override.?header.orValue('{OVERRIDE_HEADER}') != '{UNIT_HEADER}'",
         "unit.header and override.header are the same; choose another",
         field=".override.header",
     ),
     Rule(
         "unit-header-free",
         "spec.routing",
-        f"!has(self.unit) || !has(self.unit.header) || !(self.unit.header in {_TAKEN})",
+        f"!has(self.unit) || !has(self.unit.header) || !(self.unit.header in {list(TAKEN_HEADERS)})",
         "has another meaning; choose another header",
         field=".unit.header",
     ),
     Rule(
         "override-header-free",
         "spec.routing",
-        f"!has(self.override) || !has(self.override.header) || !(self.override.header in {_TAKEN})",
+        f"!has(self.override) || !has(self.override.header) || !(self.override.header in {list(TAKEN_HEADERS)})",
         "has another meaning; choose another header",
         field=".override.header",
     ),
@@ -280,7 +281,7 @@ RULES: tuple[Rule, ...] = (
     ),
     *_weights(
         "in-slot",
-        f"int(WEIGHTS[n] * 100.0 + 0.5) * {_TREATMENTS}.size() > 10000",
+        f"int(WEIGHTS[n] * {BUCKETS / 100} + 0.5) * {_TREATMENTS}.size() > {BUCKETS}",
         "",
         "is over its slot, which is 100 divided by the number of Treatments; lower it",
     ),
@@ -291,7 +292,7 @@ RULES: tuple[Rule, ...] = (
         "routing.unit",
         " && ".join(
             (
-                _same("routing.unit.header", "'x-unit-id'"),
+                _same("routing.unit.header", f"'{UNIT_HEADER}'"),
                 _same("routing.unit.jwtClaim", "''"),
                 _same("routing.unit.cookie.name", "''"),
             )
@@ -303,7 +304,7 @@ RULES: tuple[Rule, ...] = (
         "hydration",
         " && ".join(
             (
-                _same("hydration.deadline", "'100ms'"),
+                _same("hydration.deadline", f"'{HydrationSpec().deadline}'"),
                 _same("hydration.onMissing", "''"),
                 _same("hydration.onStale", "''"),
                 _same("hydration.onStoreError", "''"),

@@ -85,7 +85,7 @@ class _Conversion:
                 return {"items": self._nameless(whole["items"])}
             case "object" if "properties" in whole:
                 properties = {name: self.converted(inner) for name, inner in whole["properties"].items()}
-                return {"properties": properties, **({"required": whole["required"]} if "required" in whole else {})}
+                return {"properties": properties, **({"required": [*whole["required"]]} if "required" in whole else {})}
             case "object":
                 return self._map(whole)
             case _:

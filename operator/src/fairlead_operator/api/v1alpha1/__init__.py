@@ -43,12 +43,13 @@ PAUSED_ANNOTATION = f"{GROUP}/paused"
 REQUEST_ANNOTATION = f"{GROUP}/request"
 """What somebody decided: ``promote VARIANT RUN`` or ``abort RUN``; set by ``fairlead promote`` and ``abort``."""
 
-_NAMES_MAX = 36
+NAMES_MAX = 36
 """Longest name of deployment and variant together: an InferenceService carries both and a hash (KServe: 46)."""
 
 __all__ = [
     "GROUP",
     "KIND",
+    "NAMES_MAX",
     "PAUSED_ANNOTATION",
     "PLURAL",
     "REQUEST_ANNOTATION",
@@ -200,8 +201,8 @@ class ModelDeployment(Record):
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
         for index, variant in enumerate(self.spec.variants):
-            if len(self.metadata.name) + len(variant.name) > _NAMES_MAX:
-                message = f"is too long beside metadata.name; together at most {_NAMES_MAX} letters"
+            if len(self.metadata.name) + len(variant.name) > NAMES_MAX:
+                message = f"is too long beside metadata.name; together at most {NAMES_MAX} letters"
                 raise broken(("spec", "variants", index, "name"), message)
         return self
 

@@ -9,7 +9,8 @@ from pydantic import Field, StringConstraints, model_validator
 from fairlead.route import OVERRIDE_HEADER, UNIT_HEADER
 from fairlead_operator.api.v1alpha1.fields import DAY_S, Duration, HeaderName, Percent, Record, at_most, broken
 
-_TAKEN = frozenset({"x-variant", "x-fairlead-experiment", "x-prediction-id", "host", "content-type", "te", "cookie"})
+TAKEN_HEADERS = ("x-variant", "x-fairlead-experiment", "x-prediction-id", "host", "content-type", "te", "cookie")
+"""Headers that have another meaning already, so that they cannot name units or variants."""
 
 Host = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
 GatewayName = Annotated[
@@ -146,6 +147,6 @@ class Routing(Record):
         if unit == override:
             raise broken(("override", "header"), f"is also unit.header ({unit}); choose another")
         for path, name in ((("unit", "header"), unit), (("override", "header"), override)):
-            if name in _TAKEN:
+            if name in TAKEN_HEADERS:
                 raise broken(path, f"{name} has another meaning; choose another header")
         return self
