@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from fairlead.clock import SystemClock
 from fairlead_operator import logs, settings
-from fairlead_operator.assembly import Surroundings, build
+from fairlead_operator.assembly import Access, Control, Surroundings, build
 from fairlead_operator.errors import OperatorError
 from fairlead_operator.handlers import Transport, kopf_settings
 from fairlead_operator.health import HealthServer
@@ -33,15 +33,20 @@ _PROG = "python -m fairlead_operator run"
 _USAGE = 2
 
 
-def main(arguments: list[str]) -> int:
-    """Run a command; return the exit code."""
+def main(arguments: list[str], control_of: Callable[[Access], Control] = control_of) -> int:
+    """Run a command; return the exit code.
+
+    Args:
+        arguments: The command and its flags.
+        control_of: Makes what the operator runs.
+    """
     if arguments[:1] != ["run"]:
         sys.stderr.write(f"usage: {_PROG} [--help] [--FLAG VALUE ...]\n")
         return 0 if arguments[:1] in (["-h"], ["--help"]) else _USAGE
     given = settings.read(arguments[1:], prog=_PROG)
     logs.configure(given.log_format, given.log_level)
     try:
-        asyncio.run(_run(given))
+        asyncio.run(_run(given, control_of))
     except OperatorError as error:
         _log.critical("the operator cannot start", extra={"detail": str(error)})
         return 1
@@ -51,7 +56,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-async def _run(given: Settings) -> None:
+async def _run(given: Settings, control_of: Callable[[Access], Control]) -> None:
     connection = await connect(kubeconfig=given.kubeconfig, context=given.context)
     metrics = OperatorMetrics(CollectorRegistry(), importlib.metadata.version("fairlead-operator"))
     dice = random.Random()  # noqa: S311 -- spreads pauses

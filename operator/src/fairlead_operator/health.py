@@ -47,7 +47,7 @@ class HealthServer:
         app.router.add_get("/livez", self._answer_live)
         app.router.add_get("/readyz", self._answer_ready)
         app.router.add_get("/metrics", self._answer_metrics)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
 
     @property
     def port(self) -> int:
@@ -58,7 +58,7 @@ class HealthServer:
     async def __aenter__(self) -> Self:
         """Listen."""
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._wanted_port, shutdown_timeout=1.0).start()
+        await web.TCPSite(self._runner, self._host, self._wanted_port).start()
         return self
 
     async def __aexit__(
