@@ -204,6 +204,14 @@ def _gateway_pod() -> dict[str, Any]:
     }
 
 
+_RUNTIME = {
+    # What Istio's own agent puts into the bootstrap of every proxy: istiod cannot tell how long a regex's program is.
+    "re2.max_program_size.error_level": 32768,
+    # A platform's choice (proxy.istio.io/config, runtimeValues): a header given twice is one value with a comma.
+    "envoy.reloadable_features.match_headers_individually": False,
+}
+
+
 def _bootstrap() -> dict[str, Any]:
     options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     ads = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
@@ -218,6 +226,7 @@ def _bootstrap() -> dict[str, Any]:
             }
         },
         "admin": {"address": _socket("0.0.0.0", GATEWAY_ADMIN_PORT)},  # noqa: S104  # probes and tests ask it
+        "layered_runtime": {"layers": [{"name": "istio", "static_layer": _RUNTIME}]},
         "dynamic_resources": {
             "ads_config": {
                 "api_type": "GRPC",
