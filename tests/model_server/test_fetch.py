@@ -137,6 +137,12 @@ def test_a_refusal_says_what_is_wrong_and_what_to_do_and_is_not_tried_again(
     assert pauses == []
 
 
+def test_an_unknown_key_is_named_where_it_is_answered_with_404_too(store: ObjectStore, tmp_path: Path) -> None:
+    store.unknown_key_status = 404
+    environment = store.environment | {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE"}
+    assert "the key id AKIAIOSF… is not known" in str(failure("s3://models/a.onnx", tmp_path / "to", environment))
+
+
 def test_keys_may_end_with_a_line_break_as_those_from_files_do(store: ObjectStore, tmp_path: Path) -> None:
     environment = {name: value + "\n" * ("KEY" in name) for name, value in store.environment.items()}
     assert fetch("s3://models/late/3.onnx", tmp_path, environment).size_bytes == len(CONTENT)

@@ -25,16 +25,11 @@ _CONNECT_TIMEOUT_S = 5
 _GOOGLE_RETRIES_S = 3
 """Google's library tries again by itself; after so long it is our turn."""
 _FINAL_OF_GOOGLE = ("PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
+_WRONG_KEY = ("INVALID_ACCESS_KEY_ID", "INVALID_CLIENT_TOKEN_ID", "SIGNATURE_DOES_NOT_MATCH")
 _FINAL_OF_S3 = (
-    *(
-        "ACCESS_DENIED",
-        "INVALID_ACCESS_KEY_ID",
-        "SIGNATURE_DOES_NOT_MATCH",
-        "NO_SUCH_BUCKET",
-        "INVALID_CLIENT_TOKEN_ID",
-    ),
-    *("EXPIRED_TOKEN", "INVALID_TOKEN", "UNRECOGNIZED_CLIENT", "REQUEST_TIME_TOO_SKEWED"),
-    *("HTTP status 301", "HTTP status 307", "HTTP status 400"),
+    *_WRONG_KEY,
+    *("ACCESS_DENIED", "NO_SUCH_BUCKET", "EXPIRED_TOKEN", "INVALID_TOKEN", "UNRECOGNIZED_CLIENT"),
+    *("REQUEST_TIME_TOO_SKEWED", "HTTP status 301", "HTTP status 307", "HTTP status 400"),
 )
 
 
@@ -121,11 +116,12 @@ def _endpoint(environment: Mapping[str, str]) -> str:
 
 
 def _s3_failure(error: OSError, system: Any, uri: ModelUri, environment: Mapping[str, str]) -> FetchError:
-    if isinstance(error, FileNotFoundError):
-        return FetchRefused(_missing(system, uri))
     text = str(error)
-    if "ACCESS_DENIED" in text:
+    missing = isinstance(error, FileNotFoundError)
+    if missing or "ACCESS_DENIED" in text:
         text = _reason(system, uri) or text
+    if missing and not any(code in text for code in _WRONG_KEY):  # some stores answer 404 to an unknown key id
+        return FetchRefused(_missing(system, uri))
     if not any(code in text for code in _FINAL_OF_S3):
         return FetchInterrupted(_said(error))
     return FetchRefused(_s3_refusal(text, environment))
