@@ -85,6 +85,11 @@ async def test_bad_metadata_is_invalid(api: Api, value: Object, causes: list[tup
     assert (refused.code, refused.body["reason"], refused.causes) == (422, "Invalid", causes)
 
 
+async def test_a_finalizer_of_a_custom_kind_needs_no_domain(api: Api) -> None:
+    assert (await api.create(named(probe("a"), finalizers=["probe.finalizers"]))).code == 201
+    await api.merge(probe("a"), {"metadata": {"finalizers": None}})
+
+
 async def test_an_update_of_an_old_version_conflicts(api: Api) -> None:
     first = await api.create(config_map("a", x="1"))
     await api.update(first.body | {"data": {"x": "2"}})
@@ -235,6 +240,37 @@ async def test_a_body_of_another_kind_is_refused(api: Api) -> None:
     assert (await api.call("POST", api.path(config_map("a")), secret)).code == 400
     assert (await api.call("POST", api.path(probe("a")), {"metadata": {"name": "a"}})).code == 400
     assert (await api.create(named(config_map("a"), namespace="elsewhere"))).code == 400
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "spec"),
+    [
+        ("policy/v1", "PodDisruptionBudget", {"minAvailable": 1, "selector": {"matchLabels": {"app": "a"}}}),
+        (
+            "networking.k8s.io/v1",
+            "NetworkPolicy",
+            {
+                "podSelector": {"matchLabels": {"app": "a"}},
+                "policyTypes": ["Ingress"],
+                "ingress": [{"ports": [{"port": 8080, "protocol": "TCP"}]}],
+            },
+        ),
+    ],
+)
+async def test_a_built_in_kind_is_kept_as_it_was_sent(api: Api, api_version: str, kind: str, spec: Object) -> None:
+    value: Object = {"apiVersion": api_version, "kind": kind, "metadata": {"name": "a"}, "spec": spec}
+    made = await api.apply(value)
+    assert made.body["spec"] == spec
+    assert (await api.apply(value)).body == made.body
+
+
+async def test_a_service_keeps_its_selector_and_gets_defaults(api: Api) -> None:
+    ports = [{"name": "http", "port": 80, "targetPort": 8080}]
+    value: Object = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}}
+    made = await api.apply(value | {"spec": {"selector": {"app": "a"}, "ports": ports}})
+    assert made.body["spec"]["selector"] == {"app": "a"}
+    assert made.body["spec"]["ports"] == [ports[0] | {"protocol": "TCP"}]
+    assert (made.body["spec"]["type"], made.body["spec"]["sessionAffinity"]) == ("ClusterIP", "None")
 
 
 async def test_a_secret_encodes_its_texts(api: Api) -> None:

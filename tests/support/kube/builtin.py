@@ -28,7 +28,7 @@ def _keyed(
 
 
 _SET: dict[str, Any] = {"type": "array", "x-kubernetes-list-type": "set"}
-_WHOLE: dict[str, Any] = {"type": "object", "x-kubernetes-map-type": "atomic"}
+_WHOLE: dict[str, Any] = _open() | {"x-kubernetes-map-type": "atomic"}
 _TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 _CONDITIONS = _keyed("type")
 

@@ -17,7 +17,7 @@ import yaml
 @asynccontextmanager
 async def session_of(kubeconfig: Path) -> AsyncIterator[aiohttp.ClientSession]:
     """Open a session on the current context of ``kubeconfig``: its server, authority, certificate or token."""
-    config = yaml.safe_load(kubeconfig.read_text())
+    config = _read(kubeconfig)
     context = _named(config["contexts"], config["current-context"])["context"]
     cluster = _named(config["clusters"], context["cluster"])["cluster"]
     user = _named(config["users"], context["user"])["user"]
@@ -26,6 +26,11 @@ async def session_of(kubeconfig: Path) -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(ssl=tls) if tls else None
     async with aiohttp.ClientSession(cluster["server"], connector=connector, headers=headers) as session:
         yield session
+
+
+def _read(kubeconfig: Path) -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load(kubeconfig.read_text())
+    return config
 
 
 def _named(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:

@@ -59,7 +59,8 @@ def faults(kind: Kind, metadata: Object) -> Iterator[Cause]:
     if size > _ANNOTATIONS_MAX_BYTES:
         why = f"Too long: may not be more than {_ANNOTATIONS_MAX_BYTES} bytes"
         yield Cause("FieldValueTooLong", "metadata.annotations", why)
-    yield from _finalizer_faults(metadata.get("finalizers") or [])
+    if not kind.custom:
+        yield from _finalizer_faults(metadata.get("finalizers") or [])
     yield from _owner_faults(metadata.get("ownerReferences") or [])
 
 
