@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from pydantic import TypeAdapter
+
 from fairlead.policy import Hydration
 from fairlead_operator.api.v1alpha1 import (
     FeatureStore,
@@ -127,6 +129,13 @@ class Desired:
         """Arms that take weight from control: treatments; under Canary the control's own new revision."""
         return (self.control,) if self.strategy.name == "Canary" else self.treatments
 
+    @property
+    def fingerprint(self) -> str:
+        """Hash of all that is asked for, apart from its number, a pause and requests."""
+        return _hash(_DESIRED.dump_python(self, mode="json", exclude={"generation", "paused", "request"}))
+
+
+_DESIRED = TypeAdapter(Desired)
 
 PodIdentity = Callable[[Revision], object]
 """What a platform renders a revision's servers from, as JSON-like data: it goes into the revision's hash."""
@@ -178,7 +187,7 @@ def desired_from(deployment: ModelDeployment, release: str, identity: PodIdentit
 
 
 def refuse_breaking_edit(old: Desired, new: Desired) -> None:
-    """Check that ``new`` keeps what a running experiment froze: unit, arms, and what decides their predictions.
+    """Check that ``new`` keeps what a running experiment froze: unit, arms, their predictions, weights of steps.
 
     Raises:
         EditRefused: It does not; the message says what differs and how to go on.
@@ -193,12 +202,21 @@ def refuse_breaking_edit(old: Desired, new: Desired) -> None:
             (f"the model, server release or hydration of {arm}", _prediction(old, arm), _prediction(new, arm))
             for arm in (old.control, *old.treatments)
         ),
+        ("the weights of its steps", *_planned(old, new)),
     ):
         if was != now:
             raise EditRefused(
                 f"experiment {old.experiment_id} has frozen {what}; "
                 "choose a new id to start another experiment, or remove the block to end this one"
             )
+
+
+def _planned(old: Desired, new: Desired) -> tuple[list[Mapping[str, int]], list[Mapping[str, int]]]:
+    """Return the weights of the steps of ``old``, before and now: steps may be added behind them."""
+    if {old.strategy.name, new.strategy.name} != {"Experiment"}:
+        return [], []
+    before = [step.weights_bp for step in old.strategy.steps]
+    return before, [step.weights_bp for step in new.strategy.steps[: len(before)]]
 
 
 def _prediction(desired: Desired, arm: str) -> str | None:

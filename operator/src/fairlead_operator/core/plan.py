@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from fairlead import BUCKETS
 from fairlead_operator.core.desired import Desired, Revision
+from fairlead_operator.core.goal import Goal, current_run, goal_of, replicas_for, winner_of
 from fairlead_operator.core.observed import Health, Observed, Route, Server
 from fairlead_operator.core.record import Record, State
-from fairlead_operator.core.rollout import Goal, goal_of, replicas_for
-from fairlead_operator.core.routing import route_for
+from fairlead_operator.core.routing import held, route_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,20 +89,29 @@ def plan(desired: Desired, observed: Observed, record: Record) -> tuple[Action, 
         observed: What is.
         record: What the rollout has come to.
     """
-    goal = goal_of(desired, record)
     blocked_route = any(problem.stops_route for problem in observed.problems)
     blocked_servers = any(problem.stops_servers for problem in observed.problems)
-    route = None if blocked_route else route_for(desired, observed, record)
+    changed = desired.paused and record.in_force != desired.fingerprint  # what is in force is not known any more
+    route = None if blocked_route else _coming_route(desired, observed, record, changed=changed)
     actions: list[Action] = []
     if route is not None and (route != observed.route or observed.route_altered):
         actions.append(WriteRoute(route))
     if not blocked_route:
         actions += _filtering(desired, observed, record, route or observed.route)
-    if not blocked_servers:
-        wanted = wanted_revisions(desired, record)
+    if not blocked_servers and not changed:
+        goal, wanted = goal_of(desired, record), wanted_revisions(desired, record)
         actions += _starts(desired, observed, record, goal, wanted)
         actions += [] if blocked_route else _stops(observed, wanted, route or observed.route)
     return tuple(actions)
+
+
+def _coming_route(desired: Desired, observed: Observed, record: Record, *, changed: bool) -> Route | None:
+    """Return the route to be written; while all is paused, the present one without what does not answer."""
+    run, before = current_run(desired, record), observed.route
+    rises = run is not None and (run.state is State.PROMOTING or (run.state.is_splitting and not run.in_force))
+    if changed or (desired.paused and rises and before is not None):
+        return held(before, observed) if before is not None else None
+    return route_for(desired, observed, record)
 
 
 def parting(observed: Observed) -> tuple[Action, ...]:
@@ -142,9 +152,9 @@ def _filtering(desired: Desired, observed: Observed, record: Record, route: Rout
     standing = observed.filter
     if standing is not None and standing.law == "*":
         return []
-    if route is None or not _splits(desired, record):
+    if route is None or (route.is_whole and not _splits(desired, record)):
         whole = observed.route is None or observed.route.is_whole
-        return [RemoveFilter()] if standing is not None and whole else []
+        return [RemoveFilter()] if standing is not None and whole and not desired.paused else []
     actions: list[Action] = []
     if standing is None or standing.law != route.law:
         actions.append(InstallFilter(route))
@@ -176,22 +186,25 @@ def _starts(
 
 def replicas_of(desired: Desired, observed: Observed, record: Record, goal: Goal, revision: Revision) -> Replicas:
     """Return the bounds of a revision's replicas: enough for the share it has, and for the one it is to get."""
+    everything = BUCKETS if _holds_everything(desired, observed, record, goal, revision) else 0
     scaling = desired.scaling.get(revision.variant)
     if scaling is None:  # a variant that the spec has no more, kept warm
-        return Replicas(1, max(1, record.capacity), 70)
+        return Replicas(replicas_for(everything, record.capacity), max(1, record.capacity), 70)
+    width_bp = max(everything, _share_bp(desired, observed, record, goal, revision))
+    needed = max(replicas_for(width_bp, goal.capacity), _replaced(desired, observed, revision))
+    return Replicas(min(max(scaling.min_replicas, needed), scaling.most), scaling.most, scaling.target.cpu_percent)
+
+
+def _share_bp(desired: Desired, observed: Observed, record: Record, goal: Goal, revision: Revision) -> int:
+    """Return the share that a revision is kept ready for: what it has as an arm, or is to get; nothing once decided."""
+    if revision.variant not in desired.arms:
+        return 0
     has = observed.route.share_bp(revision.name) if observed.route else 0
-    wanted_name = desired.revisions[revision.variant].name
-    ahead = 0
-    if revision.name == wanted_name and revision.variant in desired.arms:
-        ahead = goal.ahead_bp.get(revision.variant, 0)
-    if goal.winner == revision.variant and revision.name == wanted_name:
-        ahead = 10_000
-    if _holds_everything(desired, record, goal, revision):
-        ahead = 10_000
-    needed = replicas_for(max(has if revision.variant in desired.arms else 0, ahead), goal.capacity)
-    needed = max(needed, _replaced(desired, observed, revision))
-    fewest = min(max(scaling.min_replicas, needed), scaling.most)
-    return Replicas(fewest, scaling.most, scaling.target.cpu_percent)
+    is_wanted = desired.revisions[revision.variant].name == revision.name
+    if goal.winner is not None:
+        over = record.run is not None and record.run.is_over and has == BUCKETS
+        return BUCKETS if is_wanted and goal.winner == revision.variant and not over else 0
+    return max(has, goal.ahead_bp.get(revision.variant, 0) if is_wanted else 0)
 
 
 def _replaced(desired: Desired, observed: Observed, revision: Revision) -> int:
@@ -204,12 +217,19 @@ def _replaced(desired: Desired, observed: Observed, revision: Revision) -> int:
     return server.replicas
 
 
-def _holds_everything(desired: Desired, record: Record, goal: Goal, revision: Revision) -> bool:
-    """Return whether ``revision`` must be able to take everything back: control, until the decision is final."""
-    if record.run is None or record.run.state is State.STABLE:
+def _holds_everything(desired: Desired, observed: Observed, record: Record, goal: Goal, revision: Revision) -> bool:
+    """Return whether ``revision`` must be able to take everything back: control, until the decision is final.
+
+    It is final when what a promotion replaced is not kept warm any more.
+    """
+    run = record.run
+    if run is None:
         return False
+    if run.state is State.STABLE:
+        undone_by = record.kept[0].revision.name if record.kept and winner_of(desired, run) else None
+        return revision.name == undone_by
     base = goal.base if goal.base is not None else desired.revisions[desired.control].name
-    return revision.name == base
+    return revision.name == base or (observed.route is not None and revision.name == observed.route.control.revision)
 
 
 def _worth_another_try(server: Server, desired: Desired) -> bool:

@@ -63,6 +63,10 @@ class Gaps:
     since_s: float | None = None
     """When the present one began, Unix time; None if there is none."""
 
+    def later(self, seconds: float) -> Gaps:
+        """Return the gaps as if the present one had begun ``seconds`` later."""
+        return self if self.since_s is None else replace(self, since_s=self.since_s + seconds)
+
     def until(self, now_s: float) -> float:
         """Return how long all of them have lasted, seconds."""
         return self.total_s + (now_s - self.since_s if self.since_s is not None else 0.0)
@@ -74,6 +78,11 @@ class Gaps:
         if whole:
             return Gaps(self.count, self.until(now_s))
         return Gaps(self.count + 1, self.total_s, now_s)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is one at present."""
+        return self.since_s is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +102,12 @@ class Run:
     preparing: bool = False
     """Whether the step is over and the next one's replicas are being made."""
     gaps: Gaps = Gaps()
+    """Times in which an arm other than control was out of traffic."""
     decision: Decision | None = None
+    away: Gaps = Gaps()
+    """Times in which control did not answer, or nothing was observed: nobody's failure, and nobody's time."""
+    ignores: str | None = None
+    """Request that stood already when the run began: it spoke of an earlier one."""
 
     @property
     def is_over(self) -> bool:
@@ -103,10 +117,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A revision that was good and stays warm for a while."""
+    """A revision that stays warm for a while."""
 
     revision: Revision
     until_s: float
+    good: bool = True
+    """Whether it served everything, rather than being rolled back: it may do so again at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +167,10 @@ class Record:
     """Salt under which the gateway broke the assignment law; no treatment has weight under it."""
     history: tuple[Past, ...] = ()
     """Newest first."""
+    in_force: str | None = None
+    """``Desired.fingerprint`` of what is in force, by which a pause knows whether the spec has changed."""
+    paused_s: float | None = None
+    """Since when everything is paused, Unix time; None if it is not."""
 
     @property
     def state(self) -> State:
@@ -159,10 +179,19 @@ class Record:
             return self.run.state
         return State.STABLE if self.stable else State.PENDING
 
-    def keeping(self, revision: Revision, until_s: float) -> Record:
+    def later(self, seconds: float) -> Record:
+        """Return the record as if everything that is under way had begun ``seconds`` later."""
+        run = self.run
+        if run is not None:
+            gaps, away = run.gaps.later(seconds), run.away.later(seconds)
+            run = replace(run, since_s=run.since_s + seconds, gaps=gaps, away=away)
+        kept = tuple(replace(kept, until_s=kept.until_s + seconds) for kept in self.kept)
+        return replace(self, run=run, kept=kept)
+
+    def keeping(self, revision: Revision, until_s: float, *, good: bool = True) -> Record:
         """Return the record with ``revision`` kept warm until ``until_s``."""
         others = tuple(kept for kept in self.kept if kept.revision.name != revision.name)
-        return replace(self, kept=(Kept(revision, until_s), *others))
+        return replace(self, kept=(Kept(revision, until_s, good), *others))
 
 
 _RECORD = TypeAdapter(Record)

@@ -7,16 +7,18 @@ Experiment the candidates are the treatments.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from fairlead import BUCKETS
 from fairlead_operator.api.conditions import Reason
-from fairlead_operator.core.desired import Desired, Revision
+from fairlead_operator.core.desired import Desired, Revision, Step
+from fairlead_operator.core.goal import Goal, current_run, goal_of, replicas_for, run_id, step_of, winner_of
 from fairlead_operator.core.observed import Observed
 from fairlead_operator.core.record import Decision, Gaps, Past, Phase, Record, Run, State
+
+__all__ = ["MOST_GAPS", "NO_DATA", "Analysis", "Goal", "Verdict", "advance", "bearable_s", "goal_of", "replicas_for"]
 
 MOST_GAPS = 3
 """Gaps in one step that a comparison bears."""
@@ -51,52 +53,6 @@ NO_DATA = Analysis(Verdict.NO_DATA, "NoAnalysis")
 """What is known without an experiment engine."""
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """What weights the rollout wants now; the plan gets there as readiness allows."""
-
-    weights_bp: Mapping[str, int]
-    """By arm, in the order of the slots."""
-    ahead_bp: Mapping[str, int]
-    """Weights that replicas are made ready for: these, or the next step's."""
-    base: str | None
-    """Revision that has what no arm has, where it is not simply the control's; Canary only."""
-    winner: str | None
-    """Variant that takes control's part."""
-    observes: bool
-    """Whether experiment headers may be sent."""
-    capacity: int
-    """Replicas that serve everything."""
-
-
-def goal_of(desired: Desired, record: Record) -> Goal:
-    """Return what the rollout wants now."""
-    run, steps = _current(desired, record), desired.strategy.steps
-    nothing = dict.fromkeys(desired.arms, 0)
-    if desired.strategy.name == "Manual":
-        weights = nothing if record.invalid == desired.salt else dict(steps[0].weights_bp)
-        least = desired.scaling[desired.control].min_replicas
-        return Goal(weights, weights, None, None, desired.experiment_id is not None, least)
-    base = record.stable.name if desired.strategy.name == "Canary" and record.stable else None
-    if run is None or record.invalid == desired.salt:
-        return Goal(nothing, nothing, base, None, observes=False, capacity=record.capacity)
-    winner = run.decision.winner if run.decision and run.decision.verdict == "Promote" else None
-    if winner is not None and run.state in {State.PROMOTING, State.STABLE}:
-        weights = {arm: steps[run.step].weights_bp[arm] if arm == winner else 0 for arm in desired.arms}
-        return Goal(weights, weights, base, winner, observes=False, capacity=record.capacity)
-    if not run.state.is_splitting:
-        return Goal(nothing, _first(desired, run), base, None, observes=False, capacity=record.capacity)
-    weights = dict(steps[run.step].weights_bp)
-    ahead = dict(steps[min(run.step + run.preparing, len(steps) - 1)].weights_bp)
-    observes = desired.experiment_id is not None
-    return Goal(weights, ahead, base, None, observes, record.capacity)
-
-
-def replicas_for(width_bp: int, capacity: int) -> int:
-    """Return the replicas that a share of ``width_bp`` needs when ``capacity`` replicas serve everything."""
-    return max(1, math.ceil(capacity * width_bp / BUCKETS))
-
-
 def advance(desired: Desired, observed: Observed, record: Record, analysis: Analysis, now_s: float) -> Record:
     """Return what to remember from now on: the next state of the rollout, as far as the world allows.
 
@@ -108,12 +64,12 @@ def advance(desired: Desired, observed: Observed, record: Record, analysis: Anal
         now_s: Unix time, seconds.
     """
     if desired.paused:
-        return record
+        return record if record.paused_s is not None else replace(record, paused_s=now_s)
+    if record.paused_s is not None:  # a pause is nobody's time
+        record = replace(record.later(now_s - record.paused_s), paused_s=None)
     record = _with_stable(desired, observed, record, now_s)
     record = replace(record, kept=tuple(kept for kept in record.kept if kept.until_s > now_s))
-    broken = observed.mismatched is not None or analysis.verdict is Verdict.INVALID
-    if broken or record.invalid != desired.salt:
-        record = replace(record, invalid=desired.salt if broken else None)
+    record = _with_validity(desired, record, broken=observed.mismatched is not None, analysis=analysis)
     record = _with_run(desired, observed, record, now_s)
     for _ in State:  # a run may pass several states at once
         if record.run is None:
@@ -122,7 +78,7 @@ def advance(desired: Desired, observed: Observed, record: Record, analysis: Anal
         if moved == record:
             break
         record = moved
-    return replace(record, phase=_phase(desired, record))
+    return replace(record, phase=_phase(desired, record), in_force=desired.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,19 +117,19 @@ class _Look:
         ready = replace(self, record=replace(self.record, capacity=capacity))
         if ready.was_good():
             return ready.decided("Promote", "LastGoodRevision", self.desired.control)
-        return ready.holding(Run(self.run.id, State.DEPLOYING, self.run.started_s, self.now_s))
+        return ready.holding(replace(self.run, state=State.DEPLOYING, since_s=self.now_s))
 
     def was_good(self) -> bool:
         """Return whether the candidate is a revision that was good and is still warm: it is gone back to at once."""
         wanted = self.candidate(self.desired.control)
-        return self.is_canary and any(kept.revision.name == wanted for kept in self.record.kept)
+        return self.is_canary and any(kept.good and kept.revision.name == wanted for kept in self.record.kept)
 
     def from_deploying(self) -> Record:
         """Wait for the candidates, up to the progress deadline."""
-        strategy = self.desired.strategy
-        if self.have_capacity(strategy.steps[0].weights_bp):
-            return self.holding(Run(self.run.id, State.RAMPING, self.run.started_s, self.now_s))
-        if self.now_s - self.run.since_s > strategy.progress_deadline_s and strategy.rolls_back:
+        first = self.desired.strategy.steps[0].weights_bp
+        if self.have_capacity(first):
+            return self.holding(replace(self.run, state=State.RAMPING, since_s=self.now_s))
+        if self.desired.strategy.rolls_back and self.is_late(first):
             return self.decided("Rollback", Reason.PROGRESS_DEADLINE_EXCEEDED)
         return self.record
 
@@ -189,107 +145,158 @@ class _Look:
         needed = min(replicas_for(width_bp, self.record.capacity), self.desired.scaling[arm].most)
         return width_bp == 0 or server.replicas >= needed
 
+    def is_late(self, weights_bp: Mapping[str, int]) -> bool:
+        """Return whether an arm lacks what its weight needs, for longer than the progress deadline."""
+        return any(time_s < self.now_s for time_s in self.deadlines(weights_bp))
+
+    def deadlines(self, weights_bp: Mapping[str, int]) -> Iterator[float]:
+        """Yield until when each arm that lacks something is waited for; one that cannot even be started is not late."""
+        for arm, width_bp in weights_bp.items():
+            server = self.observed.server(self.candidate(arm))
+            if server is not None and not self.has_capacity(arm, width_bp):
+                yield max(self.run.since_s, server.created_s or 0.0) + self.desired.strategy.progress_deadline_s
+
     def from_splitting(self) -> Record:
         """Look at the clock, the gaps and the evidence of a step."""
         clocked = replace(self, run=self.clocked())
-        failed = clocked.failed()
-        if failed is not None:
-            return failed
-        if self.run.state is State.DECIDING:
-            return clocked.judged()
-        return clocked.stepped()
+        failure = clocked.failure()
+        if failure is not None:
+            return clocked.failed(failure)
+        if clocked.has_failed:
+            return clocked.holding(clocked.run)
+        return clocked.judged() if self.run.state is State.DECIDING and self.is_last else clocked.stepped()
 
     def clocked(self) -> Run:
         """Note when the step's weights came into force, and since when an arm is out of traffic."""
-        weights = self.desired.strategy.steps[self.run.step].weights_bp
-        whole = all(self.share(arm) == width for arm, width in weights.items())
-        if not self.run.in_force:
-            return replace(self.run, in_force=True, since_s=self.now_s) if whole else self.run
-        return replace(self.run, gaps=self.run.gaps.noted(whole=whole, now_s=self.now_s))
+        run, now_s = self.run, self.now_s
+        if self.observed.route is None:  # nobody is in traffic; the step's time starts anew with the next route
+            return replace(_anew(run, now_s), gaps=Gaps(run.gaps.count)) if run.in_force else run
+        whole = all(self.is_in_traffic(arm, width) for arm, width in self.step.weights_bp.items())
+        fair = whole and self.is_compared()
+        if not run.in_force:
+            return replace(run, in_force=True, since_s=now_s) if fair else run
+        gaps = run.gaps.noted(whole=whole, now_s=now_s)
+        return replace(run, gaps=gaps, away=run.away.noted(whole=fair or not whole, now_s=now_s))
+
+    def is_in_traffic(self, arm: str, width_bp: int) -> bool:
+        """Return whether an arm has the share that the step gives it, and answers."""
+        if self.share(arm) != width_bp:
+            return False
+        route = self.observed.route
+        named = self.candidate(arm) if self.is_canary or route is None else route.revision_of(arm)
+        return width_bp == 0 or self.observed.answers(named)
+
+    def is_compared(self) -> bool:
+        """Return whether control answers, and an experiment's units are told of it."""
+        route = self.observed.route
+        if route is None or not self.observed.answers(route.control.revision):
+            return False
+        if self.desired.experiment_id is None:
+            return True
+        return route.observation is not None and route.observation.phase == self.run.step
 
     def stepped(self) -> Record:
         """Return the record after the step's time: the next step, or the time to decide."""
-        run, steps = self.run, self.desired.strategy.steps
-        hold_s, last = steps[run.step].hold_s, run.step == len(steps) - 1
-        held = run.in_force and run.gaps.since_s is None
-        if held and hold_s is not None:
-            held = self.now_s - run.since_s - run.gaps.until(self.now_s) >= hold_s
-        if not held or (hold_s is None and not last):
+        run, hold_s = self.run, self.step.hold_s
+        held = self.is_held() and (hold_s is None or self.now_s >= self.held_until_s(hold_s))
+        if self.is_last:
+            return self.holding(replace(run, state=State.DECIDING if held else run.state))
+        run = replace(run, state=State.RAMPING)
+        if not held or hold_s is None:
             return self.holding(run)
-        if last:
-            return self.holding(replace(run, state=State.DECIDING))
-        if not self.have_capacity(steps[run.step + 1].weights_bp):
+        if not self.have_capacity(self.desired.strategy.steps[run.step + 1].weights_bp):
             return self.holding(replace(run, preparing=True))
-        following = replace(run, step=run.step + 1, since_s=self.now_s, in_force=False, preparing=False, gaps=Gaps())
-        return self.holding(following)
+        following = replace(run, step=run.step + 1, preparing=False)
+        return self.holding(_anew(following, self.now_s))
+
+    def is_held(self) -> bool:
+        """Return whether the step's weights are in force at present, with every arm in traffic."""
+        return self.run.in_force and not self.run.gaps.is_open and not self.run.away.is_open
+
+    def held_until_s(self, hold_s: float) -> float:
+        """Return when a step will have lasted ``hold_s``, not counting what was nobody's time, Unix time."""
+        return self.run.since_s + hold_s + self.run.gaps.until(self.now_s) + self.run.away.until(self.now_s)
 
     def judged(self) -> Record:
-        """Return the record after a look at the evidence: under Canary, readiness at every step is the evidence."""
-        whole = self.run.in_force and self.run.gaps.since_s is None
-        if not self.desired.strategy.promotes or not whole:
+        """Return the record after a look at the evidence."""
+        success = self.success() if self.is_held() else None
+        if success is None:
             return self.holding(self.run)
-        if self.is_canary:
-            return self.decided("Promote", "StepsCompleted", self.desired.control)
-        if self.analysis.verdict is Verdict.PASS and self.analysis.winner in self.desired.treatments:
-            return self.decided("Promote", self.analysis.reason, self.analysis.winner)
-        return self.holding(self.run)
+        reason, winner = success
+        if self.desired.strategy.promotes:
+            return self.decided("Promote", reason, winner)
+        if self.run.decision is not None:
+            return self.holding(self.run)
+        return self.holding(replace(self.run, decision=Decision("Hold", reason, self.now_s, winner)))
 
-    def failed(self) -> Record | None:
-        """Return the record of a run that has failed; None if it has not, or somebody else is to decide."""
-        run, strategy = self.run, self.desired.strategy
-        if not strategy.rolls_back:
-            return None
-        if self.record.invalid == self.desired.salt:
-            return self.decided("Rollback", Reason.ASSIGNMENT_INVALID)
-        if self.analysis.verdict is Verdict.FAIL:
-            return self.decided("Rollback", self.analysis.reason)
-        lasted_s = max(self.now_s - run.since_s, strategy.steps[run.step].hold_s or 0.0)
-        too_long = run.gaps.until(self.now_s) > max(_GAP_FLOOR_S, _GAP_SHARE * lasted_s)
-        if run.gaps.count > MOST_GAPS or too_long:
-            return self.decided("Rollback", Reason.GAPS_EXCEEDED)
+    def success(self) -> tuple[str, str] | None:
+        """Return why and who has won; None if nothing says so. Under Canary steps that were held are the evidence."""
+        if self.is_canary:
+            return None if self.step.hold_s is None else ("StepsCompleted", self.desired.control)
+        if self.analysis.verdict is Verdict.PASS and self.analysis.winner in self.desired.treatments:
+            return self.analysis.reason, self.analysis.winner
         return None
 
+    def failure(self) -> str | None:
+        """Return why the run has failed; None if it has not."""
+        run = self.run
+        if self.record.invalid == self.desired.salt:
+            return Reason.ASSIGNMENT_INVALID
+        if self.analysis.verdict is Verdict.FAIL:
+            return self.analysis.reason
+        if not run.in_force:
+            return Reason.PROGRESS_DEADLINE_EXCEEDED if self.is_late(self.step.weights_bp) else None
+        if run.gaps.count > MOST_GAPS or run.gaps.until(self.now_s) > bearable_s(run, self.step, self.now_s):
+            return Reason.GAPS_EXCEEDED
+        return None
+
+    def failed(self, reason: str) -> Record:
+        """Return the record of a run that has failed: rolled back, or kept as it is until somebody decides."""
+        if self.desired.strategy.rolls_back:
+            return self.decided("Rollback", reason)
+        if self.has_failed:
+            return self.holding(self.run)
+        decision = Decision("Hold", str(reason), self.now_s)
+        return self.holding(replace(self.run, state=State.DECIDING, decision=decision, preparing=False))
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it has failed, and somebody is to decide."""
+        return self.run.decision is not None and self.run.decision.winner is None
+
     def from_promoting(self) -> Record:
-        """Wait until the winner has every bucket."""
-        winner = self.desired.revisions.get(self.run.decision.winner or "") if self.run.decision else None
-        route = self.observed.route
-        if winner is None or route is None or route.share_bp(winner.name) != BUCKETS:
+        """Wait until the winner has every bucket; what it replaced stays warm for a while."""
+        winner, route = winner_of(self.desired, self.run), self.observed.route
+        if winner is None or route is None or route.share_bp(self.candidate(winner)) != BUCKETS:
             return self.record
+        revision = self.desired.revisions[winner]
+        record = self.record
         if not self.is_canary:
-            return self.over(self.record, winner.name)
-        return self.over(_succeeded_by(self.record, winner, self.desired, self.now_s), winner.name)
+            record = replace(record, stable=self.desired.revisions[self.desired.control])
+        return self.over(_succeeded_by(record, revision, self.desired, self.now_s), revision.name)
 
     def from_rolling_back(self) -> Record:
         """Wait until the candidates have nothing; keep them warm for a while."""
-        stable = self.record.stable.name if self.record.stable else None
         candidates = [self.desired.revisions[arm] for arm in self.desired.arms]
-        given_up = [revision for revision in candidates if revision.name != stable]
-        if any(self.share(revision.variant) for revision in given_up):
+        if any(self.share(revision.variant) for revision in candidates):
             return self.record
         record = self.record
-        for revision in given_up:
-            record = record.keeping(revision, self.now_s + self.desired.strategy.keep_previous_s)
-        record = replace(record, abandoned=tuple(revision.name for revision in given_up))
+        for revision in candidates:
+            record = record.keeping(revision, self.now_s + self.desired.strategy.keep_previous_s, good=False)
+        record = replace(record, abandoned=tuple(revision.name for revision in candidates))
         return self.over(record, candidates[0].name)
 
     def over(self, record: Record, revision: str) -> Record:
         """Return ``record`` with the run done and remembered."""
-        decision = self.run.decision
-        if decision is None:
-            return record
-        past = Past(revision, self.run.started_s, self.now_s, decision.verdict, decision.reason)
-        others = tuple(run_id for run_id in record.decided if run_id != self.run.id)
-        return replace(
-            record,
-            run=replace(self.run, state=State.STABLE, since_s=self.now_s, preparing=False),
-            decided=(self.run.id, *others)[:_MOST_DECIDED],
-            history=(past, *record.history)[: self.desired.strategy.history_limit],
-        )
+        run = replace(self.run, state=State.STABLE, since_s=self.now_s, preparing=False)
+        return _remembering(replace(record, run=run), run, revision, self.desired, self.now_s)
 
     def asked(self) -> Record | None:
         """Return the record after somebody's decision; None if there is none that applies now."""
-        run = self.run
-        words = (self.desired.request or "").split()
+        run, request = self.run, self.desired.request
+        if run.ignores is not None:
+            return self.holding(replace(run, ignores=None)) if request != run.ignores else None
+        words = (request or "").split()
         if not words or words[-1] != run.id:
             return None
         match words[:-1]:
@@ -305,19 +312,17 @@ class _Look:
 
     def may_go_back(self) -> bool:
         """Return whether a promotion can be undone: what it replaced is still warm."""
-        decision = self.run.decision
-        if decision is None or decision.verdict != "Promote" or self.run.state is not State.STABLE:
+        if self.run.state is not State.STABLE or winner_of(self.desired, self.run) is None or not self.record.kept:
             return False
-        if self.is_canary:
-            return bool(self.record.kept) and self.observed.answers(self.record.kept[0].revision.name)
-        return self.observed.answers(self.candidate(self.desired.control))
+        before = self.record.kept[0].revision
+        return before.variant == self.desired.control and self.observed.answers(before.name)
 
     def gone_back(self) -> Record:
         """Return the record of a promotion that is undone."""
-        if not self.is_canary:
-            return self.decided("Rollback", "Requested")
-        before = _succeeded_by(self.record, self.record.kept[0].revision, self.desired, self.now_s)
-        return replace(self, record=before).decided("Rollback", "Requested")
+        record = self.record
+        if self.is_canary:
+            record = _succeeded_by(record, record.kept[0].revision, self.desired, self.now_s)
+        return replace(self, record=record).decided("Rollback", "Requested")
 
     def decided(self, verdict: str, reason: str, winner: str | None = None) -> Record:
         """Return the record of a run that is decided."""
@@ -342,34 +347,32 @@ class _Look:
         return self.observed.route.weight_bp(arm)
 
     @property
+    def step(self) -> Step:
+        """The step that the run is at."""
+        return step_of(self.desired, self.run)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no step is left."""
+        return self.run.step >= len(self.desired.strategy.steps) - 1
+
+    @property
     def is_canary(self) -> bool:
         """Whether the arms are revisions of one variant."""
         return self.desired.strategy.name == "Canary"
 
 
-def _current(desired: Desired, record: Record) -> Run | None:
-    """Return the run if it is the one that ``desired`` speaks of."""
-    return record.run if record.run is not None and record.run.id == _run_id(desired) else None
-
-
-def _run_id(desired: Desired) -> str | None:
-    if desired.strategy.name == "Experiment":
-        return desired.salt
-    if desired.strategy.name == "Canary":
-        return desired.revisions[desired.control].name
-    return None
-
-
-def _first(desired: Desired, run: Run) -> Mapping[str, int]:
-    """Return the weights that candidates are made ready for before they have any."""
-    deploying = run.state in {State.PENDING, State.DEPLOYING}
-    return desired.strategy.steps[0].weights_bp if deploying else dict.fromkeys(desired.arms, 0)
+def bearable_s(run: Run, step: Step, now_s: float) -> float:
+    """Return how long arms may be out of traffic in a step, seconds."""
+    return max(_GAP_FLOOR_S, _GAP_SHARE * max(now_s - run.since_s, step.hold_s or 0.0))
 
 
 def _with_stable(desired: Desired, observed: Observed, record: Record, now_s: float) -> Record:
     """Note which revision of control is in the route; the one before it is kept warm. Canary promotes it instead."""
     route = observed.route
-    wanted = desired.revisions[desired.control]
+    run = current_run(desired, record)
+    reigning = winner_of(desired, run) if run is not None and run.is_over else None
+    wanted = desired.revisions[reigning or desired.control]
     if route is None or (desired.strategy.name == "Canary" and record.stable is not None):
         return record
     if route.control.revision != wanted.name or record.stable == wanted or not observed.ready(wanted.name):
@@ -385,27 +388,70 @@ def _succeeded_by(record: Record, revision: Revision, desired: Desired, now_s: f
     return replace(record, stable=revision, kept=kept)
 
 
+def _with_validity(desired: Desired, record: Record, *, broken: bool, analysis: Analysis) -> Record:
+    """Note whether the gateway breaks the assignment law; for an experiment it has then broken it for good."""
+    known = record.invalid == desired.salt and desired.experiment_id is not None
+    invalid = broken or known or analysis.verdict is Verdict.INVALID
+    return replace(record, invalid=desired.salt if invalid else None)
+
+
 def _with_run(desired: Desired, observed: Observed, record: Record, now_s: float) -> Record:
     """Return the record with the run that ``desired`` asks for, if it asks for one."""
-    run_id = _run_id(desired)
-    if record.run is not None and record.run.id == run_id:
-        return record
-    none = replace(record, run=None, abandoned=())
-    if run_id is None:
+    wanted = run_id(desired)
+    if record.run is not None and record.run.id == wanted:
+        return replace(record, run=_edited(desired, record, record.run, now_s))
+    none = replace(_superseded(desired, record, now_s), run=None, abandoned=())
+    if wanted is None:
         return none
-    if desired.strategy.name == "Canary" and (record.stable is None or record.stable.name == run_id):
+    if desired.strategy.name == "Canary" and (record.stable is None or record.stable.name == wanted):
         return none
-    if desired.strategy.name == "Experiment" and run_id in record.decided:
+    if desired.strategy.name == "Experiment" and wanted in none.decided:
         return none
     base = observed.server(observed.route.control.revision) if observed.route else None
-    run = Run(run_id, State.PENDING, started_s=now_s, since_s=now_s)
+    run = Run(wanted, State.PENDING, started_s=now_s, since_s=now_s, ignores=desired.request)
     return replace(none, run=run, capacity=max(1, base.replicas if base else 1))
+
+
+def _edited(desired: Desired, record: Record, run: Run, now_s: float) -> Run:
+    """Return ``run`` after an edit of its steps: one whose weights are others now is not in force yet."""
+    step = min(run.step, len(desired.strategy.steps) - 1)
+    weights, phase = desired.strategy.steps[step].weights_bp, record.phase
+    same = phase is None or record.in_force == desired.fingerprint or dict(phase.weights_bp) == dict(weights)
+    if step == run.step and (same or not run.state.is_splitting or not run.in_force):
+        return run
+    return _anew(replace(run, step=step), now_s)
+
+
+def _anew(run: Run, now_s: float) -> Run:
+    """Return ``run`` with the clock of its step not started yet."""
+    return replace(run, in_force=False, since_s=now_s, gaps=Gaps(), away=Gaps())
+
+
+def _superseded(desired: Desired, record: Record, now_s: float) -> Record:
+    """Return the record after the spec has gone on to something else: a run that was under way is over with that."""
+    run = record.run
+    if run is None or run.state in {State.STABLE, State.PENDING, State.DEPLOYING}:
+        return record
+    final = run.decision is not None and run.decision.verdict != "Hold"
+    decision = run.decision if final and run.decision else Decision("Rollback", "Superseded", now_s)
+    run = replace(run, decision=decision)
+    return _remembering(record, run, run.id.rpartition("/")[2], desired, now_s)
+
+
+def _remembering(record: Record, run: Run, revision: str, desired: Desired, now_s: float) -> Record:
+    """Return the record with ``run`` in its history."""
+    if run.decision is None:
+        return record
+    past = Past(revision, run.started_s, now_s, run.decision.verdict, run.decision.reason)
+    others = tuple(other for other in record.decided if other != run.id)
+    history = (past, *record.history)[: desired.strategy.history_limit]
+    return replace(record, decided=(run.id, *others)[:_MOST_DECIDED], history=history)
 
 
 def _phase(desired: Desired, record: Record) -> Phase:
     """Return the phase in force: the planned step, or under Manual one more whenever weights change."""
     goal = goal_of(desired, record)
-    run = _current(desired, record)
+    run = current_run(desired, record)
     if run is not None:
         return Phase(desired.salt, run.step, goal.weights_bp)
     before = record.phase

@@ -11,24 +11,21 @@ from dataclasses import dataclass, replace
 
 from fairlead import BUCKETS, Layout
 from fairlead_operator.core.desired import Desired
+from fairlead_operator.core.goal import Goal, goal_of, replicas_for
 from fairlead_operator.core.observed import Destination, Observation, Observed, Route
 from fairlead_operator.core.record import Record
-from fairlead_operator.core.rollout import Goal, goal_of, replicas_for
 
 
 def route_for(desired: Desired, observed: Observed, record: Record) -> Route | None:
     """Return the best route that what is ready now allows; None before control was ever ready."""
-    goal = goal_of(desired, record)
-    serving = {variant: _serving(desired, observed, variant) for variant in desired.revisions}
-    if _is_handing_over(desired, observed, serving[desired.control]):
-        return _held(observed.route, observed) if observed.route else None
-    # Not ready, perhaps; but nothing is better than control.
-    before = observed.route.control.revision if observed.route else None
-    control = goal.base or serving[desired.control] or before
-    if control is None:
-        return None
-    look = _Look(desired, observed, record, goal, serving, control)
-    return look.promotion(goal.winner) if goal.winner is not None else look.split()
+    goal, before = goal_of(desired, record), observed.route
+    serving = {variant: _serving(desired, observed, record, variant) for variant in desired.revisions}
+    if before is not None and _is_handing_over(desired, before, goal, serving[desired.control]):
+        return held(before, observed)
+    look = _Look(desired, observed, record, goal, serving)
+    route = look.promotion(goal.winner) if goal.winner is not None else look.split()
+    starts_well = all(observed.answers(destination.revision) for destination in route.split if destination.width_bp)
+    return route if before is not None or starts_well else None
 
 
 def pieces(arms: Mapping[str, int]) -> Iterator[tuple[str | None, int]]:
@@ -58,8 +55,18 @@ class _Look:
     goal: Goal
     serving: Mapping[str, str | None]
     """Revision that answers for each variant."""
-    control: str
-    """Revision that has what no arm has."""
+
+    @property
+    def control(self) -> str:
+        """Revision that has what no arm has. Not ready, perhaps; but nothing is better than control."""
+        before, variant = self.observed.route, self.desired.control
+        named = before.control.revision if before is not None and before.control.variant == variant else None
+        return self.goal.base or self.serving[variant] or named or self.desired.revisions[variant].name
+
+    @property
+    def control_variant(self) -> str:
+        """Variant of that revision."""
+        return self.record.stable.variant if self.goal.base and self.record.stable else self.desired.control
 
     def split(self) -> Route:
         """Return the route that splits units between control and the arms."""
@@ -67,25 +74,24 @@ class _Look:
         route = self.laid(widths)
         if not self.may_split(route):
             return self.laid(dict.fromkeys(self.desired.arms, 0))
-        return replace(route, observation=self.observation(widths))
+        return replace(route, observation=self.observation(widths, route.law))
 
     def promotion(self, winner: str) -> Route:
         """Return the route of a promotion: losers give their part to control, then control's parts go to the winner."""
         revision = self.named(winner)
-        before, alive = self.observed.route, self.observed.answers(revision)
-        if before is not None and not alive and not self.observed.answers(self.control):
-            return before
-        ended = self.laid({arm: width if alive else 0 for arm, width in self.goal.weights_bp.items()})
-        if not alive or not self.may_split(ended) or not self.may_take_over(winner, revision):
-            return ended
+        ended = self.laid({arm: self.width(arm) if arm == winner else 0 for arm in self.desired.arms})
+        if not self.may_take_over(winner, revision):
+            return ended if self.may_split(ended) else self.laid(dict.fromkeys(self.desired.arms, 0))
         taken = (Destination(winner, revision, d.width_bp) if d.revision == self.control else d for d in ended.split)
         return replace(ended, split=tuple(taken), control=Destination(winner, revision, 0))
 
     def may_take_over(self, winner: str, revision: str) -> bool:
         """Return whether the winner has everything already, or the experiment is ended and its replicas are enough."""
         before = self.observed.route
+        if not self.observed.answers(revision):  # what has everything keeps it where nothing is better
+            return bool(before and before.share_bp(revision) == BUCKETS and not self.observed.answers(self.control))
         if before is None:
-            return False
+            return self.record.run is not None and self.record.run.is_over
         if before.share_bp(revision) == BUCKETS:
             return True
         losers = any(before.weight_bp(arm) for arm in self.desired.treatments if arm != winner)
@@ -94,7 +100,7 @@ class _Look:
     def laid(self, widths: Mapping[str, int]) -> Route:
         """Return the route with arms of these widths, and no experiment header."""
         desired = self.desired
-        rest = Destination(desired.control, self.control, 0)
+        rest = Destination(self.control_variant, self.control, 0)
         return Route(
             reach=desired.reach,
             salt=desired.salt,
@@ -110,7 +116,7 @@ class _Look:
 
     def tested(self, variant: str) -> str | None:
         """Return the revision that testers of ``variant`` reach; None while none answers."""
-        if self.is_canary and variant == self.desired.control:
+        if self.is_canary and variant == self.control_variant:
             return self.control if self.observed.answers(self.control) else None
         return self.serving[variant]
 
@@ -151,10 +157,12 @@ class _Look:
         before = self.observed.route
         return before is not None and before.law == route.law and not before.is_whole
 
-    def observation(self, widths: Mapping[str, int]) -> Observation | None:
+    def observation(self, widths: Mapping[str, int], law: str) -> Observation | None:
         """Return what the experiment header says: nothing while an arm is out of traffic or predicts otherwise."""
-        goal, phase = self.goal, self.record.phase
+        goal, phase, standing = self.goal, self.record.phase, self.observed.filter
         if not goal.observes or phase is None or dict(widths) != dict(goal.weights_bp):
+            return None
+        if standing is None or not standing.obeys(law):
             return None
         for arm in (self.desired.control, *(arm for arm, width in widths.items() if width)):
             server = self.observed.server(self.serving[arm])
@@ -168,24 +176,27 @@ class _Look:
         return self.desired.strategy.name == "Canary"
 
 
-def _serving(desired: Desired, observed: Observed, variant: str) -> str | None:
+def _serving(desired: Desired, observed: Observed, record: Record, variant: str) -> str | None:
     """Return the revision that answers for ``variant``: the wanted one, else the one it is about to replace."""
     wanted = desired.revisions[variant].name
-    before = observed.route.revision_of(variant) if observed.route else None
+    if observed.route is not None:
+        before = observed.route.revision_of(variant)
+    else:  # the route was lost, perhaps; what it named is known
+        before = record.stable.name if record.stable and record.stable.variant == variant else None
     if observed.ready(wanted) or (wanted == before and observed.answers(wanted)):
         return wanted
     return before if observed.answers(before) else None
 
 
-def _is_handing_over(desired: Desired, observed: Observed, serving: str | None) -> bool:
+def _is_handing_over(desired: Desired, before: Route, goal: Goal, serving: str | None) -> bool:
     """Return whether another variant is to become control and its wanted revision is not ready to."""
-    if observed.route is None or observed.route.control.variant == desired.control:
+    if before.control.variant in {desired.control, goal.winner} or before.control.revision == goal.base:
         return False
     return serving != desired.revisions[desired.control].name
 
 
-def _held(route: Route, observed: Observed) -> Route:
-    """Return ``route`` without what does not answer, until another variant can take over as control."""
+def held(route: Route, observed: Observed) -> Route:
+    """Return ``route`` without what does not answer: nothing is gained, and what is lost goes to control."""
 
     def standing(destination: Destination) -> Destination:
         if observed.answers(destination.revision) or destination.variant == route.control.variant:
