@@ -137,10 +137,21 @@ def test_a_refusal_says_what_is_wrong_and_what_to_do_and_is_not_tried_again(
     assert pauses == []
 
 
-def test_an_unknown_key_is_named_where_it_is_answered_with_404_too(store: ObjectStore, tmp_path: Path) -> None:
-    store.unknown_key_status = 404
+@pytest.mark.parametrize("answer", [(404, "InvalidAccessKeyId"), (404, "XAdminUserNotFound")])
+def test_an_unknown_key_is_named_where_it_is_answered_with_404_too(
+    answer: tuple[int, str], store: ObjectStore, tmp_path: Path
+) -> None:
+    store.unknown_key = answer
     environment = store.environment | {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE"}
     assert "the key id AKIAIOSF… is not known" in str(failure("s3://models/a.onnx", tmp_path / "to", environment))
+
+
+def test_a_403_for_a_reason_of_the_store_s_own_is_a_refusal(store: ObjectStore, tmp_path: Path) -> None:
+    store.unknown_key = (403, "QuotaOfMine")
+    environment = store.environment | {"AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE"}
+    error = failure("s3://models/a.onnx", tmp_path / "to", environment)
+    assert isinstance(error, FetchRefused)
+    assert "the key id AKIAIOSF… may not read it" in str(error)
 
 
 def test_keys_may_end_with_a_line_break_as_those_from_files_do(store: ObjectStore, tmp_path: Path) -> None:

@@ -36,8 +36,8 @@ class ObjectStore:
     """Request lines, in order of arrival."""
     head_status: int | None = None
     """Status of every ``HEAD`` if set."""
-    unknown_key_status: int = 403
-    """Of the answer to a key id that is not known; 404 in versitygw, for one."""
+    unknown_key: tuple[int, str] = (403, "InvalidAccessKeyId")
+    """Status and code of the answer to a key id that is not known."""
     released: threading.Event = field(default_factory=threading.Event)
     """Ends what hangs."""
 
@@ -114,8 +114,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self._store.head_status is not None and self.command == "HEAD":
             self._send(self._store.head_status, b"")
         elif refused:
-            status = self._store.unknown_key_status if refused == "InvalidAccessKeyId" else 403
-            self._send(status, _error(refused))
+            status, code = self._store.unknown_key if refused == "InvalidAccessKeyId" else (403, refused)
+            self._send(status, _error(code))
         elif bucket != BUCKET:
             self._send(404, _error("NoSuchBucket"))
         elif not key:

@@ -6,7 +6,7 @@ refusal is asked about once more in a way that is answered with a reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -25,7 +25,9 @@ _CONNECT_TIMEOUT_S = 5
 _GOOGLE_RETRIES_S = 3
 """Google's library tries again by itself; after so long it is our turn."""
 _FINAL_OF_GOOGLE = ("PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_ARGUMENT", "FAILED_PRECONDITION")
-_WRONG_KEY = ("INVALID_ACCESS_KEY_ID", "INVALID_CLIENT_TOKEN_ID", "SIGNATURE_DOES_NOT_MATCH")
+_UNKNOWN_KEY = ("INVALID_ACCESS_KEY_ID", "INVALID_CLIENT_TOKEN_ID", "XAdminUserNotFound")
+"""The last is versitygw's, with status 404."""
+_WRONG_KEY = (*_UNKNOWN_KEY, "SIGNATURE_DOES_NOT_MATCH")
 _FINAL_OF_S3 = (
     *_WRONG_KEY,
     *("ACCESS_DENIED", "NO_SUCH_BUCKET", "EXPIRED_TOKEN", "INVALID_TOKEN", "UNRECOGNIZED_CLIENT"),
@@ -119,17 +121,18 @@ def _s3_failure(error: OSError, system: Any, uri: ModelUri, environment: Mapping
     text = str(error)
     missing = isinstance(error, FileNotFoundError)
     if missing or "ACCESS_DENIED" in text:
-        text = _reason(system, uri) or text
-    if missing and not any(code in text for code in _WRONG_KEY):  # some stores answer 404 to an unknown key id
+        reason = _reason(system, uri)
+        text = reason if _has(reason, _FINAL_OF_S3) else text
+    if missing and not _has(text, _WRONG_KEY):  # some stores answer 404 to an unknown key id
         return FetchRefused(_missing(system, uri))
-    if not any(code in text for code in _FINAL_OF_S3):
+    if not _has(text, _FINAL_OF_S3):
         return FetchInterrupted(_said(error))
     return FetchRefused(_s3_refusal(text, environment))
 
 
 def _s3_refusal(text: str, environment: Mapping[str, str]) -> str:
     key, store = _shortened(environment.get("AWS_ACCESS_KEY_ID", "")), _endpoint(environment) or "S3"
-    if "INVALID_ACCESS_KEY_ID" in text or "INVALID_CLIENT_TOKEN_ID" in text:
+    if _has(text, _UNKNOWN_KEY):
         return f"the key id {key} is not known to {store}: {_SECRET}"
     if "SIGNATURE_DOES_NOT_MATCH" in text:
         return f"the secret is not the one of key id {key} at {store}: {_SECRET}"
@@ -141,6 +144,10 @@ def _s3_refusal(text: str, environment: Mapping[str, str]) -> str:
     if "SKEWED" in text:
         return f"the clock of this machine is not that of {store}: set it"
     return f"{store} answers that the bucket is elsewhere, or refuses the request: set model.storage.region"
+
+
+def _has(text: str, codes: Iterable[str]) -> bool:
+    return any(code in text for code in codes)
 
 
 def _reason(system: Any, uri: ModelUri) -> str:
