@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from fairlead_operator.api.crd import definition
 from fairlead_operator.api.manifest import read
 from fairlead_operator.api.objects import from_object
 from support.refusals import (
@@ -124,6 +125,64 @@ def test_the_largest_object_is_within_the_budget_of_rules(kubectl: Kubectl) -> N
     assert _offer(kubectl, large) == ""
     last = {f"spec.rollout.steps.31.weights.{names[-1]}": 3.13}
     assert "an entry of weights is over its slot" in _offer(kubectl, changed(large, last))
+
+
+@pytest.fixture
+def older(kubectl: Kubectl) -> Iterator[tuple[str, Callable[[bool], None]]]:
+    """A resource of the same schema in a group of its own, and how to apply it: with rules, or without."""
+    group = f"g{uuid4().hex[:8]}.example.org"
+    names = {"kind": "ModelDeployment", "listKind": "ModelDeploymentList", "plural": "modeldeployments"}
+    spec = {**definition()["spec"], "group": group, "names": names}
+    whole = {**definition(), "metadata": {"name": f"modeldeployments.{group}"}, "spec": spec}
+
+    def apply(with_rules: bool) -> None:
+        applied = kubectl("apply", "--server-side", "--filename=-", given=whole if with_rules else _lenient(whole))
+        assert applied.returncode == 0, applied.stderr
+        assert kubectl("wait", "--for=condition=Established", f"crd/modeldeployments.{group}").returncode == 0
+
+    yield group, apply
+    kubectl("delete", "crd", f"modeldeployments.{group}", "--wait=false")
+
+
+def _lenient(schema: Any) -> Any:
+    """Return a schema as an older release might have had it: without rules across fields."""
+    if isinstance(schema, dict):
+        return {key: _lenient(value) for key, value in schema.items() if key != "x-kubernetes-validations"}
+    return [_lenient(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def test_what_an_older_schema_let_in_gets_its_status_and_can_be_deleted(
+    kubectl: Kubectl, space: str, older: tuple[str, Callable[[bool], None]]
+) -> None:
+    group, apply = older
+    apply(False)
+    stored = changed(
+        experiment(),
+        {
+            "apiVersion": f"{group}/v1alpha1",
+            "metadata": {"name": "a" * 30, "namespace": space, "finalizers": ["example.org/kept"]},
+            "spec.variants.0.role": "Shadow",
+            "spec.featureStore": {"path": "store"},
+        },
+    )
+    created = kubectl("create", "--filename=-", given=stored)
+    assert created.returncode == 0, created.stderr
+    apply(True)
+    where = (f"--namespace={space}", f"modeldeployments.{group}", "a" * 30)
+    _until_rules_are_in_force(kubectl, changed(stored, {"metadata.name": "b" * 30}))
+    patches: list[Object] = [{"status": {"observedGeneration": 1}}, {"metadata": {"finalizers": []}}]
+    for patch in patches:
+        options = ("--subresource=status",) if "status" in patch else ()
+        written = kubectl("patch", *where, *options, "--type=merge", f"--patch={json.dumps(patch)}")
+        assert written.returncode == 0, written.stderr
+
+
+def _until_rules_are_in_force(kubectl: Kubectl, broken: Object) -> None:
+    """Wait until the API server has taken up a changed definition, which takes it a moment."""
+    for _ in range(50):
+        if kubectl("create", "--dry-run=server", "--filename=-", given=broken).returncode:
+            return
+    pytest.fail("the rules never came into force")
 
 
 def test_a_release_may_be_pinned_to_the_one_in_force_and_to_no_other(kubectl: Kubectl, space: str) -> None:

@@ -53,10 +53,12 @@ def _before(item: Any, old: Any, schema: Schema) -> Any:
 
 
 def _violation(rule: Schema, value: Any, old: Any, path: str) -> Violation | None:
-    if "oldSelf" in rule["rule"] and old is None:
+    expression, bound = rule["rule"], {"self": value, "oldSelf": old}
+    if rule.get("optionalOldSelf"):
+        expression = expression.replace("oldSelf", "(oldSelf == null ? optional.none() : optional.of(oldSelf))")
+    elif "oldSelf" in expression and old is None:
         return None
-    bound = {"self": value, "oldSelf": old}
-    if _compiled(rule["rule"]).eval(data=bound).value() is True:
+    if _compiled(expression).eval(data=bound).value() is True:
         return None
     message = rule["message"]
     if "messageExpression" in rule:

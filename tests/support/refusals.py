@@ -403,6 +403,12 @@ TRANSITIONS: tuple[Transition, ...] = (
         {"spec.variants": [*experiment()["spec"]["variants"][1:], experiment()["spec"]["variants"][0]]},
         "",
     ),
+    Transition(
+        "new-names-fit",
+        {"spec.variants.3.name": "a" * 30},
+        "together have over 36 letters; shorten one",
+        manual(),
+    ),
     Transition("a new id", {"spec.experiment.id": "e2", "spec.variants.1.model.digest": DIGESTS[5]}, ""),
     Transition(
         "the experiment's end",

@@ -54,6 +54,13 @@ def test_pinning_the_release_in_force_changes_nothing_and_is_allowed() -> None:
     assert list(complaints(changed(running, {"status.servingRelease": "0.2.0"}), running)) == []
 
 
+def test_names_that_an_older_schema_let_in_may_stay_but_not_be_joined() -> None:
+    old = changed(experiment(), {"metadata.name": "a" * 30})
+    assert list(complaints(changed(old, {"spec.paused": True}), old)) == []
+    (complaint,) = complaints(changed(old, {"spec.variants.3.name": "ghost-of-old"}), old)
+    assert "together have over 36 letters" in complaint
+
+
 def test_every_rule_is_in_the_tables() -> None:
     names = [rule.name for rule in RULES]
     assert len(names) == len(set(names))

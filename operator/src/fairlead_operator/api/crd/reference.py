@@ -60,8 +60,8 @@ def modeldeployment() -> str:
     (version,) = definition()["spec"]["versions"]
     root = version["schema"]["openAPIV3Schema"]
     sections = [_section(part, root["properties"][part]) for part in ("spec", "status")]
-    rules = [rule for rule in RULES if "oldSelf" not in rule.cel]
-    transitions = [rule for rule in RULES if "oldSelf" in rule.cel]
+    rules = [rule for rule in RULES if not rule.name.endswith("-frozen")]
+    transitions = [rule for rule in RULES if rule.name.endswith("-frozen")]
     columns = ["## Columns of `kubectl get mdep`", "", "| column | says | from |", "|---|---|---|"]
     columns += [
         f"| {column['name'].upper()} | {column['description']} | `{column['jsonPath']}` |"

@@ -20,6 +20,8 @@ _STRATEGY = "(has(self.strategy) ? self.strategy : 'Manual')"
 _SPEC_STRATEGY = "self.?rollout.?strategy.orValue('Manual')"
 _TREATMENTS = "self.variants.filter(v, v.role == 'Treatment')"
 _SAME_EXPERIMENT = "has(self.experiment) && has(oldSelf.experiment) && self.experiment.id == oldSelf.experiment.id"
+_FITS = f"size(self.metadata.name) + size(v.name) <= {NAMES_MAX}"
+_TOO_LONG = f"metadata.name and the name of a variant together have over {NAMES_MAX} letters; shorten one"
 _END = "bump experiment.id, or remove the experiment block to end it"
 
 
@@ -42,14 +44,19 @@ class Rule:
     reason: str = "FieldValueInvalid"
     """Reason of the refusal, as the API server spells it."""
 
+    on_creation: bool = True
+    """Whether it holds for new objects; a rule of changes alone holds from ``oldSelf`` to ``self``."""
+
     def rendered(self) -> dict[str, Any]:
         """Return it as an item of ``x-kubernetes-validations``."""
         optional = {"messageExpression": self.expression, "fieldPath": self.field}
+        also_old = {"optionalOldSelf": True} if self.on_creation and "oldSelf" in self.cel else {}
         return {
             "rule": self.cel,
             "message": self.message,
             **{key: value for key, value in optional.items() if value},
             "reason": self.reason,
+            **also_old,
         }
 
 
@@ -62,6 +69,7 @@ def _frozen(name: str, what: str, same: str, field: str) -> Rule:
         message=f"the experiment has frozen {what}: {_END}",
         expression=f"'experiment ' + self.experiment.id + ' has frozen {what}: {_END}'",
         field=field,
+        on_creation=False,
     )
 
 
@@ -109,12 +117,18 @@ def _weights(name: str, wrong: str, unless: str, message: str) -> tuple[Rule, Ru
 
 
 RULES: tuple[Rule, ...] = (
+    # The API server tolerates what an older schema let in as long as it is not touched, but the whole always is. So
+    # names are checked when they come: else nobody could write the status of such an object, or take a finalizer off.
     Rule(
-        "names-fit",
+        "names-fit", "", f"oldSelf.hasValue() || self.spec.variants.all(v, {_FITS})", _TOO_LONG, field=".spec.variants"
+    ),
+    Rule(
+        "new-names-fit",
         "",
-        f"self.spec.variants.all(v, size(self.metadata.name) + size(v.name) <= {NAMES_MAX})",
-        f"metadata.name and the name of a variant together have over {NAMES_MAX} letters; shorten one",
+        f"self.spec.variants.all(v, {_FITS} || oldSelf.spec.variants.exists(was, was.name == v.name))",
+        _TOO_LONG,
         field=".spec.variants",
+        on_creation=False,
     ),
     Rule(
         "release-frozen",
@@ -126,6 +140,7 @@ RULES: tuple[Rule, ...] = (
         f"the experiment has frozen serving.release: {_END}",
         f"'experiment ' + self.spec.experiment.id + ' has frozen serving.release: {_END}'",
         field=".spec.serving.release",
+        on_creation=False,
     ),
     Rule(
         "some-control",
