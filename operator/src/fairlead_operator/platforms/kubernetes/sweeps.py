@@ -35,13 +35,18 @@ class Sweeps:
             if not objects.is_filled(kind) or not objects.is_filled(PARENT.kind):
                 continue
             for owner in objects.owners(kind):
-                if objects.get(PARENT.kind, owner) is not None:
+                if objects.get(PARENT.kind, owner) is not None or not self._is_served(owner):
                     continue
                 for live in objects.owned(kind, owner):
                     metadata = live["metadata"]
                     key = ObjectKey(metadata["namespace"], metadata["name"])
                     await self.access.api.delete(kind, key, uid=metadata.get("uid"))
                     _log.info("swept", extra={"kind": str(kind), "object": str(key)})
+
+    def _is_served(self, owner: ObjectKey) -> bool:
+        """Return whether it is ours to say that an owner is gone: another operator may serve other namespaces."""
+        namespaces = self.access.settings.namespaces
+        return not namespaces or owner.namespace in namespaces
 
     async def unused_runtimes(self) -> None:
         """Remove ServingRuntimes of ours that no InferenceService names and no ModelDeployment will."""
@@ -50,7 +55,7 @@ class Sweeps:
             return
         inhabited = {key.namespace for key in objects.keys(PARENT.kind)}
         for key in objects.keys(SERVING_RUNTIME):
-            if key.namespace in inhabited:
+            if key.namespace in inhabited or not self._is_served(key):
                 continue
             services = await self.access.api.list(INFERENCE_SERVICE, namespace=key.namespace)
             live = objects.get(SERVING_RUNTIME, key)
