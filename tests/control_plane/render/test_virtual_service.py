@@ -124,7 +124,7 @@ def test_order_and_names_of_routes() -> None:
         "http.probe",
         *("grpc.override.logistic", "grpc.override.boosted", "grpc.override.unknown", "grpc.unit", "grpc.missing"),
         *("http.override.logistic", "http.override.boosted", "http.override.unknown", "http.unit", "http.missing"),
-        *("http.cookie", "http.new", "http.none"),
+        *("http.cookie", "http.new", "grpc.none", "http.none"),
     ]
 
 

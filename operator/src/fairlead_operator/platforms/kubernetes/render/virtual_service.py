@@ -83,6 +83,12 @@ def _routes(place: Place, route: Route, key: RouteKey) -> Iterator[Manifest]:
         yield from _overrides(place, route, protocol)
         yield _unit(place, route, protocol, key)
         yield from _without_unit(place, route, protocol, key)
+    unknown_call = {"headers": {"content-type": {"regex": _GRPC_CONTENT}}}
+    yield {
+        "name": route_name(place, Protocol.GRPC, "none"),
+        "match": [unknown_call],
+        **_refusal(Protocol.GRPC, 404, f"no such method here: see {_GRPC_PREFIX}"),
+    }
     yield {
         "name": route_name(place, Protocol.HTTP, "none"),
         **_refusal(Protocol.HTTP, 404, "no such path here: see /v2/models and /v1/models"),
