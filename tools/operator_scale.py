@@ -21,7 +21,7 @@ async def main(sizes: list[int]) -> None:
     """Measure each size and print a line."""
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            print(await measured(Path(folder), deployments=size, steady_s=20), flush=True)
+            print(await measured(Path(folder), deployments=size, settle_s=6, steady_s=20), flush=True)
 
 
 if __name__ == "__main__":

@@ -41,8 +41,15 @@ class Figures:
         )
 
 
-async def measured(folder: Path, *, deployments: int, steady_s: float) -> Figures:
-    """Start an operator whose controller does nothing, and measure it."""
+async def measured(folder: Path, *, deployments: int, settle_s: float, steady_s: float) -> Figures:
+    """Start an operator whose controller does nothing, and measure it.
+
+    Args:
+        folder: For its kubeconfig.
+        deployments: How many ModelDeployments there are, each with twelve objects.
+        settle_s: How long it may settle after it has reconciled all; Kopf's own workers end 5 s after the first list.
+        steady_s: How long its idle CPU is measured.
+    """
     kinds = [*kserve_kinds(), *istio_kinds()]
     async with KubeApiServer(kinds=kinds, namespaces=["flights"], collects_garbage=False) as server:
         server.load(CRD)
@@ -54,19 +61,21 @@ async def measured(folder: Path, *, deployments: int, steady_s: float) -> Figure
         begun = time.monotonic()
         process = await start("idle", server.kubeconfig(folder), port)
         try:
-            return await _figures(process, begun, deployments, steady_s)
+            return await _figures(process, begun, deployments, settle_s, steady_s)
         finally:
             process.process.terminate()
             await process.process.wait()
 
 
-async def _figures(process: OperatorProcess, begun: float, deployments: int, steady_s: float) -> Figures:
+async def _figures(
+    process: OperatorProcess, begun: float, deployments: int, settle_s: float, steady_s: float
+) -> Figures:
     async def all_reconciled() -> bool:
         return await reconciled(process) >= deployments
 
     await until(all_reconciled, timeout_s=120)
     cold_start_s, cold_cpu_s = time.monotonic() - begun, process.cpu_s()
-    await asyncio.sleep(6)  # Kopf's own workers of the first list end after 5 s
+    await asyncio.sleep(settle_s)
     before, cpu_before = time.monotonic(), process.cpu_s()
     await asyncio.sleep(steady_s)
     used, passed = process.cpu_s() - cpu_before, time.monotonic() - before

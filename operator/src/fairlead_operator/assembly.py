@@ -159,7 +159,7 @@ class Runtime:
     @property
     def live(self) -> Mapping[str, Check]:
         """What must hold lest the process be restarted."""
-        return {"workers": self._stuck_worker, "watches": self._deaf_watch}
+        return {"workers": self._stuck_worker, "watches": self._deaf_watch, "deployments": self._deaf_transport}
 
     @property
     def ready(self) -> Mapping[str, Check]:
@@ -227,6 +227,11 @@ class Runtime:
     def _deaf_watch(self) -> str | None:
         deaf = [str(r.kind) for r in self.reflectors if r.silent_for_s > self.settings.stale_after_s]
         return f"nothing heard for {self.settings.stale_after_s:.0f} s of {', '.join(deaf)}" if deaf else None
+
+    def _deaf_transport(self) -> str | None:
+        deaf_s = self.parents.deaf_for_s if self.transport else 0.0
+        deaf = deaf_s > self.settings.stale_after_s
+        return f"the watch has kept changes of ModelDeployments from us for {deaf_s:.0f} s" if deaf else None
 
     def _unfilled_store(self) -> str | None:
         if self.store.is_ready:
@@ -324,7 +329,7 @@ def build(
         deadline_s=settings.reconcile_deadline_s,
         observe=ended,
     )
-    parents = Parents(client, store)
+    parents = Parents(client, store, now)
     reflectors = tuple(
         Reflector(
             client,
@@ -369,7 +374,7 @@ def _measure(metrics: OperatorMetrics, runtime: Runtime, tally: Tally, now: Call
     metrics.read("fairlead_leader", lambda: {(): float(runtime.leader.is_leading)})
     metrics.read("fairlead_queue_keys", lambda: {("ready",): schedule.depth, ("delayed",): schedule.delayed})
     metrics.read("fairlead_queue_oldest_seconds", lambda: {(): schedule.oldest_wait_s(now())})
-    metrics.read("fairlead_queue_dropped", lambda: {(): schedule.dropped})
+    metrics.read("fairlead_queue_dropped_total", lambda: {(): schedule.dropped})
     metrics.read("fairlead_running_oldest_seconds", lambda: {(): schedule.longest_run_s(now())})
     metrics.read("fairlead_stored_objects", lambda: {(one.kind.plural,): store.count(one.kind) for one in store.kinds})
     metrics.read(
@@ -379,7 +384,7 @@ def _measure(metrics: OperatorMetrics, runtime: Runtime, tally: Tally, now: Call
         "fairlead_watch_age_seconds",
         lambda: {(kind,): age for kind, age in sorted((r.kind.plural, r.silent_for_s) for r in runtime.reflectors)},
     )
-    metrics.read("fairlead_relist_repairs", lambda: {(): runtime.parents.repaired})
+    metrics.read("fairlead_relist_repairs_total", lambda: {(): runtime.parents.repaired})
     metrics.read("fairlead_deployments", lambda: dict(tally.counts))
 
 

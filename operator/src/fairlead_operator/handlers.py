@@ -41,7 +41,7 @@ def kopf_settings(*, attempt_s: float, watch_timeout_s: float, silence_s: float)
     settings.watching.client_timeout = watch_timeout_s + 10
     settings.watching.connect_timeout = 5.0
     settings.watching.inactivity_timeout = silence_s
-    settings.watching.chunk_size = 500
+    settings.watching.chunk_size = 200
     settings.networking.request_timeout = attempt_s
     settings.networking.connect_timeout = 5.0
     settings.networking.error_backoffs = [0.5, 1.0, 2.0, 4.0, 8.0]

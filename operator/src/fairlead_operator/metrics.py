@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 Values: TypeAlias = Mapping[tuple[str, ...], float]
@@ -72,8 +72,8 @@ class OperatorMetrics(Collector):
         registry.register(self)
 
     def read(self, name: str, reader: Callable[[], Values]) -> None:
-        """Have ``reader`` give the values of a gauge of ``GAUGES`` at each scrape."""
-        if name not in GAUGES:
+        """Have ``reader`` give the values of a metric of ``READ_OFF`` at each scrape."""
+        if name not in READ_OFF:
             raise KeyError(name)
         self._readers[name] = reader
 
@@ -84,25 +84,29 @@ class OperatorMetrics(Collector):
             self.api_call_seconds.labels(verb).observe(duration_s)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the gauges that are read off; called by the registry at each scrape."""
+        """Yield what is read off; called by the registry at each scrape."""
         for name, reader in self._readers.items():
-            text, labels = GAUGES[name]
-            family = GaugeMetricFamily(name, text, labels=labels)
+            text, labels = READ_OFF[name]
+            sort = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+            family = sort(name.removesuffix("_total"), text, labels=labels)
             for values, number in reader().items():
                 family.add_metric(values, number)
             yield family
 
 
-GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+READ_OFF: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "fairlead_leader": ("Whether this process holds the Lease.", ()),
     "fairlead_queue_keys": ("Keys in the queue: ready for a worker, or waiting for their time.", ("state",)),
     "fairlead_queue_oldest_seconds": ("How long the longest waiting key has waited for a worker.", ()),
-    "fairlead_queue_dropped": ("Keys dropped so far because the queue was full; the next resync adds them.", ()),
+    "fairlead_queue_dropped_total": ("Keys dropped because the queue was full; the next resync adds them.", ()),
     "fairlead_running_oldest_seconds": ("How long the longest of the present reconciles has been going on.", ()),
     "fairlead_stored_objects": ("Objects in memory.", ("kind",)),
     "fairlead_kind_missing": ("Whether the API does not serve a kind.", ("kind",)),
     "fairlead_watch_age_seconds": ("How long ago a watch last told anything, bookmarks included.", ("kind",)),
-    "fairlead_relist_repairs": ("Vanished ModelDeployments found by a resync that the watch had not told of.", ()),
+    "fairlead_relist_repairs_total": (
+        "Vanished ModelDeployments found by a resync that the watch had not told of.",
+        (),
+    ),
     "fairlead_deployments": ("ModelDeployments by the status of each of their conditions.", ("condition", "status")),
 }
-"""Gauges that are read off: help and labels by name."""
+"""What is read off: help and labels by name; what ends in ``_total`` only grows."""

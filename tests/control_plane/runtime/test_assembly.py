@@ -159,9 +159,8 @@ async def test_of_two_operators_one_writes_and_the_other_is_ready(server: KubeAp
             await asyncio.sleep(0.3)
             assert two.controller.runs == []
             await one.stop()
-            await until(lambda: DELAY in two.controller.runs, timeout_s=2)
-            mark = server.get("ConfigMap", "flights", "delay-mark")
-            assert mark is not None
+            await until(lambda: "delay-mark" in marks(server), timeout_s=2)
+            assert set(two.controller.runs) == {DELAY}
 
 
 async def test_a_leader_that_is_stopped_past_its_lease_and_goes_on_in_a_reconcile_writes_nothing(
@@ -259,6 +258,36 @@ async def test_livez_fails_once_a_watch_is_deaf_though_the_loop_lives(server: Ku
         assert status == 503
         assert "deployments.apps" in text
         await until(lambda: "configmaps" not in (operator.runtime.live["watches"]() or ""))
+
+
+async def test_livez_fails_once_a_list_told_what_the_watch_of_deployments_never_does(
+    server: KubeApiServer, tmp_path: Path
+) -> None:
+    leapt_s = 0.0
+    loop = asyncio.get_running_loop()
+    async with operator_of(
+        server, tmp_path, children=FEW, kopf=True, now=lambda: loop.time() + leapt_s, watch_silence_s=1
+    ) as operator:
+        deaf = operator.runtime.live["deployments"]
+        await until(lambda: "modeldeployments.serving.fairlead.dev" in server.open_watches)
+        server.interrupt_watches(FallSilent(), "modeldeployments.serving.fairlead.dev")
+        server.create(model_deployment("delay"))
+        await operator.runtime.resync.once()
+        assert deaf() is None
+        leapt_s = QUICK_STALE_S
+        assert deaf() == "the watch has kept changes of ModelDeployments from us for 301 s"
+        await until(lambda: deaf() is None)  # opened anew, it tells
+
+
+async def test_only_the_namespaces_that_were_given_are_served(server: KubeApiServer, tmp_path: Path) -> None:
+    async with operator_of(server, tmp_path, children=FEW, kopf=True, namespaces="flights") as operator:
+        await until(lambda: "modeldeployments.serving.fairlead.dev" in server.open_watches)
+        server.create(model_deployment("elsewhere", "taxis"))
+        server.create(model_deployment("delay"))
+        await until(lambda: "delay-mark" in marks(server))
+        assert set(operator.controller.runs) == {DELAY}
+        asked = {record.call.namespace for record in server.requests if record.call.verb == "list"}
+        assert asked == {"flights", "istio-ingress"}
 
 
 async def test_livez_fails_once_a_worker_is_stuck(server: KubeApiServer, tmp_path: Path) -> None:

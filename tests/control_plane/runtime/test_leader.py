@@ -130,6 +130,7 @@ async def test_a_process_that_was_stopped_past_its_lease_writes_nothing_when_it_
     a = Candidate(client, "a")
     await until(lambda: bool(writers(server)))
     a.awake.clear()  # in the middle of its reconcile, so to speak
+    await asyncio.sleep(0.1)  # what was under way has been answered
     a.clock.leapt_s += 100
     server.forget_requests()
     a.awake.set()

@@ -316,7 +316,7 @@ def test_the_index_by_owner_always_agrees_with_the_objects(steps: list[tuple[str
 async def test_a_relist_of_parents_finds_what_the_watch_never_told(server: KubeApiServer, client: KubeClient) -> None:
     told: Told = []
     store = ObjectStore([PARENT], lambda *change: told.append(change))
-    parents = Parents(client, store)
+    parents = Parents(client, store, asyncio.get_running_loop().time)
     for name in ("a", "b"):
         server.create(model_deployment(name))
     assert {key.name for key in await parents.relist()} == {"a", "b"}
@@ -332,7 +332,7 @@ async def test_what_the_watch_tells_during_a_relist_is_newer_than_the_list(
     server: KubeApiServer, client: KubeClient
 ) -> None:
     store = ObjectStore([PARENT], lambda *_: None)
-    parents = Parents(client, store)
+    parents = Parents(client, store, asyncio.get_running_loop().time)
     kept = server.create(model_deployment("kept"))
     doomed = server.create(model_deployment("doomed"))
     await parents.relist()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
 
+from fairlead_operator import logs
 from fairlead_operator.errors import OperatorError
 from fairlead_operator.runtime.keys import Controller, ObjectKey
 
@@ -270,6 +271,7 @@ class ReconcileQueue:
         self._observe = observe
         self._stopping = False
         self._wake = asyncio.Event()
+        self._numbers = itertools.count(1)
         self.schedule = Schedule(capacity)
 
     def add(self, key: ObjectKey) -> None:
@@ -323,7 +325,8 @@ class ReconcileQueue:
     async def _run(self, key: ObjectKey, waited_s: float) -> None:
         begun = self._now()
         try:
-            result = await self._reconcile(key)
+            with logs.bound(key=str(key), reconcile=next(self._numbers)):
+                result = await self._reconcile(key)
         except BaseException:
             self.schedule.abandon(key, self._now())
             raise
@@ -339,16 +342,16 @@ class ReconcileQueue:
         except OperatorError as error:
             return self._failed(key, error)
         except TimeoutError:
-            _log.warning("a reconcile took too long and was stopped", extra={"key": str(key)})
+            _log.warning("a reconcile took too long and was stopped")
             return self._retry(key, Result.RETRY)
         except Exception:  # noqa: BLE001 -- a loop's top; counted as a bug
-            _log.exception("a reconcile raised what it never should", extra={"key": str(key)})
+            _log.exception("a reconcile raised what it never should")
             return self._retry(key, Result.BUG)
         self.schedule.succeed(key, self._now(), again_after_s)
         return Result.SUCCESS if again_after_s is None else Result.AGAIN
 
     def _failed(self, key: ObjectKey, error: OperatorError) -> Result:
-        fields = {"key": str(key), "error": type(error).__name__, "detail": str(error)}
+        fields = {"error": type(error).__name__, "detail": str(error)}
         if error.retryable:
             _log.info("a reconcile failed and is tried again", extra=fields)
             return self._retry(key, Result.RETRY)

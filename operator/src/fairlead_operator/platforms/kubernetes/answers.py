@@ -28,16 +28,20 @@ _MESSAGE_LIMIT = 1000
 """Characters of the API's message that are kept: a webhook may answer with pages."""
 
 
-def error_from(call: str, code: int, content: bytes) -> KubeError:
+def error_from(call: str, code: int, content: bytes, *, is_secret: bool = False) -> KubeError:
     """Return the error that an HTTP answer stands for.
 
     Args:
         call: What was asked, such as ``apply services a/b``; starts the message.
         code: HTTP status.
         content: Body: a ``Status``, or whatever something in between says.
+        is_secret: The message may quote what was sent; it is left out.
     """
     status = _status(content)
-    return error_from_status(call, {**status, "code": code}) if status else _from_stranger(call, code, content)
+    error = error_from_status(call, {**status, "code": code}) if status else _from_stranger(call, code, content)
+    if is_secret:
+        return type(error)(f"{call}: HTTP {code} {error.reason}", code=code, reason=error.reason)
+    return error
 
 
 def error_from_status(call: str, status: Mapping[str, Any]) -> KubeError:

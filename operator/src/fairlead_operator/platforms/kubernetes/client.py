@@ -38,7 +38,7 @@ from fairlead_operator.platforms.kubernetes.api import (
 )
 from fairlead_operator.platforms.kubernetes.connection import Connection
 from fairlead_operator.platforms.kubernetes.errors import Expired, KubeError, NotFound, Unavailable
-from fairlead_operator.platforms.kubernetes.kinds import Kind
+from fairlead_operator.platforms.kubernetes.kinds import SECRET, Kind
 from fairlead_operator.runtime.keys import ObjectKey
 
 CallObserver: TypeAlias = Callable[[str, str, str, float], None]
@@ -62,7 +62,7 @@ class Patience:
     first_pause_s: float = 0.25
     longest_pause_s: float = 10.0
     """Also of what Retry-After may ask for: a longer wait is the queue's business."""
-    page_size: int = 500
+    page_size: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,7 +375,7 @@ class _Failure(Exception):
 
 
 def _failure(call: _Call, code: int, content: bytes, asked_s: float | None) -> _Failure:
-    error = error_from(str(call), code, content)
+    error = error_from(str(call), code, content, is_secret=call.kind == SECRET)
     refused_for_now = code == TOO_MANY_REQUESTS
     broken = code >= SERVER_ERROR and isinstance(error, Unavailable)
     return _Failure(error, may_repeat=refused_for_now or (broken and call.repeatable), retry_after_s=asked_s)
