@@ -70,6 +70,16 @@ async def test_status_has_a_schema_too(api: Api) -> None:
     assert (refused.code, refused.causes) == (422, [("FieldValueRequired", "status.conditions[0].status")])
 
 
+async def test_rules_hold_over_fields_and_over_changes(api: Api) -> None:
+    same = await api.create(probe("a", salt="abc", code="abc"))
+    assert (same.code, same.causes) == (422, [("FieldValueInvalid", "spec")])
+    assert "salt and code must differ" in same.body["message"]
+    await api.create(probe("a", salt="abc"))
+    changed = await api.merge(probe("a"), {"spec": {"salt": "xyz"}})
+    assert (changed.code, changed.causes) == (422, [("FieldValueForbidden", "spec.salt")])
+    assert (await api.merge(probe("a"), {"spec": {"mode": "Fast"}})).code == 200
+
+
 async def test_an_integer_or_a_string_may_be_either(api: Api) -> None:
     assert (await api.create(probe("a", port=80))).body["spec"]["port"] == 80
     assert (await api.create(probe("b", port="http"))).body["spec"]["port"] == "http"

@@ -47,8 +47,9 @@ class Reply:
 
     @property
     def causes(self) -> list[tuple[str, str]]:
-        """The reason and field of each cause of a refusal, sorted."""
-        return sorted((cause["reason"], cause["field"]) for cause in self.body["details"]["causes"])
+        """The reason and field of each cause of a refusal, sorted; that rules in CEL were not looked at is left out."""
+        causes = self.body["details"]["causes"]
+        return sorted((cause["reason"], cause["field"]) for cause in causes if cause["field"] != "<nil>")
 
     @property
     def owners(self) -> dict[tuple[str, str], Any]:
@@ -231,6 +232,9 @@ _CONDITION = {
 }
 _SPEC = {
     "type": "object",
+    "x-kubernetes-validations": [
+        {"rule": "!has(self.salt) || !has(self.code) || self.salt != self.code", "message": "salt and code must differ"}
+    ],
     "properties": {
         "replicas": {"type": "integer", "minimum": 1, "maximum": 10, "default": 1},
         "ratio": {"type": "number", "minimum": 0, "exclusiveMinimum": True},
@@ -262,6 +266,13 @@ _SPEC = {
             "type": "object",
             "required": ["key"],
             "properties": {"key": _TEXT, "depth": {"type": "integer", "default": 3}, "other": _TEXT},
+        },
+        "salt": {
+            "type": "string",
+            "maxLength": 20,
+            "x-kubernetes-validations": [
+                {"rule": "self == oldSelf", "message": "salt never changes", "reason": "FieldValueForbidden"}
+            ],
         },
         "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
     },

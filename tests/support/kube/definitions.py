@@ -6,6 +6,7 @@ from typing import Any
 
 from support.kube.builtin import rooted
 from support.kube.kinds import Kind
+from support.kube.schema import has_rules
 from support.kube.store import Object
 
 DEFINITION = "customresourcedefinitions.apiextensions.k8s.io"
@@ -15,6 +16,9 @@ def kinds_of(definition: Object) -> list[Kind]:
     """Return a kind for each version that a CustomResourceDefinition serves."""
     spec = definition["spec"]
     names = spec["names"]
+    schemas = {
+        version["name"]: (version.get("schema") or {}).get("openAPIV3Schema") or {} for version in spec["versions"]
+    }
     return [
         Kind(
             group=spec["group"],
@@ -27,11 +31,25 @@ def kinds_of(definition: Object) -> list[Kind]:
             status="status" in (version.get("subresources") or {}),
             generation=True,
             custom=True,
-            schema=rooted((version.get("schema") or {}).get("openAPIV3Schema") or {}),
+            ruled=has_rules(schemas[version["name"]]),
+            schema=rooted(_with_full_rules(schemas[version["name"]])),
         )
         for version in spec["versions"]
         if version.get("served", True)
     ]
+
+
+def _with_full_rules(schema: Any) -> Any:
+    """Return a schema whose rules in CEL all have a message and a reason, as the real server gives them."""
+    if isinstance(schema, list):
+        return [_with_full_rules(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    full = {name: _with_full_rules(part) for name, part in schema.items()}
+    for rule in full.get("x-kubernetes-validations", ()):
+        rule.setdefault("message", f"failed rule: {rule.get('rule')}")
+        rule.setdefault("reason", "FieldValueInvalid")
+    return full
 
 
 def established(definition: Object, now: str) -> Object:

@@ -34,6 +34,8 @@ class Kind:
     """Can be created only, and is answered rather than stored (access reviews)."""
     answers_deleted: bool = False
     """DELETE answers with the object, not with a Status."""
+    ruled: bool = False
+    """Its schema has rules in CEL."""
     schema: Schema = field(default_factory=dict, hash=False, compare=False)
 
     @property

@@ -34,6 +34,10 @@ from support.kube.store import Object, Place, Store, Stored
 NAMESPACE = "namespaces"
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 _SUFFIX_LENGTH = 5
+_NO_RULES_AFTER = frozenset(
+    f"FieldValue{reason}" for reason in ("Required", "TypeInvalid", "NotSupported", "TooMany", "TooLong")
+)
+"""Rules in CEL are left alone where the schema is broken in one of these ways."""
 _OMITTED_EMPTY = {"configmaps": ("data", "binaryData"), "secrets": ("data",)}
 _METADATA_LISTS = ("labels", "annotations", "finalizers", "ownerReferences")
 
@@ -378,6 +382,9 @@ class Registry:
         if before:
             wrong += metadata.change_faults(before["metadata"], value["metadata"])
         broken = [*schema.faults(value, kind.schema)]
+        if kind.ruled:
+            is_blocked = any(cause.reason in _NO_RULES_AFTER for cause in broken)
+            broken += [schema.unchecked_rules()] if is_blocked else schema.broken_rules(value, kind.schema, before)
         if broken and not kind.custom:
             raise bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled: {broken[0].message}')
         if wrong or broken:

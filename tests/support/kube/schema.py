@@ -1,6 +1,6 @@
 """Structural schemas at work: prune what is unknown, fill in defaults, find what is wrong.
 
-Rules in CEL (``x-kubernetes-validations``) are left to a real kube-apiserver.
+Rules in CEL are the business of ``support.cel``; ``broken_rules`` asks it.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+from support.cel import violations
 from support.kube.errors import Cause
 from support.kube.fields import child
 from support.kube.kinds import Schema
@@ -23,6 +24,7 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
 }
+_RULE_WORDS = {"FieldValueForbidden": "Forbidden", "FieldValueRequired": "Required value"}
 _FORMATS = {
     "date-time": re.compile(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$"),
     "date": re.compile(r"^\d{4}-\d\d-\d\d$"),
@@ -55,6 +57,8 @@ def fill_in(value: Any, schema: Schema, *, keeps_null: bool = False) -> None:
         schema: What it is to be like.
         keeps_null: Leave a null that has no default, as the real server does with what server-side apply leaves.
     """
+    if not schema:
+        return
     if isinstance(value, dict):
         for name, below in schema.get("properties", {}).items():
             is_null = name in value and value[name] is None and not below.get("nullable")
@@ -71,7 +75,7 @@ def fill_in(value: Any, schema: Schema, *, keeps_null: bool = False) -> None:
 
 def faults(value: Any, schema: Schema, path: str = "") -> Iterator[Cause]:
     """Yield what the schema has against ``value``."""
-    if value is None and schema.get("nullable"):
+    if not schema or (value is None and schema.get("nullable")):
         return
     wrong = _wrong_type(value, schema, path)
     if wrong:
@@ -87,6 +91,27 @@ def faults(value: Any, schema: Schema, path: str = "") -> Iterator[Cause]:
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield from _number_faults(value, schema, path)
     yield from _combined_faults(value, schema, path)
+
+
+def broken_rules(value: dict[str, Any], schema: Schema, old: dict[str, Any] | None = None) -> Iterator[Cause]:
+    """Yield the rules in CEL that an object, or its change from ``old``, breaks (those on metadata left out)."""
+    own = {name: part for name, part in schema.get("properties", {}).items() if name != "metadata"}
+    for found in violations(value, {**schema, "properties": own}, old):
+        words = _RULE_WORDS.get(found.reason) or f"Invalid value: {_shown(_at(value, found.path))}"
+        yield Cause(found.reason, found.path, f"{words}: {found.message}")
+
+
+def unchecked_rules() -> Cause:
+    """Return what is said where other faults kept the rules in CEL from being looked at."""
+    why = "some validation rules were not checked because the object was invalid; correct the existing errors to"
+    return Cause("FieldValueInvalid", "<nil>", f"Invalid value: null: {why} complete validation")
+
+
+def has_rules(schema: Any) -> bool:
+    """Return whether there is a rule in CEL anywhere in ``schema``."""
+    if isinstance(schema, dict):
+        return "x-kubernetes-validations" in schema or any(has_rules(part) for part in schema.values())
+    return isinstance(schema, list) and any(has_rules(part) for part in schema)
 
 
 def typing_faults(value: Any, schema: Schema, path: str = "") -> Iterator[str]:
@@ -240,6 +265,17 @@ def _fits(value: Any, schema: Schema) -> bool:
 def _out_of_bounds(value: Any, path: str, why: str) -> Cause:
     shown = '""' if isinstance(value, dict | list) else _quoted(value)
     return Cause("FieldValueInvalid", path, f"Invalid value: {shown}: {path} in body {why}")
+
+
+def _at(value: Any, path: str) -> Any:
+    for word in re.findall(r"[^.\[\]]+", path):
+        value = value[int(word)] if isinstance(value, list) else value.get(word) if isinstance(value, dict) else None
+    return value
+
+
+def _shown(value: Any) -> str:
+    names: dict[type, str] = {dict: '"object"', list: '"array"'}
+    return names.get(type(value)) or _quoted(value)
 
 
 def _quoted(value: Any) -> str:

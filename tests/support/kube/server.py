@@ -7,7 +7,7 @@
 
 Clients reach it by ``url`` or ``kubeconfig``; tests look behind it with ``get``, ``objects``, ``requests`` and
 ``writes``, and disturb it with ``faults``, ``interrupt_watches`` and ``halt_after``. What it leaves to a real
-kube-apiserver: RBAC, rules in CEL, admission webhooks, OpenAPI, protobuf, conversion between versions, and
+kube-apiserver: RBAC, admission webhooks, OpenAPI, protobuf, conversion between versions, and
 strategic merge patch, which it takes as a merge patch (lists are replaced).
 """
 
