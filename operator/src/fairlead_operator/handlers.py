@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 Heard: TypeAlias = Callable[[Any, bool], None]
 """Takes in an object and whether it has been deleted."""
 
-_STOP_DEADLINE_S = 6.0
+_STOP_DEADLINE_S = 4.0
 _MOST_FAILURES = 5
 _FORGIVEN_AFTER_S = 300.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0

@@ -61,7 +61,7 @@ class Settings(BaseModel):
     workers: int = Field(4, ge=1, le=64, description="How many ModelDeployments are reconciled at a time.")
     reconcile_deadline_s: Seconds = Field(120, description="When one reconcile is stopped.")
     resync_interval_s: Seconds = Field(600, description="From one resync to the next, give or take a tenth.")
-    shutdown_s: Annotated[float, Field(gt=0, le=15)] = Field(
+    shutdown_s: Annotated[float, Field(gt=0, le=9)] = Field(
         8, description="How long running reconciles may go on after SIGTERM."
     )
 

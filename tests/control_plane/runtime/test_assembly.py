@@ -19,7 +19,7 @@ from fairlead_operator.platforms.kubernetes.kinds import (
     fields,
 )
 from fairlead_operator.runtime.keys import ObjectKey
-from support.kube import FallSilent, Hang, KubeApiServer, Refuse, WatchError, calls, feast_kinds
+from support.kube import End, FallSilent, Hang, KubeApiServer, Refuse, WatchError, calls, feast_kinds
 from support.operators import (
     CRD,
     QUICK,
@@ -83,6 +83,23 @@ async def test_deployments_are_heard_of_again_after_kopfs_watch_broke(
         ended = isinstance(fault, WatchError) and fault.code == 500
         assert operator.value("fairlead_transport_restarts_total") == float(ended)
         assert operator.value("fairlead_leader") == 1
+
+
+async def test_a_rotated_token_stops_nothing(tmp_path: Path) -> None:
+    async with KubeApiServer(namespaces=["flights"], token="first", bookmark_interval_s=0.2) as server:  # noqa: S106
+        server.load(CRD)
+        async with operator_of(server, tmp_path, children=FEW, kopf=True) as operator:
+            await until(lambda: "modeldeployments.serving.fairlead.dev" in server.open_watches)
+            server.token = "second"  # noqa: S105 -- of a test
+            server.kubeconfig(tmp_path)
+            server.interrupt_watches(End())
+            await asyncio.sleep(0.5)
+            server.create(model_deployment("delay"))
+            await until(lambda: "delay-mark" in marks(server))
+            assert operator.value("fairlead_transport_restarts_total") == 0
+            refused = [record for record in server.requests if record.code == 401]
+            assert len(refused) >= 2, "kopf and the client each met it"
+            assert len(refused) < 20, "and read it again at once"
 
 
 async def test_a_child_that_is_deleted_or_edited_has_its_owner_run(server: KubeApiServer, tmp_path: Path) -> None:

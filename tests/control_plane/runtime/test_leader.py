@@ -14,7 +14,7 @@ from fairlead_operator.platforms.kubernetes.errors import LeaseLost
 from fairlead_operator.platforms.kubernetes.kinds import CONFIG_MAP, LEASE
 from fairlead_operator.runtime.keys import ObjectKey
 from fairlead_operator.runtime.leader import Leader, Terms
-from support.kube import Hang, KubeApiServer, Refuse, calls
+from support.kube import Hang, KubeApiServer, LoseAnswer, Refuse, calls
 from support.operators import client_of, config_map, dice
 from support.waiting import until
 
@@ -168,6 +168,15 @@ async def test_renewals_outlive_what_passes(server: KubeApiServer, client: KubeC
     a = Candidate(client, "a")
     await until(lambda: a.leader.is_leading)
     server.faults.inject(Refuse(500), calls("update", "leases"), times=2)
+    await asyncio.sleep(0.8)
+    assert a.changes == [True]
+    await a.end()
+
+
+async def test_a_renewal_whose_answer_is_lost_loses_nothing(server: KubeApiServer, client: KubeClient) -> None:
+    a = Candidate(client, "a")
+    await until(lambda: a.leader.is_leading)
+    server.faults.inject(LoseAnswer(), calls("update", "leases"), times=2)
     await asyncio.sleep(0.8)
     assert a.changes == [True]
     await a.end()

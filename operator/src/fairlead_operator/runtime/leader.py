@@ -23,8 +23,8 @@ from fairlead_operator.runtime.keys import ObjectKey
 
 _log = logging.getLogger(__name__)
 
-_RELEASE_DEADLINE_S = 3.0
-_STOP_DEADLINE_S = 5.0
+_RELEASE_DEADLINE_S = 2.0
+_STOP_DEADLINE_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,10 +159,30 @@ class Leader:
             try:
                 await self._bounded(self._renew())
             except Conflict:
-                self._writes_until = None  # somebody else has written it
-                return
+                if not await self._is_still_ours():
+                    self._writes_until = None
+                    return
             except (KubeError, TimeoutError) as error:
                 _log.warning("the lease could not be renewed", extra={"error": type(error).__name__})
+
+    async def _is_still_ours(self) -> bool:
+        """Return whether it was our own write, its answer lost, that the last one met; unknown counts as yes.
+
+        What we may write and until when is not changed by that.
+        """
+        try:
+            return await self._bounded(self._read_again())
+        except NotFound:
+            return False
+        except (KubeError, TimeoutError):
+            return True
+
+    async def _read_again(self) -> bool:
+        lease = await self._api.get(LEASE, self._lease)
+        if lease["spec"].get("holderIdentity") != self._identity:
+            return False
+        self._held = lease
+        return True
 
     async def _bounded(self, call: Awaitable[bool]) -> bool:
         left_s = self._terms.renew_deadline_s
@@ -227,10 +247,18 @@ class Leader:
         self._writes_until = self._held = self._seen = None
         if held is None or not was_leading:
             return
-        free = {**held, "spec": {**held["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}}
         with contextlib.suppress(KubeError, TimeoutError):
             async with asyncio.timeout(_RELEASE_DEADLINE_S):
-                await self._api.replace(LEASE, free)
+                try:
+                    await self._free(held)
+                except Conflict:  # perhaps by a renewal of ours that was stopped before it was answered
+                    lease = await self._api.get(LEASE, self._lease)
+                    if lease["spec"].get("holderIdentity") == self._identity:
+                        await self._free(lease)
+
+    async def _free(self, lease: Resource) -> None:
+        spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
+        await self._api.replace(LEASE, {**lease, "spec": spec})
 
     def _time(self) -> str:
         return from_us(self._clock.now_us()).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

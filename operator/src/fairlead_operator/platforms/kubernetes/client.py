@@ -37,7 +37,7 @@ from fairlead_operator.platforms.kubernetes.api import (
     WatchEvent,
 )
 from fairlead_operator.platforms.kubernetes.connection import Connection
-from fairlead_operator.platforms.kubernetes.errors import Expired, KubeError, NotFound, Unavailable
+from fairlead_operator.platforms.kubernetes.errors import Expired, KindMissing, KubeError, NotFound, Unavailable
 from fairlead_operator.platforms.kubernetes.kinds import SECRET, Kind
 from fairlead_operator.runtime.keys import ObjectKey
 
@@ -277,10 +277,8 @@ class KubeClient(KubeApi):
         """Return whether the API serves this kind now."""
         try:
             answer = await self._answer(_Call("discover", kind, "GET", kind.api_path, repeatable=True))
-        except KubeError as error:
-            if error.code in _NOT_SERVED:
-                return False
-            raise
+        except (KindMissing, NotFound):
+            return False
         return any(resource.get("name") == kind.plural for resource in answer.get("resources") or ())
 
     async def _patch(self, verb: str, kind: Kind, path: str, operations: Sequence[Any]) -> Resource:
@@ -358,10 +356,6 @@ class KubeClient(KubeApi):
         longest_s = self._patience.longest_pause_s
         pause_s = min(self._patience.first_pause_s * 2.0**failures, longest_s) * self._random.uniform(0.5, 1.0)
         return pause_s if asked_s is None else max(pause_s, min(asked_s, longest_s))
-
-
-_NOT_SERVED: Final = (404, 403)
-"""Answers to discovery of a group that is not there; an aggregated API may deny rather than miss."""
 
 
 class _Failure(Exception):

@@ -109,12 +109,14 @@ class EventSink:
             action: What was being done, CamelCase.
             type: How bad it is.
         """
-        if self._is_repeated((about["metadata"].get("uid", ""), reason, note)):
+        news = (about["metadata"].get("uid", ""), reason, note)
+        if self._is_repeated(news):
             self._observe(EventResult.REPEATED)
             return
         try:
             self._waiting.put_nowait(_News(about, reason, note, type, action))
         except asyncio.QueueFull:
+            del self._told[news]
             self._observe(EventResult.DROPPED)
 
     async def run(self) -> None:
