@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Protocol
 
 import pytest
 
@@ -16,22 +14,15 @@ from kube_api.test_contract_lists import *
 from kube_api.test_contract_objects import *
 from kube_api.test_contract_schema import *
 from kube_api.test_contract_watch import *
+from support.cluster import Cluster
 from support.kube.connection import session_of
 from support.kube.contract import Api
-
-
-class Cluster(Protocol):
-    """What the fixture of the test cluster tells."""
-
-    @property
-    def kubeconfig(self) -> Path:
-        """Path of an administrator's kubeconfig."""
 
 
 @pytest.fixture
 async def api(cluster: Cluster) -> AsyncIterator[Api]:
     """A namespace of its own on the real server for each test."""
-    async with session_of(Path(cluster.kubeconfig)) as session:
+    async with session_of(cluster.kubeconfig) as session:
         prepared = Api(session, f"contract-{uuid.uuid4().hex[:8]}")
         await prepared.prepared()
         yield prepared

@@ -204,13 +204,15 @@ class KubeApiServer(Cluster):
             await self._run([hook(call) for hook in self.before_write])
 
     def _answered(self, call: Call, fault: Fault | None) -> tuple[Answer, Record]:
-        before = self._json(call)
+        before, revision = self._json(call), self.store.revision
         try:
             self._admit(call, fault)
             given = answer(self, call)
         except ApiError as refused:
             given = Answer(refused.code, orjson.dumps(refused.status()), retry_after_s=refused.retry_after_s)
         after = self._json(call) if call.name or not call.is_write else given.stored
+        if call.verb == "deletecollection" and self.store.revision > revision:
+            before = b"{}"
         return given, self._log(call, 0 if isinstance(fault, LoseAnswer) else given.code, before, after)
 
     async def _after(self, request: web.Request, record: Record, fault: Fault | None) -> None:

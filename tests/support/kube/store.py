@@ -23,7 +23,7 @@ Place = tuple[str, str]
 """Namespace ("" for cluster-scoped objects) and name."""
 
 FIRST_REVISION = 100
-REMEMBERED_CHANGES = 100_000
+REMEMBERED_CHANGES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
