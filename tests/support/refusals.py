@@ -215,6 +215,12 @@ REFUSALS: tuple[Refusal, ...] = (
     ),
     Refusal("steps-required", {"spec.rollout.steps": GONE}, "needs at least one step", "need at least one step"),
     Refusal(
+        "hold-required",
+        {"spec.rollout.steps.0.hold": GONE},
+        "is required on every step but the last",
+        "hold is required on every step but the last",
+    ),
+    Refusal(
         "canary-has-no-treatments",
         {"spec.variants.+": variant("boosted", "Treatment")},
         "remove the Treatments",

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from fairlead import BUCKETS
-from fairlead_operator.api.v1alpha1 import ModelDeployment
+from fairlead_operator.api.v1alpha1 import PAUSED_ANNOTATION, REQUEST_ANNOTATION, ModelDeployment
 from fairlead_operator.core.desired import Desired, desired_from
-from fairlead_operator.core.observed import INHERENT, Filter, Health, Observed, Route, Server
+from fairlead_operator.core.observed import INHERENT, Filter, Health, Observed, Problem, Route, Server
 from fairlead_operator.core.plan import (
     Action,
     InstallFilter,
@@ -21,7 +21,7 @@ from fairlead_operator.core.plan import (
     WriteRoute,
     plan,
 )
-from fairlead_operator.core.record import Record
+from fairlead_operator.core.record import Record, State
 from fairlead_operator.core.rollout import NO_DATA, Analysis, advance
 
 
@@ -33,14 +33,21 @@ def deployment(
     roles: Mapping[str, str] = {"logistic": "Control", "boosted": "Treatment"},
     experiment: str | None = "e1",
     generation: int = 1,
+    scaling: Mapping[str, Any] = {},
+    resources: Mapping[str, Any] = {},
+    paused: bool = False,
+    request: str | None = None,
     **spec: Any,
 ) -> ModelDeployment:
     """Return a deployment; a digest is one hexadecimal digit here."""
+    annotations = {PAUSED_ANNOTATION: "true" if paused else "", REQUEST_ANNOTATION: request or ""}
     variants = [
         {
             "name": name,
             "role": role,
             "model": {"uri": uris.get(name, f"{name}.onnx"), "digest": f"sha256:{digests.get(name, 'a') * 64}"},
+            **({"scaling": scaling[name]} if name in scaling else {}),
+            **({"resources": {"requests": resources[name]}} if name in resources else {}),
         }
         for name, role in roles.items()
     ]
@@ -48,7 +55,12 @@ def deployment(
         {
             "apiVersion": "serving.fairlead.dev/v1alpha1",
             "kind": "ModelDeployment",
-            "metadata": {"name": "arrival-delay", "namespace": "flights", "generation": generation},
+            "metadata": {
+                "name": "arrival-delay",
+                "namespace": "flights",
+                "generation": generation,
+                "annotations": {name: text for name, text in annotations.items() if text},
+            },
             "spec": {
                 "featureStore": {"path": "store"},
                 "variants": variants,
@@ -59,6 +71,37 @@ def deployment(
         },
         strict=False,
     )
+
+
+def steps(*planned: tuple[Mapping[str, float], str | None]) -> list[dict[str, Any]]:
+    """Return the steps of a spec: weights and how long they are held."""
+    return [{"weights": dict(weights), **({"hold": hold} if hold else {})} for weights, hold in planned]
+
+
+RAMP = steps(({"boosted": 10}, "10m"), ({"boosted": 50}, "10m"))
+ONE_TREATMENT = {"logistic": "Control", "boosted": "Treatment"}
+
+
+def experiment(
+    planned: list[dict[str, Any]] = RAMP, *, rollout: Mapping[str, Any] = {}, named: str = "e1", **more: Any
+) -> Desired:
+    """Return what an experiment by steps asks for."""
+    block = {"strategy": "Experiment", "steps": planned, **rollout}
+    return desired_from(
+        deployment(experiment=named, rollout=block, routing={"unit": {"header": "x-unit-id"}}, **more), "0.1.0"
+    )
+
+
+CANARY = steps(({"logistic": 10}, "10m"), ({"logistic": 50}, "10m"))
+
+
+def canary(
+    digest: str = "a", planned: list[dict[str, Any]] = CANARY, *, rollout: Mapping[str, Any] = {}, **named: Any
+) -> Desired:
+    """Return what a single model by steps asks for; ``digest`` is its model's."""
+    block = {"strategy": "Canary", "steps": planned, **rollout}
+    roles, digests = {"logistic": "Control"}, {"logistic": digest}
+    return desired_from(deployment(experiment=None, roles=roles, digests=digests, rollout=block, **named), "0.1.0")
 
 
 def desired(*arguments: Any, **named: Any) -> Desired:
@@ -74,14 +117,20 @@ class World:
         self.route: Route | None = None
         self.filter: Filter | None = None if gateway_needs_filter else INHERENT
         self.record = Record("0.1.0")
+        self.copy = self.record
+        """The record's copy on the route."""
         self.now_s = 1_000_000.0
         self.analysis: Analysis = NO_DATA
+        self.mismatched: str | None = None
+        self.problems: tuple[Problem, ...] = ()
         self.written: list[Route] = []
         self.done: list[Action] = []
 
     @property
     def observed(self) -> Observed:
-        return Observed(dict(self.servers), self.route, filter=self.filter)
+        return Observed(
+            dict(self.servers), self.route, filter=self.filter, mismatched=self.mismatched, problems=self.problems
+        )
 
     def reconcile(self, wanted: Desired, *, stop_after: int | None = None) -> tuple[Action, ...]:
         """Advance, plan and apply; ``stop_after`` dies after so many actions."""
@@ -124,7 +173,7 @@ class World:
                 )
             case WriteRoute(route):
                 self._check(route)
-                self.route = route
+                self.route, self.copy = route, self.record
                 self.written.append(route)
             case InstallFilter(route):
                 assert self.route is not None
@@ -147,6 +196,32 @@ class World:
                 replicas = max(server.replicas, server.min_replicas) if health is Health.READY else server.replicas
                 self.servers[name] = dataclasses.replace(server, health=health, replicas=replicas)
 
+    def look(self, wanted: Desired, times: int = 3) -> None:
+        """Reconcile a few times, as the events of what was written would have it."""
+        for _ in range(times):
+            self.reconcile(wanted)
+
+    def lose_record(self) -> None:
+        """Lose what was remembered, all but the copy on the route."""
+        self.record = self.copy
+
+    @property
+    def state(self) -> State:
+        return self.record.state
+
+    def is_at(self, state: State) -> bool:
+        return self.record.state is state
+
+    def weight(self, variant: str) -> float:
+        """Return the share of a variant, per cent."""
+        assert self.route is not None
+        return self.route.weight_bp(variant) / 100
+
+    def share(self, wanted: Desired) -> float:
+        """Return the share of the revision that is wanted for control, per cent."""
+        assert self.route is not None
+        return self.route.share_bp(wanted.revisions[wanted.control].name) / 100
+
     def settle(self, wanted: Desired) -> None:
         """Let everything start well, until nothing is left to do."""
         for _ in range(12):
@@ -158,9 +233,25 @@ class World:
     def _check(self, route: Route) -> None:
         assert len(route.split) > 1, "one destination alone is never written"
         assert sum(destination.width_bp for destination in route.split) == BUCKETS
+        if not route.is_whole and not (self.filter and self.filter.obeys(route.law)):
+            before = self.route
+            assert before is not None, "nothing obeys the law yet"
+            assert before.law == route.law, "a split that nothing obeys"
+            assert not before.is_whole, "a split that nothing obeys"
+            assert route.observation is None, "an experiment is observed though the law may not hold"
         for destination in route.split:
             server = self.servers.get(destination.revision)
             if destination.width_bp and not (server and server.answers):
                 assert destination.variant == route.control.variant, f"{destination} is not ready"
                 assert self.route is not None
                 assert destination.revision == self.route.control.revision, "control moved onto what is not ready"
+        self._check_growth(route)
+
+    def _check_growth(self, route: Route) -> None:
+        """Check that a revision gains weight only if it is complete."""
+        for revision in {destination.revision for destination in route.split}:
+            had = self.route.share_bp(revision) if self.route else 0
+            server = self.servers.get(revision)
+            if route.share_bp(revision) > had and revision != route.control.revision:
+                assert server is not None
+                assert server.ready, f"{revision} gains weight and is {server.health}"

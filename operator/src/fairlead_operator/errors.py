@@ -3,6 +3,7 @@
 OperatorError
 ├── ManifestError       the manifest cannot be read or breaks a rule; carries file, line and field
 ├── EditRefused         a valid manifest that must not replace the one in force
+├── RequestRefused      somebody's decision does not apply to the rollout as it stands
 ├── StateInUse          another process holds the state folder
 ├── StateUnreadable     a file in the state folder is not what this version writes
 ├── StateUnwritable     the state folder cannot be made or written to
@@ -49,6 +50,10 @@ class EditRefused(OperatorError):
     """A valid manifest that must not replace the one in force."""
 
     exit_code: ClassVar[int] = 2
+
+
+class RequestRefused(OperatorError):
+    """Somebody's decision does not apply to the rollout as it stands."""
 
 
 class StateInUse(OperatorError):

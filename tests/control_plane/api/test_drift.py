@@ -108,10 +108,12 @@ def _rollouts(draw: st.DrawFn, strategy: str, arms: list[str], treatments: int) 
     rollout: Object = draw(_some(progressDeadline=_durations("1d"), keepPrevious=_durations("30d")))
     if strategy == "Manual":
         return rollout | {"weights": {arm: draw(weights) for arm in arms if draw(st.booleans())}}
-    steps = []
-    for _ in range(draw(st.integers(1, 4))):
-        step: Object = {"weights": {arm: draw(weights) for arm in arms}}
-        steps.append(step | draw(_some(hold=_durations("90d"))))
+    steps: list[Object] = [
+        {"weights": {arm: draw(weights) for arm in arms}, "hold": draw(_durations("90d"))}
+        for _ in range(draw(st.integers(1, 4)))
+    ]
+    if draw(st.booleans()):
+        del steps[-1]["hold"]
     return rollout | {"strategy": strategy, "steps": steps}
 
 

@@ -21,7 +21,7 @@ def route_for(desired: Desired, observed: Observed, record: Record) -> Route | N
     goal, before = goal_of(desired, record), observed.route
     serving = {variant: _serving(desired, observed, record, variant) for variant in desired.revisions}
     if before is not None and _is_handing_over(desired, before, goal, serving[desired.control]):
-        return held(before, observed)
+        return replace(held(before, observed), observation=None)
     look = _Look(desired, observed, record, goal, serving)
     route = look.promotion(goal.winner) if goal.winner is not None else look.split()
     starts_well = all(observed.answers(destination.revision) for destination in route.split if destination.width_bp)
@@ -203,10 +203,12 @@ def held(route: Route, observed: Observed) -> Route:
             return destination
         return replace(route.control, width_bp=destination.width_bp)
 
+    split = tuple(standing(destination) for destination in route.split)
+    fair = split == route.split and observed.answers(route.control.revision)
     return replace(
         route,
-        split=tuple(standing(destination) for destination in route.split),
+        split=split,
         overrides=tuple((variant, name if observed.answers(name) else None) for variant, name in route.overrides),
         shadows=tuple(name for name in route.shadows if observed.answers(name)),
-        observation=None,
+        observation=route.observation if fair else None,
     )

@@ -245,6 +245,15 @@ RULES: tuple[Rule, ...] = (
         reason="FieldValueRequired",
     ),
     Rule(
+        "hold-required",
+        "spec.rollout",
+        "!has(self.steps) || self.steps.all(step, has(step.hold)) || (self.steps.filter(step, !has(step.hold)).size() "
+        "== 1 && !has(self.steps[self.steps.size() - 1].hold))",
+        "hold is required on every step but the last; say how long it lasts, such as 30m",
+        field=".steps",
+        reason="FieldValueRequired",
+    ),
+    Rule(
         "canary-has-no-treatments",
         "spec",
         f"{_SPEC_STRATEGY} != 'Canary' || !self.variants.exists(v, v.role == 'Treatment')",

@@ -143,6 +143,10 @@ class Spec(Record):
             raise broken(("rollout", "weights"), f"are for Manual; {rollout.strategy} has steps")
         if not manual and not rollout.steps:
             raise broken(("rollout", "steps"), f"{rollout.strategy} needs at least one step; give one, or use Manual")
+        for index, step in enumerate(rollout.steps[:-1]):
+            if step.hold is None:
+                message = "is required on every step but the last; say how long it lasts, such as 30m"
+                raise broken(("rollout", "steps", index, "hold"), message)
         if rollout.strategy == "Canary":
             self._canary_fits()
         if rollout.strategy == "Experiment":

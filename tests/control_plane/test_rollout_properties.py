@@ -1,0 +1,220 @@
+"""Rollouts under everything at once: edits, ailing servers, crashes, lost memory, requests, and the passing of time."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from fairlead_operator.core.desired import Desired, desired_from, refuse_breaking_edit
+from fairlead_operator.core.observed import Filter, Health
+from fairlead_operator.core.record import State
+from fairlead_operator.core.rollout import NO_DATA, Analysis, Verdict
+from fairlead_operator.errors import EditRefused
+from support.world import World, canary, deployment, experiment, steps
+
+MINUTE = 60.0
+PERCENT = st.sampled_from([0, 1, 10, 25, 33.33])
+HOLDS = st.sampled_from(["1s", "10m", "3h"])
+ANALYSES = st.sampled_from(
+    [
+        NO_DATA,
+        Analysis(Verdict.INSUFFICIENT, "TooFew"),
+        Analysis(Verdict.FAIL, "GuardrailFailed"),
+        Analysis(Verdict.PASS, "ObjectiveMet", "b"),
+        Analysis(Verdict.PASS, "ObjectiveMet", "c"),
+    ]
+)
+ARMS = st.sampled_from([("b",), ("b", "c"), ("b", "c", "d")])
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> Desired:
+    """Draw what a deployment might ask for."""
+    strategy = draw(st.sampled_from(["Manual", "Canary", "Experiment"]))
+    arms = draw(ARMS) if strategy != "Canary" else ()
+    roles = {"a": "Control", **dict.fromkeys(arms, "Treatment"), **({"s": "Shadow"} if draw(st.booleans()) else {})}
+    moving = arms or ("a",)
+    planned = [
+        {"weights": {arm: draw(PERCENT) for arm in moving}, "hold": draw(HOLDS)} for _ in range(draw(st.integers(1, 3)))
+    ]
+    if draw(st.booleans()):
+        del planned[-1]["hold"]
+    rollout = {
+        "onSuccess": draw(st.sampled_from(["Promote", "Hold"])),
+        "onFailure": draw(st.sampled_from(["Rollback", "Hold"])),
+        "keepPrevious": draw(st.sampled_from(["1s", "1h"])),
+        "strategy": strategy,
+        **({"weights": planned[0]["weights"]} if strategy == "Manual" else {"steps": planned}),
+    }
+    observed = strategy == "Experiment" or (strategy == "Manual" and draw(st.booleans()))
+    made = deployment(
+        roles=roles,
+        experiment=draw(st.sampled_from(["e1", "e2", "e3"])) if observed else None,
+        digests={name: draw(st.sampled_from("ab")) for name in roles},
+        resources={name: {"cpu": draw(st.sampled_from(["1", "2"]))} for name in roles},
+        scaling={name: {"minReplicas": draw(st.integers(1, 3)), "maxReplicas": 4} for name in roles},
+        rollout=rollout,
+        routing={"unit": {"header": "x-unit-id"}},
+    )
+    return desired_from(made, "0.1.0")
+
+
+class Rollouts(RuleBasedStateMachine):
+    """``World`` asserts at each action what must always hold; here is what must hold over time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.wanted = experiment()
+
+    @initialize(wanted=specs(), needs_filter=st.booleans())
+    def begin(self, wanted: Desired, needs_filter: bool) -> None:
+        self.world = World(gateway_needs_filter=needs_filter)
+        self.wanted = wanted
+
+    @rule(wanted=specs())
+    def edit(self, wanted: Desired) -> None:
+        try:
+            refuse_breaking_edit(self.wanted, wanted)
+        except EditRefused:
+            return
+        self.wanted = wanted
+
+    @rule(paused=st.booleans())
+    def pause(self, paused: bool) -> None:
+        self.wanted = dataclasses.replace(self.wanted, paused=paused)
+
+    @rule(data=st.data())
+    def ask(self, data: st.DataObject) -> None:
+        run = self.world.record.run.id if self.world.record.run else "none"
+        words = [f"abort {run}", *(f"promote {arm} {run}" for arm in self.wanted.arms), None]
+        self.wanted = dataclasses.replace(self.wanted, request=data.draw(st.sampled_from(words)))
+
+    @rule(seconds=st.sampled_from([0.5, 30, 11 * MINUTE, 61 * MINUTE]))
+    def wait(self, seconds: float) -> None:
+        self.world.wait(seconds)
+
+    @rule(analysis=ANALYSES)
+    def analyse(self, analysis: Analysis) -> None:
+        self.world.analysis = analysis
+
+    @rule(stop_after=st.sampled_from([None, None, None, 0, 1, 2]))
+    def reconcile(self, stop_after: int | None) -> None:
+        """Advance, plan and act; perhaps die in between."""
+        self.world.reconcile(self.wanted, stop_after=stop_after)
+
+    @rule()
+    def go_well(self) -> None:
+        """Let all servers be well and the events of it be seen."""
+        self.world.become(Health.READY)
+        self.world.look(self.wanted, 2)
+
+    @rule(health=st.sampled_from(list(Health)), data=st.data())
+    @precondition(lambda self: self.world.servers)
+    def ail(self, health: Health, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.world.servers)))
+        self.world.servers[name] = dataclasses.replace(self.world.servers[name], health=health)
+
+    @rule()
+    def lose_the_record(self) -> None:
+        self.world.lose_record()
+
+    @rule()
+    @precondition(lambda self: self.world.filter is not None and self.world.filter.law != "*")
+    def delete_the_filter(self) -> None:
+        self.world.filter = None
+
+    @rule()
+    def delete_the_route(self) -> None:
+        self.world.route = None
+
+    @rule(broken=st.booleans())
+    def count_mismatches(self, broken: bool) -> None:
+        self.world.mismatched = "some units are elsewhere" if broken and self.wanted.experiment_id else None
+
+    @invariant()
+    def an_experiment_is_observed_only_by_plan(self) -> None:
+        route, run = self.world.route, self.world.record.run
+        if route is not None and route.observation is not None and run is not None and run.id == route.salt:
+            assert route.observation.phase <= max(run.step, 0)
+
+    def teardown(self) -> None:
+        """Let everything be well from here on: it must converge."""
+        world = self.world
+        world.mismatched, world.analysis = None, NO_DATA
+        wanted = dataclasses.replace(self.wanted, paused=False, request=None)
+        for _ in range(40):
+            world.become(Health.READY)
+            world.look(wanted, 2)
+            world.wait(4 * 60 * MINUTE)
+        assert world.reconcile(wanted) == (), world.record.run
+        assert world.route is not None
+        named = {destination.revision for destination in world.route.split if destination.width_bp}
+        assert all(world.observed.answers(name) for name in named)
+        assert world.state in {State.STABLE, State.DECIDING}, world.record.run
+        spec = {revision.name for revision in wanted.revisions.values()}
+        stable = {world.record.stable.name} if world.record.stable else set()
+        assert set(world.servers) <= spec | stable, "something is left running"
+
+
+TestRollouts = Rollouts.TestCase
+TestRollouts.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+def experiment_to_its_promotion(world: World, reconcile: Callable[[Desired], None]) -> None:
+    """Ramp an experiment in two steps and promote it."""
+    wanted = experiment()
+    world.analysis = Analysis(Verdict.PASS, "ObjectiveMet", "boosted")
+    for _ in range(16):
+        reconcile(wanted)
+        world.become(Health.READY)
+        world.wait(5.5 * MINUTE)
+
+
+def canary_to_its_promotion(world: World, reconcile: Callable[[Desired], None]) -> None:
+    """Ramp a new revision of a single model in two steps."""
+    planned = steps(({"logistic": 10}, "10m"), ({"logistic": 50}, "10m"))
+    for index in range(18):
+        reconcile(canary("a" if index < 3 else "b", planned))
+        world.become(Health.READY)
+        world.wait(5.5 * MINUTE)
+
+
+@pytest.mark.parametrize("needs_filter", [False, True])
+@pytest.mark.parametrize("story", [experiment_to_its_promotion, canary_to_its_promotion])
+def test_dying_after_any_single_action_of_a_rollout_ends_in_the_same_world(
+    story: Callable[[World, Callable[[Desired], None]], None], needs_filter: bool
+) -> None:
+    def told(die_at: int | None, *, forget: bool = False) -> World:
+        world = World(gateway_needs_filter=needs_filter)
+
+        def reconcile(wanted: Desired) -> None:
+            for _ in range(3):
+                left = None if die_at is None or len(world.done) >= die_at else die_at - len(world.done)
+                world.reconcile(wanted, stop_after=left)
+                if forget and left is not None and len(world.done) == die_at:
+                    world.lose_record()
+
+        story(world, reconcile)
+        return world
+
+    whole = told(None)
+    assert whole.state is State.STABLE
+    for die_at in range(1, len(whole.done) + 1):
+        for forget in (False, True):
+            ended = told(die_at, forget=forget)
+            assert ended.state is State.STABLE, (die_at, forget)
+            assert ended.route == whole.route, (die_at, forget)
+            assert ended.filter == whole.filter, (die_at, forget)
+            assert {n: s.min_replicas for n, s in ended.servers.items()} == {
+                n: s.min_replicas for n, s in whole.servers.items()
+            }, (die_at, forget)
+
+
+def test_a_filter_that_was_written_for_another_law_is_none() -> None:
+    assert not Filter("another", proven=True).obeys("law")
