@@ -20,9 +20,10 @@ from support.kube.errors import (
     not_served,
     unsupported_media_type,
 )
+from support.kube.intents import Deletion
 from support.kube.kinds import Kind
 from support.kube.listing import page, wanted
-from support.kube.registry import Deletion, Written
+from support.kube.registry import Written
 from support.kube.store import Object, Stored
 from support.kube.watching import WatchRequest
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import orjson
 
-from support.kube.registry import Intent
+from support.kube.intents import Intent
 from support.kube.store import Place
 
 WRITES = frozenset({"create", "update", "patch", "apply", "delete", "deletecollection"})

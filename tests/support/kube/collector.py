@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from support.kube.intents import Deletion, Intent
 from support.kube.kinds import Catalog, Kind
-from support.kube.registry import FOREGROUND, NAMESPACE, ORPHAN, Deletion, Intent, Registry
+from support.kube.registry import FOREGROUND, NAMESPACE, ORPHAN, Registry
 from support.kube.store import Object, Stored
 
 

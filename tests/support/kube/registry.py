@@ -10,10 +10,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from fairlead.clock import Clock, from_us
-from support.kube import metadata, schema
+from support.kube import checks, metadata, schema
 from support.kube.definitions import DEFINITION, established, kinds_of
 from support.kube.errors import (
     ApiError,
@@ -23,9 +22,9 @@ from support.kube.errors import (
     conflict,
     forbidden,
     invalid,
-    modified,
     not_found,
 )
+from support.kube.intents import Deletion, Intent
 from support.kube.kinds import Catalog, Kind
 from support.kube.ownership import Claim, Owner, apply, claims_after_update, claims_of, managed_fields, ownable
 from support.kube.patches import json_patch, merge_patch
@@ -34,33 +33,8 @@ from support.kube.store import Object, Place, Store, Stored
 NAMESPACE = "namespaces"
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 _SUFFIX_LENGTH = 5
-_NO_RULES_AFTER = frozenset(
-    f"FieldValue{reason}" for reason in ("Required", "TypeInvalid", "NotSupported", "TooMany", "TooLong")
-)
-"""Rules in CEL are left alone where the schema is broken in one of these ways."""
 _OMITTED_EMPTY = {"configmaps": ("data", "binaryData"), "secrets": ("data",)}
 _METADATA_LISTS = ("labels", "annotations", "finalizers", "ownerReferences")
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """Who writes, and how."""
-
-    manager: str = "test"
-    subresource: str = ""
-    force: bool = False
-    dry_run: bool = False
-    strict: bool = False
-    """Refuse fields that the schema does not know, instead of dropping them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Deletion:
-    """How an object is to be deleted."""
-
-    uid: str = ""
-    revision: str = ""
-    policy: str = "Background"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +74,7 @@ class Registry:
         Raises:
             ApiError: 400, 403, 404 (its namespace), 409 (the name is taken) or 422.
         """
-        self._check_type(kind, value)
+        checks.refuse_other_kind(kind, value)
         if value.get("metadata", {}).get("resourceVersion"):
             raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
         value, warnings = self._decoded(kind, value, intent)
@@ -112,7 +86,7 @@ class Registry:
         Raises:
             ApiError: 400, 404, 409 (it has changed since it was read) or 422.
         """
-        self._check_type(kind, value)
+        checks.refuse_other_kind(kind, value)
         live = self.get(kind, place)
         sent = value.get("metadata", {})
         if sent.get("name") != place[1]:
@@ -140,7 +114,7 @@ class Registry:
         Raises:
             ApiError: 400, 404 (no object to set the status of), 409 (others own a field; it has changed) or 422.
         """
-        self._check_type(kind, value)
+        checks.refuse_other_kind(kind, value)
         if not value.get("kind"):
             raise bad_request("invalid object type: /, Kind=")
         sent: Object = value.get("metadata") or {}
@@ -155,8 +129,8 @@ class Registry:
         if sent.get("uid", live.uid) != live.uid:
             why = f'Invalid value: "{sent["uid"]}": field is immutable'
             raise invalid(kind, place[1], [Cause("FieldValueInvalid", "metadata.uid", why)])
-        self._check_precondition(kind, live, sent)
-        self._check_typed(kind, value)
+        checks.refuse_stale(kind, live, sent)
+        checks.refuse_unreadable(kind, value)
         before = live.value(kind)
         owner = Owner("Apply", intent.manager, kind.api_version, intent.subresource)
         mine = _part_for(kind, value, intent.subresource)
@@ -170,7 +144,7 @@ class Registry:
             ApiError: 404, or 409 (it is not the one that was meant).
         """
         live = self.get(kind, place)
-        self._check_meant(kind, live, deletion)
+        checks.refuse_other_object(kind, live, deletion)
         value = live.value(kind)
         meta = value["metadata"]
         held_by = {"Foreground": [FOREGROUND], "Orphan": [ORPHAN]}.get(deletion.policy, [])
@@ -207,7 +181,7 @@ class Registry:
         if sent.get("uid"):
             why = f"uid mismatch: the provided object specified uid {sent['uid']}, and no existing object was found"
             raise conflict(kind, place[1], why)
-        self._check_typed(kind, value)
+        checks.refuse_unreadable(kind, value)
         owner = Owner("Apply", intent.manager, kind.api_version)
         mine = _part_for(kind, value, "")
         mine["metadata"] = {**mine.get("metadata", {}), "name": place[1]}
@@ -231,7 +205,7 @@ class Registry:
             owner = Owner("Update", intent.manager, kind.api_version)
             claims = claims_after_update({}, born, kind.schema, owner, self.now())
         _record(born, claims)
-        self._check_faults(kind, born)
+        checks.refuse_invalid(kind, born)
         if there := self.store.get(kind.resource, (namespace, born["metadata"]["name"])):
             is_going = "deletionTimestamp" in there.value(kind)["metadata"]
             raise already_exists(kind, there.name, is_going=is_going)
@@ -266,7 +240,7 @@ class Registry:
         self, kind: Kind, live: Stored, value: Object, intent: Intent, claims: dict[Owner, Claim] | None = None
     ) -> Written:
         before = live.value(kind)
-        self._check_precondition(kind, live, value.get("metadata") or {})
+        checks.refuse_stale(kind, live, value.get("metadata") or {})
         new, warnings = self._decoded(kind, value, intent, keeps_null=claims is not None)
         new = _touched_by(kind, before, new, intent.subresource)
         new["metadata"] = metadata.carried_over(before["metadata"], new["metadata"])
@@ -278,7 +252,7 @@ class Registry:
             return Written(live, warnings=warnings)
         if kind.generation and _intended(new) != _intended(before):
             new["metadata"]["generation"] += 1
-        self._check_faults(kind, new, before)
+        checks.refuse_invalid(kind, new, before)
         if _may_go(kind, new):
             revision = live.revision if intent.dry_run else self._removed(kind, live).revision
             return Written(Stored.of(kind.resource, new, revision), gone=True, warnings=warnings)
@@ -323,19 +297,6 @@ class Registry:
             self.store.journal(live.name).wake()
         return last
 
-    def _check_type(self, kind: Kind, value: Any) -> None:
-        if not isinstance(value, dict):
-            raise bad_request("the body of the request is not an object")
-        sent = value.get("apiVersion", ""), value.get("kind", "")
-        if kind.custom and not sent[1]:
-            raise bad_request("Object 'Kind' is missing in the request's body")
-        if kind.custom and sent[0] == kind.api_version and sent[1] != kind.kind:
-            cause = Cause("FieldValueInvalid", "kind", f'Invalid value: "{sent[1]}": must be {kind.kind}')
-            raise invalid(replace(kind, kind=sent[1]), (value.get("metadata") or {}).get("name", ""), [cause])
-        if any(sent) and sent != (kind.api_version, kind.kind):
-            expected = f"{kind.api_version}, Kind={kind.kind}"
-            raise bad_request(f"the object provided is unrecognized: {sent[0]}, Kind={sent[1]} (expected {expected})")
-
     def _check_namespace(self, kind: Kind, namespace: str, name: str) -> None:
         if not kind.namespaced:
             return
@@ -345,50 +306,6 @@ class Registry:
             why = f"unable to create new content in namespace {namespace} because it is being terminated"
             cause = Cause("NamespaceTerminating", "metadata.namespace", f"namespace {namespace} is being terminated")
             raise forbidden(kind, name, why, [cause])
-
-    def _check_precondition(self, kind: Kind, live: Stored, sent: Object) -> None:
-        if sent.get("uid") and sent["uid"] != live.uid:
-            why = f"Precondition failed: UID in precondition: {sent['uid']}, UID in object meta: {live.uid}"
-            raise conflict(kind, live.name, why)
-        if sent.get("resourceVersion") and sent["resourceVersion"] != str(live.revision):
-            raise modified(kind, live.name)
-
-    def _check_meant(self, kind: Kind, live: Stored, deletion: Deletion) -> None:
-        kind = replace(kind, plural=kind.kind)
-        if deletion.uid and deletion.uid != live.uid:
-            why = (
-                f"the UID in the precondition ({deletion.uid}) does not match the UID in record ({live.uid})."
-                " The object might have been deleted and then recreated"
-            )
-            raise conflict(kind, live.name, why)
-        if deletion.revision and deletion.revision != str(live.revision):
-            why = (
-                f"the ResourceVersion in the precondition ({deletion.revision}) does not match the ResourceVersion in"
-                f" record ({live.revision}). The object might have been modified"
-            )
-            raise conflict(kind, live.name, why)
-
-    def _check_typed(self, kind: Kind, value: Object) -> None:
-        wrong = list(schema.typing_faults({**value, "metadata": {}}, kind.schema)) if kind.custom else []
-        if wrong:
-            metadata = value.get("metadata") or {}
-            where = f"{metadata.get('namespace', '')}/{metadata.get('name', '')}"
-            what = f"failed to create typed patch object ({where}; {kind.api_version}, Kind={kind.kind})"
-            raise ApiError(500, "", f"{what}: " + "\n".join(wrong))
-
-    def _check_faults(self, kind: Kind, value: Object, before: Object | None = None) -> None:
-        name = value["metadata"]["name"]
-        wrong = [*metadata.faults(kind, value["metadata"])]
-        if before:
-            wrong += metadata.change_faults(before["metadata"], value["metadata"])
-        broken = [*schema.faults(value, kind.schema)]
-        if kind.ruled:
-            is_blocked = any(cause.reason in _NO_RULES_AFTER for cause in broken)
-            broken += [schema.unchecked_rules()] if is_blocked else schema.broken_rules(value, kind.schema, before)
-        if broken and not kind.custom:
-            raise bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled: {broken[0].message}')
-        if wrong or broken:
-            raise invalid(kind, name, wrong + broken)
 
 
 def _part_for(kind: Kind, value: Object, subresource: str) -> Object:
