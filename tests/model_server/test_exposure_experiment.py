@@ -99,6 +99,10 @@ def _forged(**fields: object) -> dict[str, str]:
         (_headers(unit=" a"), Outcome.UNVERIFIED),
         (_headers(unit="u" * 257), Outcome.UNVERIFIED),
         (_headers(replace(ROUTE, unit_source="cookie:uid")), Outcome.UNVERIFIED),
+        (_headers(replace(ROUTE, unit_source="cookie:uid")) | {"cookie": f"a=b; uid={UNIT}; c=d"}, Outcome.EXPOSED),
+        (_headers(replace(ROUTE, unit_source="cookie:uid")) | {"cookie": f"uid=x; uid={UNIT}"}, Outcome.EXPOSED),
+        (_headers(replace(ROUTE, unit_source="cookie:uid")) | {"cookie": f"xuid={UNIT}"}, Outcome.UNVERIFIED),
+        (_headers(replace(ROUTE, unit_source="cookie:uid")) | {"cookie": "uid="}, Outcome.UNVERIFIED),
     ],
 )
 def test_headers_come_to_an_outcome_that_is_counted(

@@ -25,6 +25,13 @@ OVERRIDE_HEADER = "x-fairlead-variant"
 UNIT_PATTERN = r"[^, \t]([^,]{0,254}[^, \t])?"
 """What a unit looks like (RE2 and Python, full match): 1 to 256 bytes, no comma, no outer blanks."""
 
+HEADER_SOURCE = "header:"
+"""How ``ExperimentRoute.unit_source`` names a request header."""
+
+COOKIE_SOURCE = "cookie:"
+"""How ``ExperimentRoute.unit_source`` names a cookie."""
+
+_COOKIE_UNIT = r"[^,; \t]{1,256}"
 _VERSION = "v1"
 _MAC_BYTES = 16
 
@@ -56,7 +63,7 @@ class ExperimentRoute:
     """Arm that this destination is."""
     layout: Layout
     unit_source: str
-    """Where the unit came from, such as ``header:x-unit-id``."""
+    """Where the unit came from: ``header:x-unit-id`` or ``cookie:NAME``."""
 
     def sign(self, key: RouteKey) -> str:
         """Return the header's value, signed with ``key``."""
@@ -70,6 +77,14 @@ class ExperimentRoute:
         }
         head = f"{_VERSION}.{key.id}.{_encode(json.dumps(payload, sort_keys=True, separators=(',', ':')).encode())}"
         return f"{head}.{_encode(_mac(head, key.secret))}"
+
+
+def cookie_pattern(name: str) -> str:
+    """Return what a cookie header with a unit in cookie ``name`` looks like; the first group is the unit.
+
+    RE2 and Python, full match; ``name`` has letters, digits, dashes and underscores alone. Of a name given twice the last one counts.
+    """
+    return rf"(?:.*; *)?{name}=({_COOKIE_UNIT})(?: *;.*)?"
 
 
 def verify(value: str, keys: Mapping[str, RouteKey]) -> ExperimentRoute:

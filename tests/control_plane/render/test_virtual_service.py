@@ -12,11 +12,10 @@ import pytest
 from hypothesis import given, settings
 
 from fairlead import BUCKETS
-from fairlead.route import EXPERIMENT_HEADER, UNIT_PATTERN, verify
+from fairlead.route import EXPERIMENT_HEADER, UNIT_PATTERN, cookie_pattern, verify
 from fairlead_operator.api.v1alpha1.routing import Abort, Delay, Fault
 from fairlead_operator.core.observed import Route
 from fairlead_operator.platforms.kubernetes import render
-from fairlead_operator.platforms.kubernetes.render.hashed import cookie_pattern
 from support.rendering import COOKIE, GATEWAY_NAMESPACE, KEY, PLACE, SELECTOR, revision_name, route, routes
 
 GO_DURATION = re.compile(r"(\d+(\.\d+)?(ns|us|ms|s|m|h))+")

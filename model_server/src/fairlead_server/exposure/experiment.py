@@ -11,14 +11,22 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from fairlead.assignment import assign
-from fairlead.route import EXPERIMENT_HEADER, UNIT_PATTERN, ExperimentRoute, RouteError, verify
+from fairlead.route import (
+    COOKIE_SOURCE,
+    EXPERIMENT_HEADER,
+    HEADER_SOURCE,
+    UNIT_PATTERN,
+    ExperimentRoute,
+    RouteError,
+    cookie_pattern,
+    verify,
+)
 from fairlead.serving import ExperimentCounts
 from fairlead_server.exposure.keys import RouteKeys
 from fairlead_server.metrics import ModelMetrics
 
 _LOG = logging.getLogger(__name__)
 _UNIT = re.compile(UNIT_PATTERN.encode())
-_SOURCE_PREFIX = "header:"
 
 
 class Outcome(StrEnum):
@@ -119,9 +127,7 @@ def unit_digest(unit: bytes, salt: str) -> str:
 
 
 def _unit(route: ExperimentRoute, headers: Mapping[str, str]) -> bytes | None:
-    if not route.unit_source.startswith(_SOURCE_PREFIX):
-        return None
-    text = headers.get(route.unit_source.removeprefix(_SOURCE_PREFIX))
+    text = _source(route.unit_source, headers)
     if text is None:
         return None
     try:
@@ -129,3 +135,13 @@ def _unit(route: ExperimentRoute, headers: Mapping[str, str]) -> bytes | None:
     except UnicodeEncodeError:
         unit = text.encode()
     return unit if _UNIT.fullmatch(unit) else None
+
+
+def _source(source: str, headers: Mapping[str, str]) -> str | None:
+    """Return the text in which a unit is, by the name of its source; None if there is none."""
+    if source.startswith(HEADER_SOURCE):
+        return headers.get(source.removeprefix(HEADER_SOURCE))
+    if source.startswith(COOKIE_SOURCE):
+        found = re.fullmatch(cookie_pattern(source.removeprefix(COOKIE_SOURCE)), headers.get("cookie", ""))
+        return found[1] if found else None
+    return None

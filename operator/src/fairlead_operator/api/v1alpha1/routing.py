@@ -51,8 +51,8 @@ class Unit(Record):
 
     @property
     def source(self) -> str:
-        """Where units come from, as the experiment header names it."""
-        return f"jwt:{self.jwt_claim}" if self.jwt_claim else f"header:{self.header}"
+        """Where units come from, as the experiment header names it; a token's claim comes in the header, too."""
+        return f"header:{self.header}"
 
 
 class Override(Record):

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from fairlead.route import cookie_pattern
 from fairlead_operator.core.observed import Route
 from fairlead_operator.platforms.kubernetes.render.names import Manifest, Place
 
 REQUEST_ID_HEADER: Final = "x-request-id"
 """Made by the gateway for each request; a client's own is replaced."""
-
-_COOKIE_UNIT: Final = r"[^,; \t]{1,256}"
 
 
 class Protocol(StrEnum):
@@ -60,11 +59,6 @@ class HashedRoute:
 def route_name(place: Place, protocol: Protocol, what: str) -> str:
     """Return the name of a route; filters match it exactly, so it names the deployment too."""
     return f"{place.namespace}.{place.name}.{protocol}.{what}"
-
-
-def cookie_pattern(name: str) -> str:
-    """Return what the cookie header looks like when it has a unit (RE2, full match); the first group is the unit."""
-    return rf"(?:.*; *)?{name}=({_COOKIE_UNIT})(?: *;.*)?"
 
 
 def hashed_routes(place: Place, route: Route) -> Iterator[HashedRoute]:

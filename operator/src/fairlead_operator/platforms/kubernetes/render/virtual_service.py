@@ -18,6 +18,7 @@ from fairlead.route import (
     VARIANT_HEADER,
     ExperimentRoute,
     RouteKey,
+    cookie_pattern,
 )
 from fairlead_operator.api.v1alpha1 import seconds
 from fairlead_operator.core.observed import Destination, Route
@@ -26,7 +27,6 @@ from fairlead_operator.platforms.kubernetes.render.hashed import (
     REQUEST_ID_HEADER,
     Protocol,
     Split,
-    cookie_pattern,
     route_name,
 )
 from fairlead_operator.platforms.kubernetes.render.names import Manifest, Place, owned
