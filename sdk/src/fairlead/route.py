@@ -82,7 +82,8 @@ class ExperimentRoute:
 def cookie_pattern(name: str) -> str:
     """Return what a cookie header with a unit in cookie ``name`` looks like; the first group is the unit.
 
-    RE2 and Python, full match; ``name`` has letters, digits, dashes and underscores alone. Of a name given twice the last one counts.
+    RE2 and Python, full match; ``name`` has letters, digits, dashes and underscores alone. Of a name given twice the
+    last one counts.
     """
     return rf"(?:.*; *)?{name}=({_COOKIE_UNIT})(?: *;.*)?"
 
