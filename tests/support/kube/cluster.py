@@ -72,6 +72,12 @@ class Cluster:
         found = self.catalog.named(kind)
         return [stored.value(found) for stored in self.store.list(found.resource, namespace)]
 
+    def dependents(self, owner: Object, kind: str) -> list[Object]:
+        """Return copies of the objects of a kind that name ``owner`` in their ownerReferences."""
+        found = self.catalog.named(kind)
+        owned = self.store.owned_by(owner["metadata"]["uid"])
+        return [stored.value(found) for stored in owned if stored.resource == found.resource]
+
     def create(self, value: Object, *, manager: str = "test") -> Object:
         """Create an object, its status too; return it.
 

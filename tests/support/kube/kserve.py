@@ -11,6 +11,7 @@ from typing import Any
 
 from support.kube.cluster import Cluster
 from support.kube.fates import INITIALIZER, MODEL_CONTAINER
+from support.kube.patches import merge_patch
 from support.kube.store import Object
 from support.kube.workloads import owned
 
@@ -73,13 +74,15 @@ class KServe:
         if value["kind"] == "Deployment" and "replicas" in spec and not _is_fixed(value):
             del spec["replicas"]
         wanted = {name: value["metadata"].get(name, {}) for name in ("labels", "annotations")}
-        self._cluster.patch(value["kind"], *_place(value), {"metadata": wanted, "spec": spec}, manager=_MANAGER)
+        patch: Object = {"metadata": wanted, "spec": spec}
+        if merge_patch(live, patch) != live:
+            self._cluster.patch(value["kind"], *_place(value), patch, manager=_MANAGER)
 
     def _status(self, service: Object, deployment: Object) -> Object:
         old, (namespace, name) = service.get("status", {}), _place(service)
         available = int(deployment.get("status", {}).get("availableReplicas", 0))
         asks_for_none = deployment["spec"]["replicas"] == 0
-        failure = self._initializer_failure(service)
+        failure = self._initializer_failure(deployment)
         is_ready = available > 0 or asks_for_none
         reason = "NewReplicaSetAvailable" if is_ready else "MinimumReplicasUnavailable"
         model: Object = {"states": {"targetModelState": "Pending"}, "transitionStatus": "InProgress"}
@@ -105,11 +108,9 @@ class KServe:
             "modelStatus": model | ({"lastFailureInfo": last} if last else {}),
         }
 
-    def _initializer_failure(self, service: Object) -> Object | None:
-        namespace, name = _place(service)
-        for pod in self._cluster.objects("Pod", namespace):
-            if pod["metadata"].get("labels", {}).get("serving.kserve.io/inferenceservice") != name:
-                continue
+    def _initializer_failure(self, deployment: Object) -> Object | None:
+        replica_sets = self._cluster.dependents(deployment, "ReplicaSet")
+        for pod in (pod for one in replica_sets for pod in self._cluster.dependents(one, "Pod")):
             for state in pod.get("status", {}).get("initContainerStatuses", ()):
                 ended: Object = state.get("lastState", {}).get("terminated", {})
                 if ended:

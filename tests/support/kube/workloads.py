@@ -10,6 +10,7 @@ import orjson
 from fairlead.clock import from_us
 from support.kube.cluster import Cluster
 from support.kube.fates import Fate, pod_status
+from support.kube.patches import merge_patch
 from support.kube.store import Object
 
 _HASH = "pod-template-hash"
@@ -57,7 +58,7 @@ class Workloads:
         for pod in sorted(new, key=_is_ready)[: max(len(new) - replicas, 0)]:
             self._cluster.delete("Pod", *_place(pod), manager=_MANAGER)
         if sum(_is_ready(pod) for pod in new) >= replicas:
-            for pod in self._pods_of(deployment):
+            for pod in self._all_pods_of(deployment):
                 if pod["metadata"]["labels"][_HASH] != current["metadata"]["labels"][_HASH]:
                     self._cluster.delete("Pod", *_place(pod), manager=_MANAGER)
 
@@ -100,7 +101,7 @@ class Workloads:
     def _report(self, deployment: Object) -> None:
         replicas = deployment["spec"]["replicas"]
         current = self._replica_set(deployment)
-        new, everyone = self._pods_of(current), self._pods_of(deployment)
+        new, everyone = self._pods_of(current), self._all_pods_of(deployment)
         ready = [pod for pod in everyone if _is_ready(pod)]
         is_complete = len(new) == len(everyone) == len(ready) == replicas
         late = self._age_s(current) > _PROGRESS_DEADLINE_S and not is_complete
@@ -123,15 +124,17 @@ class Workloads:
         self._set_status(deployment, kept, _MANAGER)
 
     def _pods_of(self, owner: Object) -> list[Object]:
-        """Return the pods of a ReplicaSet or Deployment that are not lost."""
-        selector = owner["spec"]["selector"]["matchLabels"]
+        """Return the pods of a ReplicaSet that are not lost."""
         return [
             pod
-            for pod in self._cluster.objects("Pod", owner["metadata"]["namespace"])
-            if selector.items() <= pod["metadata"].get("labels", {}).items()
-            and pod.get("status", {}).get("phase") not in {"Failed", "Succeeded"}
+            for pod in self._cluster.dependents(owner, "Pod")
+            if pod.get("status", {}).get("phase") not in {"Failed", "Succeeded"}
             and "deletionTimestamp" not in pod["metadata"]
         ]
+
+    def _all_pods_of(self, deployment: Object) -> list[Object]:
+        replica_sets = self._cluster.dependents(deployment, "ReplicaSet")
+        return [pod for replica_set in replica_sets for pod in self._pods_of(replica_set)]
 
     def _age_s(self, value: Object) -> float:
         born = value["metadata"]["creationTimestamp"]
@@ -139,7 +142,8 @@ class Workloads:
         return (now - now.fromisoformat(born.replace("Z", "+00:00"))).total_seconds()
 
     def _patch(self, value: Object, patch: Object, manager: str) -> None:
-        self._cluster.patch(value["kind"], *_place(value), patch, manager=manager)
+        if merge_patch(value, patch) != value:
+            self._cluster.patch(value["kind"], *_place(value), patch, manager=manager)
 
     def _set_status(self, value: Object, status: Object, manager: str) -> None:
         if value.get("status") != status:
