@@ -356,10 +356,10 @@ class _Look:
 
 
 def _ready(conditions: Iterable[Condition], desired: Desired) -> Condition:
-    """Return the sum of the others: the first that stands in the way gives the reason."""
-    for other in conditions:
-        if _blocks(other):
-            return other.model_copy(update={"type": ConditionType.READY, "status": "False"})
+    """Return the sum of the others: the first that stands in the way gives the reason, and one that only waits last."""
+    blocking = sorted(filter(_blocks, conditions), key=lambda other: other.reason is Reason.STARTING)
+    if blocking:
+        return blocking[0].model_copy(update={"type": ConditionType.READY, "status": "False"})
     return Condition(
         type=ConditionType.READY,
         status="True",

@@ -82,10 +82,17 @@ def _of_container(status: Resource) -> Trouble | None:
     if reason in _BLOCKED:
         why = f"{reason}: {waiting.get('message', 'no message')}"
         return Trouble(Health.BLOCKED, Failure(Reason.PODS_BLOCKED, _short(f"container {name}: {why}")))
-    ended = state.get("terminated") or (status.get("lastState", {}).get("terminated") if waiting else None)
+    ended = state.get("terminated") or (status.get("lastState", {}).get("terminated") if _is_tried(status) else None)
     if ended is None or ended.get("exitCode", 0) == 0:
         return None
     return _of_end(name, ended)
+
+
+def _is_tried(status: Resource) -> bool:
+    """Return whether a container waits for its next start, or has not got over its last end yet."""
+    if "waiting" in status.get("state", {}):
+        return True
+    return not status.get("ready") and (status.get("name") == FETCHER or not status.get("started"))
 
 
 def _of_end(name: str, ended: Resource) -> Trouble:
