@@ -181,6 +181,7 @@ async def test_an_unknown_field_is_refused_with_its_name(client: KubeClient) -> 
             Refuse(500, "InternalError", "failed to create typed patch object (flights/a): .spec.x: not declared"),
             Invalid,
         ),
+        (Refuse(500, "", "failed to convert new object (a/s; /v1, Kind=Secret) to proper version: illegal"), Invalid),
         (Refuse(409, "Conflict", "the object has been modified"), Stale),
         (Refuse(410, "Expired", "too old"), Expired),
     ],

@@ -24,6 +24,7 @@ from fairlead_operator.platforms.kubernetes.errors import (
 BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TIMEOUT, CONFLICT, GONE = 400, 401, 403, 404, 408, 409, 410
 TOO_MANY_REQUESTS, SERVER_ERROR = 429, 500
 
+_REFUSED_APPLIES = ("failed to create typed patch object", "failed to convert new object")
 _MESSAGE_LIMIT = 1000
 """Characters of the API's message that are kept: a webhook may answer with pages."""
 
@@ -85,7 +86,7 @@ def _conflict(reason: str, details: Mapping[str, Any]) -> type[KubeError]:
 
 def _is_refused_apply(code: int, message: str) -> bool:
     # The API server answers 500 to a server-side apply of an unknown field or a wrong type; trying again won't help.
-    return code == SERVER_ERROR and "failed to create typed patch object" in message
+    return code == SERVER_ERROR and any(words in message for words in _REFUSED_APPLIES)
 
 
 def _from_stranger(call: str, code: int, content: bytes) -> KubeError:
