@@ -81,6 +81,9 @@ class Settings(BaseModel):
     gateway_service: str = Field("istio-ingressgateway", description="Service of the gateway's pods.")
     probe_timeout_s: Seconds = Field(2, description="Deadline of one request to a server or through the gateway.")
     probe_attempts: int = Field(3, ge=1, le=20, description="How often such a request is tried.")
+    report_interval_s: Seconds = Field(
+        30, description="How old a server's report on features and arms may be before it is read again."
+    )
 
     api_attempt_s: Seconds = Field(15, description="Deadline of one attempt of a call to the API server.")
     api_attempts: int = Field(4, ge=1, le=10, description="How often a call that may be repeated is tried.")

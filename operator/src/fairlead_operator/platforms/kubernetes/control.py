@@ -15,7 +15,6 @@ from fairlead_operator.platforms.kubernetes.reports import Reports
 from fairlead_operator.platforms.kubernetes.sweeps import Sweeps
 from fairlead_operator.runtime.keys import ObjectKey
 
-_REPORT_AGE_S = 30.0
 _SHARED = (GATEWAY, REQUEST_AUTHENTICATION)
 
 
@@ -48,7 +47,7 @@ def control_of(access: Access) -> Control:
         access=access,
         session=session,
         finder=GatewayFinder(access.api, access.objects, access.now, settings.child_namespaces),
-        reports=Reports(session, access.now, settings.probe_timeout_s, _REPORT_AGE_S),
+        reports=Reports(session, access.now, settings.probe_timeout_s, settings.report_interval_s),
     )
     return Control(
         controller=controller,

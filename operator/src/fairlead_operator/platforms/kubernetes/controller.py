@@ -50,7 +50,6 @@ from fairlead_operator.runtime.reconciler import reconcile
 
 _KEY_BYTES = 32
 _KEY_REMEMBERED_S = 30.0
-_REPORTS_EVERY_S = 60.0
 _PROOF_PATIENCE_S = 8.0
 _RECORD_FILE = "rollout.json"
 
@@ -299,7 +298,7 @@ class ModelDeploymentController:
         due = [
             next_look_s(reading.desired, observed, platform.record, platform.now_s),
             self._absences[key].due_s(platform.now_s, platform.grace_s),
-            _REPORTS_EVERY_S if observed.route is not None and observed.route.observation is not None else None,
+            self.access.settings.report_interval_s if observed.route and observed.route.observation else None,
         ]
         return min((one for one in due if one is not None), default=None)
 
