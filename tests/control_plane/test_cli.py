@@ -37,7 +37,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", [[], ["inspect"], ["up"], ["status"], ["assign"], ["predict"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["inspect"], ["up"], ["status"], ["assign"], ["predict"], ["pause"], ["resume"], ["promote"], ["abort"]],
+)
 def test_every_command_explains_itself_with_an_example(folder: Path, command: list[str]) -> None:
     done = fairlead(folder, *command, "--help")
     assert done.returncode == 0

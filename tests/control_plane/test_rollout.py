@@ -556,6 +556,18 @@ def test_a_canary_moves_by_its_steps_and_then_is_what_serves() -> None:
     assert world.reconcile(wanted) == ()
 
 
+def test_a_canary_that_follows_on_the_heels_of_the_first_revision_is_one() -> None:
+    world = World()
+    world.reconcile(canary("a"))
+    world.become(Health.READY)
+    world.reconcile(canary("a"))
+    for _ in range(2):
+        world.look(canary("b"))
+        world.become(Health.READY)
+    world.look(canary("b"))
+    assert world.share(canary("b")) == 10
+
+
 def test_a_canary_whose_last_step_has_no_hold_waits_for_somebody() -> None:
     planned = steps(({"logistic": 10}, None))
     wanted = canary("b", planned)

@@ -266,7 +266,7 @@ def test_after_kill_9_a_restart_ends_what_is_left_and_goes_on(manifest: Manifest
         with running(again):
             assert not any(map(is_alive, pids.values()))
             assert not socket_folder.exists()
-            assert again.status()["rollout"]["step"] == 1
+            assert again.status()["rollout"]["phase"] == 1
             assert (again.folder / "serving/route-keys.json").read_bytes() == key
             [answer] = asyncio.run(post(again.port, [{"x-unit-id": "u"}]))
             assert answer.status == 200

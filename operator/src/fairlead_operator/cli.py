@@ -1,4 +1,4 @@
-"""Commands of the control loop on one machine: ``up``, ``status``, ``assign``, ``predict``."""
+"""Commands of the control loop on one machine: ``up``, ``status``, ``assign``, ``predict``, and those of a rollout."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fairlead.cli.errors import USAGE, CommandError, reporting
+from fairlead_operator.cli_options import ManifestOption, StateOption
+from fairlead_operator.cli_rollout import abort, pause, promote, resume
 
 if TYPE_CHECKING:
     from fairlead_operator.api.v1alpha1 import ModelDeployment
@@ -22,11 +24,6 @@ if TYPE_CHECKING:
     from fairlead_operator.predict import Endpoint
 
 DEFAULT_PORT = 8080
-
-ManifestOption = Annotated[
-    Path, typer.Option("--file", "-f", help="The ModelDeployment, a YAML file.", show_default=False)
-]
-StateOption = Annotated[Path, typer.Option("--state", help="Folder of the state.")]
 
 
 class OutputFormat(StrEnum):
@@ -46,7 +43,7 @@ class ClockChoice(StrEnum):
 
 def commands(app: typer.Typer) -> None:
     """Register the commands."""
-    for command in (up, status, assign, predict):
+    for command in (up, status, pause, resume, promote, abort, assign, predict):
         app.command()(command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.table import Table
 from fairlead_operator.api.conditions import ConditionType, Reason
 from fairlead_operator.api.manifest import read
 from fairlead_operator.api.v1alpha1 import ModelDeployment, VariantStatus
+from fairlead_operator.core.record import State
 from fairlead_operator.errors import OperatorError
 from fairlead_operator.platforms.local.session import Options
 
@@ -43,7 +45,8 @@ class Progress:
         for condition in status.conditions:
             if condition.type is not ConditionType.VARIANTS_READY and (self._introduced or condition.status == "True"):
                 self._tell(condition.type, f"{condition.type} {condition.status}: {condition.message}")
-        if not self._introduced and all(variant.ready for variant in status.variants):
+        ready = {condition.type for condition in status.conditions if condition.status == "True"}
+        if not self._introduced and {ConditionType.SERVABLE, ConditionType.VARIANTS_READY} <= ready:
             self._introduced = True
             show(resource.model_dump(mode="json", exclude_none=True), self._console)
             self._console.print(f"\nTry it:\n{self._curl(resource)}\n", markup=False)
@@ -102,10 +105,15 @@ def show(resource: dict[str, Any], console: Console | None = None) -> None:
         f"\n{metadata['namespace']}/{metadata['name']}  REST {status['url']['rest']}  gRPC {status['url']['grpc']}"
     )
     if "experiment" in status:
-        out.print(f"experiment {status['experiment']['id']}, phase {status['rollout']['step']}: {_observing(status)}")
+        out.print(f"experiment {status['experiment']['id']}, phase {status['rollout']['phase']}: {_observing(status)}")
+    for line in _rollout(resource["spec"].get("rollout", {}), status["rollout"]):
+        out.print(line, markup=False)
     if "simulatedTime" in status:
         out.print(f"simulated time {status['simulatedTime']}")
-    for table in (variants, conditions):
+    history = Table("ROLLED OUT", "VERDICT", "REASON", "BEGAN", "ENDED", box=None, pad_edge=False)
+    for past in status["history"]:
+        history.add_row(*(past[key] for key in ("revision", "verdict", "reason", "startedAt", "endedAt")))
+    for table in (variants, conditions, *([history] if status["history"] else [])):
         out.print()
         out.print(table)
 
@@ -118,6 +126,24 @@ def _console() -> Console:
 
 def _observing(status: dict[str, Any]) -> str:
     return "observed" if status["experiment"]["observing"] else "not observed, an arm is out of traffic"
+
+
+def _rollout(planned: dict[str, Any], rollout: dict[str, Any]) -> Iterator[str]:
+    """Yield what there is to say about a rollout by steps."""
+    steps = planned.get("steps", [])
+    if not steps:
+        return
+    said = [f"rollout by {planned['strategy']}: {rollout['state']}"]
+    if rollout["state"] in {State.RAMPING, State.DECIDING}:
+        since = f" since {rollout['stepStartedAt']}" if "stepStartedAt" in rollout else ", not in force yet"
+        said.append(f"step {rollout['step'] + 1} of {len(steps)}{since}")
+    if "weight" in rollout:
+        said.append(f"{rollout.get('candidate', 'candidate')} has {rollout['weight']} per cent")
+    yield "; ".join(said)
+    decision = rollout.get("decision")
+    if decision is not None:
+        winner = f" {decision['variant']}" if "variant" in decision else ""
+        yield f"decided: {decision['verdict']}{winner} ({decision['reason']}) at {decision['at']}"
 
 
 def _sentence(variant: VariantStatus) -> str:

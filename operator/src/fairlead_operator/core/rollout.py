@@ -373,6 +373,8 @@ def _with_stable(desired: Desired, observed: Observed, record: Record, now_s: fl
     run = current_run(desired, record)
     reigning = winner_of(desired, run) if run is not None and run.is_over else None
     wanted = desired.revisions[reigning or desired.control]
+    if route is None and record.stable is None and observed.ready(wanted.name):
+        return replace(record, stable=wanted)  # it is about to get the first route
     if route is None or (desired.strategy.name == "Canary" and record.stable is not None):
         return record
     if route.control.revision != wanted.name or record.stable == wanted or not observed.ready(wanted.name):

@@ -118,7 +118,12 @@ class _Look:
         """Return the revision that testers of ``variant`` reach; None while none answers."""
         if self.is_canary and variant == self.control_variant:
             return self.control if self.observed.answers(self.control) else None
-        return self.serving[variant]
+        revision = self.serving[variant]
+        return None if revision is not None and self.is_given_up(revision) else revision
+
+    def is_given_up(self, revision: str) -> bool:
+        """Return whether a revision was rolled back and is not kept warm any more: it goes once nothing names it."""
+        return revision in self.record.abandoned and all(kept.revision.name != revision for kept in self.record.kept)
 
     def named(self, arm: str) -> str:
         """Return the revision that the route names for an arm, ready or not."""

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from fairlead.clock import Clock, ReplayClock, ReplayClockWriter, from_us
 from fairlead_operator.api.conditions import Condition, ConditionType, Reason, stamped
 from fairlead_operator.api.manifest import Manifest, read
-from fairlead_operator.api.v1alpha1 import ModelDeployment, Scaling, Status, Url
+from fairlead_operator.api.v1alpha1 import REQUEST_ANNOTATION, ModelDeployment, Scaling, Status, Url
 from fairlead_operator.core.desired import Desired, desired_from, refuse_breaking_edit
 from fairlead_operator.core.observed import Health, Observed
 from fairlead_operator.core.record import Record
@@ -125,15 +125,17 @@ class Session:
                 remember=self._remember_rollout,
             )
             self._in_force = replace(self._in_force, record=outcome.record)
+            self._forget_answered_request()
             self._publish(outcome)
             if not up:
                 up = self._is_up(outcome.observed)
                 self._give_up_if_hopeless(outcome, time.monotonic() - started)
-            seen = await self._wait_for_news(seen)
+            # What was done is seen at the next look; a rollout may go on from there.
+            seen = await self._wait_for_news(seen, _WATCH_EVERY_S if outcome.actions else _RESYNC_S)
 
-    async def _wait_for_news(self, seen: tuple[int, ...]) -> tuple[int, ...]:
+    async def _wait_for_news(self, seen: tuple[int, ...], within_s: float) -> tuple[int, ...]:
         """Return when the world or the manifest has changed, or it is time to look anyway; with the file's state."""
-        end = time.monotonic() + _RESYNC_S
+        end = time.monotonic() + within_s
         while not self._stopping.is_set() and time.monotonic() < end:
             if await self._platform.changed(_WATCH_EVERY_S):
                 break
@@ -164,9 +166,10 @@ class Session:
             message = f"{self._state.folder.name} is running and keeps its name; stop it first"
             raise manifest.error(("metadata", "name"), message)
         paused = _annotated(deployment, self._state.annotations()).paused
-        if paused and (deployment.spec.paused or before is not None):
+        if paused:
             if before is None:
-                raise manifest.error(("spec", "paused"), "is true and nothing is in force; set it to false")
+                message = "is true" if deployment.spec.paused else "is asked for by `fairlead pause`"
+                raise manifest.error(("spec", "paused"), f"{message} and nothing is in force; set it to false")
             deployment = _with_paused(before, paused=True)
         desired = self._desired(_annotated(deployment, self._state.annotations()))
         if before is not None:
@@ -188,8 +191,8 @@ class Session:
         """Return what is asked of this machine: one process a variant."""
         desired = desired_from(deployment, self._options.server_release)
         strategy = desired.strategy
-        if "keep_previous" not in deployment.spec.rollout.model_fields_set:
-            strategy = replace(strategy, keep_previous_s=0.0)  # a laptop has no room for what was
+        if strategy.name != "Experiment" and "keep_previous" not in deployment.spec.rollout.model_fields_set:
+            strategy = replace(strategy, keep_previous_s=0.0)  # a laptop has no room for servers of the past
         return replace(desired, strategy=strategy, scaling=dict.fromkeys(desired.scaling, _ONE_PROCESS))
 
     def _before(self) -> ModelDeployment | None:
@@ -233,13 +236,23 @@ class Session:
         self._record = self._record.with_rollout(record)
         self._state.write(self._record)
 
+    def _forget_answered_request(self) -> None:
+        """Take away a request that was carried out or came too late, so that the same one can be made again."""
+        request, run = self._in_force.desired.request, self._in_force.record.run
+        if request is None or self._in_force.desired.paused:
+            return
+        waits = run is not None and request.endswith(f" {run.id}") and run.state.is_splitting
+        if not waits and self._state.annotations().get(REQUEST_ANNOTATION) == request:
+            self._state.annotate({REQUEST_ANNOTATION: None})
+
     def _remember(self, processes: tuple[ProcessRecord, ...]) -> None:
         self._record = self._record.model_copy(update={"processes": processes})
         self._state.write(self._record)
 
     def _is_up(self, observed: Observed) -> bool:
-        revisions = self._in_force.desired.revisions.values()
-        servers = [observed.servers.get(revision.name) for revision in revisions]
+        abandoned = self._in_force.record.abandoned
+        names = [revision.name for revision in self._in_force.desired.revisions.values()]
+        servers = [observed.servers.get(name) for name in names if name not in abandoned]
         return observed.route is not None and all(server is not None and server.ready for server in servers)
 
     def _give_up_if_hopeless(self, outcome: Outcome, elapsed_s: float) -> None:

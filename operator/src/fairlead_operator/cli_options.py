@@ -1,0 +1,14 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ManifestOption = Annotated[
+    Path, typer.Option("--file", "-f", help="The ModelDeployment, a YAML file.", show_default=False)
+]
+StateOption = Annotated[Path, typer.Option("--state", help="Folder of the state.")]
+NameArgument = Annotated[str, typer.Argument(help="Name of the deployment.", show_default=False)]

@@ -1,0 +1,153 @@
+"""Commands that decide about a rollout on one machine: ``pause``, ``resume``, ``promote``, ``abort``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fairlead.cli.errors import USAGE, CommandError, reporting
+from fairlead_operator.cli_options import NameArgument, StateOption
+
+if TYPE_CHECKING:
+    from fairlead_operator.platforms.local.remembered import Remembered
+
+
+def pause(name: NameArgument, state: StateOption = Path(".fairlead")) -> None:
+    """Keep a deployment as it is: no weight moves, no edit is taken up, and steps are not counted on.
+
+    What stops answering still loses its weight, and gets it back.
+
+    Example: fairlead pause arrival-delay
+    """
+    from fairlead_operator.api.v1alpha1 import PAUSED_ANNOTATION  # noqa: PLC0415 -- --help stays quick
+
+    found = _remembered(state, name)
+    if found.is_paused:
+        raise CommandError(f"{name}: is paused already; `fairlead resume {name}` lets it go on")
+    found.state.annotate({PAUSED_ANNOTATION: "true"})
+    _say(found, f"paused; nothing moves until `fairlead resume {name}`")
+
+
+def resume(name: NameArgument, state: StateOption = Path(".fairlead")) -> None:
+    """Let a paused deployment go on where it was.
+
+    Example: fairlead resume arrival-delay
+    """
+    from fairlead_operator.api.v1alpha1 import PAUSED_ANNOTATION  # noqa: PLC0415 -- --help stays quick
+
+    found = _remembered(state, name)
+    if not found.is_paused:
+        where = "its manifest says spec.paused: true; change it there" if found.manifest_pauses else "is not paused"
+        raise CommandError(f"{name}: {where}")
+    found.state.annotate({PAUSED_ANNOTATION: None})
+    _say(found, "goes on where it was")
+
+
+def promote(
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the deployment; with -f it is in the file.", show_default=False)
+    ] = None,
+    variant: Annotated[
+        str | None, typer.Argument(help="The winner; the only candidate if left out.", show_default=False)
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", "-f", help="Write a past promotion into this manifest instead: the winner as Control."),
+    ] = None,
+    state: StateOption = Path(".fairlead"),
+) -> None:
+    """Let a candidate take everything, without waiting for steps or evidence.
+
+    With -f it moves no weight: it makes the winner the Control in a manifest file, for you to commit. The former
+    Control stays as a Treatment without weight and no server is started or stopped; comments are kept.
+
+    Example: fairlead promote arrival-delay boosted
+    """
+    if file is not None:
+        _write_down(file, name, variant, state)
+        return
+    if name is None:
+        raise CommandError("NAME: say which deployment, or give its manifest with -f FILE", USAGE)
+    from fairlead_operator.core.requests import promotion  # noqa: PLC0415 -- --help stays quick
+    from fairlead_operator.errors import OperatorError  # noqa: PLC0415 -- --help stays quick
+
+    found = _remembered(state, name)
+    with reporting(OperatorError):
+        request = promotion(found.desired, found.rollout, variant)
+    _ask(found, request.text, request.outlook)
+
+
+def abort(name: NameArgument, state: StateOption = Path(".fairlead")) -> None:
+    """Give everything back to control; after a promotion, go back to what it replaced while that is kept.
+
+    Example: fairlead abort arrival-delay
+    """
+    import time  # noqa: PLC0415 -- --help stays quick
+
+    from fairlead_operator.core.requests import abortion  # noqa: PLC0415 -- --help stays quick
+    from fairlead_operator.errors import OperatorError  # noqa: PLC0415 -- --help stays quick
+
+    found = _remembered(state, name)
+    with reporting(OperatorError):
+        request = abortion(found.desired, found.rollout, time.time())
+    _ask(found, request.text, request.outlook)
+
+
+def _remembered(state: Path, name: str) -> Remembered:
+    from fairlead_operator.errors import OperatorError  # noqa: PLC0415 -- --help stays quick
+    from fairlead_operator.platforms.local.remembered import remembered  # noqa: PLC0415 -- --help stays quick
+
+    with reporting(OperatorError):
+        found = remembered(state, name)
+    if found is None:
+        raise CommandError(f"{state}: no deployment {name} here; start it with `fairlead up -f FILE`, or give --state")
+    return found
+
+
+def _ask(found: Remembered, text: str, outlook: str) -> None:
+    from fairlead_operator.api.v1alpha1 import REQUEST_ANNOTATION  # noqa: PLC0415 -- --help stays quick
+
+    found.state.annotate({REQUEST_ANNOTATION: text})
+    later = "; it is paused, so nothing happens until `fairlead resume`" if found.is_paused else ""
+    _say(found, outlook + later)
+
+
+def _say(found: Remembered, sentence: str) -> None:
+    stopped = "" if found.is_up else " (`fairlead up` is not running; from its next start)"
+    typer.echo(f"{found.desired.name}: {sentence}{stopped}")
+
+
+def _write_down(file: Path, name: str | None, variant: str | None, state: Path) -> None:
+    """Make the winner the Control in ``file``."""
+    from fairlead_operator.api.manifest import read  # noqa: PLC0415 -- --help stays quick
+    from fairlead_operator.core.goal import current_run, winner_of  # noqa: PLC0415 -- --help stays quick
+    from fairlead_operator.errors import OperatorError  # noqa: PLC0415 -- --help stays quick
+    from fairlead_operator.platforms.local.remembered import remembered  # noqa: PLC0415 -- --help stays quick
+    from fairlead_operator.platforms.local.succession import succeeded  # noqa: PLC0415 -- --help stays quick
+
+    with reporting(OperatorError):
+        manifest = read(file)
+        deployment = manifest.deployment.metadata.name
+        winner = variant if name in {None, deployment} else variant or name
+        if winner is None:
+            found = remembered(state, deployment)
+            run = current_run(found.desired, found.rollout) if found else None
+            winner = winner_of(found.desired, run) if found and run else None
+        if winner is None:
+            message = f"no promotion of {deployment} is known in {state}"
+            raise CommandError(f"{message}; name the winner: fairlead promote -f {file} VARIANT", USAGE)
+        _replace(file, succeeded(manifest, winner))
+    typer.echo(f"{file}: {winner} is the Control now; look at the change and commit it")
+
+
+def _replace(file: Path, content: bytes) -> None:
+    """Put ``content`` into ``file`` in one step, so that `fairlead up` never reads a part of it."""
+    fresh = file.with_name(f".{file.name}.new")
+    try:
+        fresh.write_bytes(content)
+        fresh.chmod(file.stat().st_mode)
+        fresh.replace(file)
+    except OSError as error:
+        raise CommandError(f"--file: {file} cannot be written ({error.strerror})") from error
