@@ -133,7 +133,7 @@ class _Look:
             phase=self.record.phase.number if self.record.phase else 0,
             step=run.step if run else 0,
             step_started_at=iso(run.since_s) if run and run.in_force else None,
-            weight=self.weights(self.desired.arms) or None,
+            weight=self.weights(self.desired.arms)[:64] or None,
             decision=Decision(
                 verdict=decision.verdict, reason=decision.reason, variant=decision.winner, at=iso(decision.at_s)
             )
@@ -292,6 +292,9 @@ class _Look:
         run = self.record.run
         if run is not None and run.state is not State.STABLE:
             return self.under_way()
+        if run is None and self.desired.strategy.name == "Experiment" and self.desired.salt in self.record.decided:
+            message = f"experiment {self.desired.experiment_id} was decided before and never runs again"
+            return False, Reason.ROLLED_BACK, f"{message}; choose a new experiment.id"
         waiting = [
             revision.variant
             for revision in self.desired.revisions.values()
@@ -320,11 +323,14 @@ class _Look:
         run = self.record.run
         reason, form = _UNDER_WAY[self.record.state]
         arm = self.desired.arms[0] if len(self.desired.arms) == 1 else "VARIANT"
+        decision = run.decision if run else None
+        held = f"{decision.verdict} ({decision.reason}); " if decision else ""
+        name = self.desired.name
         words = {
             "step": run.step + 1 if run else 0,
             "steps": len(self.desired.strategy.steps),
             "weights": self.weights(self.desired.arms),
-            "next": f"`fairlead promote {self.desired.name} {arm}` or `fairlead abort {self.desired.name}` decides",
+            "next": f"{held}`fairlead promote {name} {arm}` or `fairlead abort {name}` decides",
         }
         return True, reason, form.format(**words)
 
