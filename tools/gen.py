@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from fairlead_operator.api import crd
+from fairlead_operator.reference import operator_page
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,6 +20,7 @@ def generated() -> dict[str, str]:
         "operator/crds/serving.fairlead.dev_modeldeployments.yaml": crd.manifest(),
         "docs/reference/modeldeployment.md": crd.modeldeployment(),
         "docs/reference/conditions.md": crd.condition_list(),
+        "docs/reference/operator.md": operator_page(),
     }
 
 

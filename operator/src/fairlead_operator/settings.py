@@ -78,9 +78,7 @@ class Settings(BaseModel):
     host_domain: str = Field("fairlead.local", description="Domain of hosts of ModelDeployments that name none.")
     monitoring_namespace: str = Field("monitoring", description="Namespace whose pods may scrape model servers.")
     gateway_namespace: str = Field("istio-ingress", description="Namespace of the gateway's pods.")
-    gateway_service: str = Field("istio-ingressgateway", description="Service of the gateway's pods.")
     probe_timeout_s: Seconds = Field(2, description="Deadline of one request to a server or through the gateway.")
-    probe_attempts: int = Field(3, ge=1, le=20, description="How often such a request is tried.")
     report_interval_s: Seconds = Field(
         30, description="How old a server's report on features and arms may be before it is read again."
     )
@@ -125,7 +123,8 @@ def parser(prog: str) -> argparse.ArgumentParser:
         epilog=f"Example: {prog} --kubeconfig ~/.kube/config --namespaces flights --log-format text",
     )
     for name, field in Settings.model_fields.items():
-        default = "" if _is_required_or_none(field) else f" Default: {_shown(field)}."
+        shown = shown_default(field)
+        default = f" Default: {shown}." if shown else ""
         described = f"{field.description}{default} [{variable(name)}]".replace("%", "%%")
         made.add_argument(f"--{name.replace('_', '-')}", dest=name, metavar=_metavar(field), help=described)
     return made
@@ -147,14 +146,13 @@ def _told(error: Any) -> str:
     return f"--{place.replace('_', '-')}: {error['msg']}" if place else str(error["msg"])
 
 
-def _is_required_or_none(field: FieldInfo) -> bool:
-    return field.is_required() or field.get_default(call_default_factory=True) in (None, ())
-
-
-def _shown(field: FieldInfo) -> Any:
+def shown_default(field: FieldInfo) -> str:
+    """Return the default of a field in words; empty if it has none."""
+    if field.is_required() or field.get_default(call_default_factory=True) in (None, ()):
+        return ""
     if field.default_factory is socket.gethostname:
         return "the host's name"
-    return "this release" if field.default_factory is _release else field.default
+    return "this release" if field.default_factory is _release else str(field.default)
 
 
 def _metavar(field: FieldInfo) -> str:
