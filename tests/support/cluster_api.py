@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,7 +13,7 @@ from typing import Any, Self
 import httpx
 
 from fairlead_operator.platforms.kubernetes.kinds import Kind
-from support.kubeconfig import Credentials, credentials_of
+from support.kubeconfig import credentials_of
 
 FIELD_MANAGER = "tests"
 _TIMEOUT_S = 30.0
@@ -34,8 +35,7 @@ class ClusterApi:
     """A client of the API server with the administrator's credentials, for one thread at a time."""
 
     def __init__(self, kubeconfig: Path) -> None:
-        self._credentials: Credentials = credentials_of(kubeconfig)
-        self._client = self._credentials.client(_TIMEOUT_S)
+        self._client = credentials_of(kubeconfig).client(_TIMEOUT_S)
 
     def get(self, kind: Kind, namespace: str | None, name: str) -> Resource:
         """Return an object.
@@ -106,24 +106,31 @@ class ClusterApi:
         return found
 
 
-class Watch:
-    """Keeps every version of a kind's objects that the API server tells of, from its start to its end.
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One object as it was from a moment on."""
 
-    Versions come in order and none is left out: watches of the API tell of each change.
-    """
+    resource: Resource
+    deleted: bool
+
+    @property
+    def version(self) -> int:
+        """When: resourceVersions are in order over all kinds that the server keeps in one store."""
+        return int(self.resource["metadata"]["resourceVersion"])
+
+
+class Watch:
+    """Keeps every change of a kind's objects, from its start to its end: watches of the API leave none out."""
 
     def __init__(self, kubeconfig: Path, kind: Kind, namespace: str | None) -> None:
-        self.versions: list[Resource] = []
-        """Objects as they were after each change, oldest first; those deleted are left out."""
+        self.changes: list[Change] = []
+        """Oldest first; what was there at the start comes before."""
         self.problems: list[str] = []
-        """Why it may have missed something; must be empty in the end."""
-        self._kind = kind
+        """Why something may be missing; must be empty in the end."""
         self._path = kind.path(namespace)
-        self._credentials = credentials_of(kubeconfig)
-        self._client = self._credentials.client(None)
-        self._listed = self._list()
+        self._client = credentials_of(kubeconfig).client(_TIMEOUT_S)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name=f"watch {kind}")
+        self._thread = threading.Thread(target=self._run, args=(self._list(),), daemon=True, name=f"watch {kind}")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -131,31 +138,27 @@ class Watch:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stopping.set()
-        self._thread.join(10)
+        self._thread.join(_TIMEOUT_S)
         self._client.close()
 
     def _list(self) -> str:
-        answer = self._client.get(self._path)
-        answer.raise_for_status()
-        listed = answer.json()
-        self.versions += listed["items"]
+        listed = self._client.get(self._path).raise_for_status().json()
+        self.changes += [Change(item, deleted=False) for item in listed["items"]]
         version: str = listed["metadata"]["resourceVersion"]
         return version
 
-    def _run(self) -> None:
-        version = self._listed
-        while not self._stopping.is_set():
-            try:
+    def _run(self, version: str) -> None:
+        try:
+            while not self._stopping.is_set():
                 for event in self._events(version):
                     version = event["object"]["metadata"]["resourceVersion"]
-                    if event["type"] in {"ADDED", "MODIFIED"}:
-                        self.versions.append(event["object"])
-            except (httpx.HTTPError, KeyError) as error:
-                self.problems.append(repr(error))
-                return
+                    if event["type"] != "BOOKMARK":
+                        self.changes.append(Change(event["object"], event["type"] == "DELETED"))
+        except (httpx.HTTPError, KeyError, ValueError) as error:  # 410, too: its object has no version
+            self.problems.append(repr(error))
 
     def _events(self, version: str) -> Iterator[Resource]:
-        params = {"watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": "1"}
+        params = {"watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": "2"}
         with self._client.stream("GET", self._path, params=params) as answer:
             answer.raise_for_status()
             for line in answer.iter_lines():

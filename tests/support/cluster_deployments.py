@@ -18,8 +18,11 @@ from fairlead import Layout
 from fairlead.serving import ServerReport
 from fairlead_operator.core.observed import Route
 from fairlead_operator.platforms.kubernetes.kinds import (
+    AUTHORIZATION_POLICY,
     CONFIG_MAP,
     DEPLOYMENT_LABEL,
+    DEPLOYMENT_NAMESPACE_LABEL,
+    ENVOY_FILTER,
     MODEL_DEPLOYMENT,
     NAMESPACE,
     POD,
@@ -41,6 +44,7 @@ MODELS = ("logistic", "boosted", "forest", "next", "last")
 """Tiny models, each with a digest of its own; all predict the same."""
 RESOURCES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
 _READY_S = 120.0
+_RETIRED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,18 @@ class Stage:
     def host(self, name: str) -> str:
         """Return the host of a deployment."""
         return f"{name}.{self.namespace}.example.org"
+
+    def retire(self) -> None:
+        """Delete every ModelDeployment; without an operator, by the documented way out."""
+        names = [one["metadata"]["name"] for one in self.api.items(MODEL_DEPLOYMENT, self.namespace)]
+        for name in names:
+            self.api.delete(MODEL_DEPLOYMENT, self.namespace, name)
+        try:
+            wait_for(lambda: not self.api.items(MODEL_DEPLOYMENT, self.namespace), timeout_s=_RETIRED_S)
+        except TimeoutError:
+            for one in self.api.items(MODEL_DEPLOYMENT, self.namespace):
+                name = one["metadata"]["name"]
+                self.api.patch(MODEL_DEPLOYMENT, self.namespace, name, {"metadata": {"finalizers": None}})
 
     def apply(self, manifest: Mapping[str, Any]) -> Deployed:
         """Apply a ModelDeployment, as a user does."""
@@ -256,15 +272,12 @@ def _write(repo: FeatureRepo, files: Path, name: str) -> str:
 
 
 def _leave(stage: Stage) -> None:
-    """Delete the ModelDeployments while their operator still runs, then the namespace."""
-    names = [one["metadata"]["name"] for one in stage.api.items(MODEL_DEPLOYMENT, stage.namespace)]
-    for name in names:
-        stage.api.delete(MODEL_DEPLOYMENT, stage.namespace, name)
-    try:
-        wait_for(lambda: not stage.api.items(MODEL_DEPLOYMENT, stage.namespace), timeout_s=10)
-    except TimeoutError:  # no operator any more: the documented way out
-        for name in names:
-            stage.api.patch(MODEL_DEPLOYMENT, stage.namespace, name, {"metadata": {"finalizers": None}})
+    """Delete the ModelDeployments, if that was not done while their operator ran, and then the namespace."""
+    stage.retire()
+    for kind in (ENVOY_FILTER, AUTHORIZATION_POLICY):
+        namespace, label = stage.cluster.gateway.namespace, DEPLOYMENT_NAMESPACE_LABEL.replace("/", "__")
+        for left in stage.api.items(kind, namespace, **{label: stage.namespace}):
+            stage.api.delete(kind, namespace, left["metadata"]["name"])
     stage.api.delete(NAMESPACE, None, stage.namespace)
 
 

@@ -20,8 +20,8 @@ class Credentials:
     server: str
     context: ssl.SSLContext
 
-    def client(self, timeout_s: float | None) -> httpx.Client:
-        """Return a client; ``None`` waits for ever, as watches do."""
+    def client(self, timeout_s: float) -> httpx.Client:
+        """Return a client."""
         return httpx.Client(base_url=self.server, verify=self.context, timeout=timeout_s, trust_env=False)
 
 
