@@ -314,6 +314,18 @@ def test_a_failure_under_hold_keeps_the_step_and_waits_for_somebody() -> None:
     assert world.weight("boosted") == 0
 
 
+def test_an_invalid_assignment_under_hold_withdraws_the_weight_until_somebody_decides() -> None:
+    wanted = experiment(rollout={"onFailure": "Hold"})
+    world = ramping(wanted)
+    world.mismatched = "12 of 1000 units are elsewhere"
+    world.look(wanted)
+    world.mismatched = None
+    world.look(wanted)
+    assert (world.state, world.weight("boosted")) == (State.DECIDING, 0)
+    finish(world, experiment(rollout={"onFailure": "Hold"}, request=f"promote boosted {SALT}"))
+    assert world.weight("boosted") == 100
+
+
 def test_a_success_under_hold_waits_for_somebody_and_still_fails_on_a_failure() -> None:
     wanted = experiment(rollout=HOLD)
     world = deciding(wanted)

@@ -23,7 +23,7 @@ async def kept(folder: Path, *arguments: str, patience: Patience = PATIENCE) -> 
     described = model(folder, "m")
     command = [sys.executable, str(ECHO), "--model", str(folder / described["uri"]), "--model-name", "m"]
     command += ["--model-digest", described["digest"], "--host", "127.0.0.1", *arguments]
-    task = ServerTask("m-1", "m", "m", 1, command, folder / "m.log")
+    task = ServerTask("m-1", "m", "m", "p", 1, command, folder / "m.log")
 
     async def moved() -> None:
         """Nobody routes to it."""

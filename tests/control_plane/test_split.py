@@ -89,7 +89,7 @@ async def test_the_experiment_header_verifies_and_says_what_the_gateway_does(up:
         told = verify(answer.echo["headers"][EXPERIMENT_HEADER], keys)
         assert (told.salt, told.layout, told.unit_source) == (SALT, layout, "header:x-unit-id")
         assert (told.variant, told.revision) == (answer.variant, answer.echo["revision"])
-        assert told.phase == up.status()["rollout"]["step"]
+        assert told.phase == up.status()["rollout"]["phase"]
 
 
 FORGED = {EXPERIMENT_HEADER: "v1.k1.forged.mac", "x-variant": "boosted"}

@@ -11,9 +11,12 @@ from pathlib import Path
 from threading import Thread
 
 from fairlead import bucket_of
+from fairlead_operator.api.manifest import read
+from support.console import commands_of
 from support.envoy import MODEL, Answer, ManifestFile, Up, is_alive, model, post, running, wait_until
 
 UNITS = [f"N{number}" for number in range(300)]
+PAGE = Path(__file__).parents[2] / "docs/concepts/rollout.md"
 UNIT = {"unit": {"header": "x-unit-id"}}
 
 
@@ -90,6 +93,24 @@ def test_the_winner_becomes_control_in_the_file_without_a_pod_or_a_unit_that_not
         assert answered(up) == {"boosted": set(UNITS)}
         assert up.pids() == pids
         assert manifest.path.read_text().startswith("# whose it is\n")
+
+
+def test_the_commands_of_the_page_on_rollouts_work_in_their_order(tmp_path: Path) -> None:
+    manifest = ManifestFile.make(
+        tmp_path, routing=UNIT, rollout={"strategy": "Experiment", "steps": [{"weights": {"boosted": 50}}]}
+    )
+    commands = [command.text.split() for command in commands_of(PAGE.read_text())]
+    assert [words[1] for words in commands] == ["status", "pause", "resume", "promote", "promote"]
+    up = Up(manifest)
+    with running(up):
+        wait_for(up, lambda: state_of(up) == "Deciding")
+        for index, words in enumerate(commands):
+            if index == len(commands) - 1:
+                wait_for(up, lambda: state_of(up) == "Stable")
+            command = [sys.executable, "-m", "fairlead.cli.main", *words[1:]]
+            done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+            assert done.returncode == 0, (words, done.stderr)
+    assert read(manifest.path).deployment.spec.control.name == "boosted"
 
 
 @contextmanager
