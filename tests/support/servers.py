@@ -15,10 +15,10 @@ from typing import Self
 import pytest
 
 
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nobody listens on."""
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a TCP port of ``host``, an address of this machine, that nobody listens on."""
     with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
 
@@ -26,18 +26,25 @@ def free_port() -> int:
 class RedisServer:
     """A redis-server without persistence that can be stopped, frozen and started again on its port."""
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
-        self.port = port or free_port()
+    def __init__(self, folder: Path, port: int | None = None, *, host: str = "127.0.0.1") -> None:
+        self.host = host
+        self.port = port or free_port(host)
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def address(self) -> str:
+        """``host:port``."""
+        return f"{self.host}:{self.port}"
+
+    @property
     def online_store(self) -> dict[str, str]:
         """The block ``online_store`` of a feature_store.yaml."""
-        return {"type": "redis", "connection_string": f"127.0.0.1:{self.port}"}
+        return {"type": "redis", "connection_string": self.address}
 
     def start(self) -> None:
-        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        where = ["--port", str(self.port), "--bind", self.host, "--protected-mode", "no"]
+        command = ["redis-server", *where, "--save", "", "--appendonly", "no"]
         self._process = subprocess.Popen(command, cwd=self._folder, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         if not any(b"Ready to accept connections" in line for line in self._process.stdout):

@@ -14,7 +14,12 @@ from errors import ClusterError
 from layout import NODE_IP, SERVICE_CIDR, Layout
 
 _CLONE_NEWNET = 0x40000000
-_SYSCTLS = {"net/ipv4/ip_forward": "1", "net/bridge/bridge-nf-call-iptables": "1"}
+_SYSCTLS = {
+    "net/ipv4/ip_forward": "1",
+    "net/bridge/bridge-nf-call-iptables": "1",
+    # Whatever is asked outside is told at once, and each time, that there is no way.
+    "net/ipv4/icmp_ratelimit": "0",
+}
 
 
 def make(layout: Layout) -> None:
