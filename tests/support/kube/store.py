@@ -139,6 +139,15 @@ class Journal:
         self._grown = asyncio.Event()
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All objects at one moment."""
+
+    objects: dict[str, dict[Place, Stored]]
+    owned: dict[str, set[tuple[str, Place]]]
+    uids: dict[str, Stored]
+
+
 class Store:
     """All objects of all resources."""
 
@@ -207,6 +216,20 @@ class Store:
         self.revision += 1
         for journal in (*self._journals.values(), self.everything):
             journal.compact(self.revision)
+
+    def snapshot(self) -> Snapshot:
+        """Return all objects as they are now."""
+        objects = {resource: dict(found) for resource, found in self._objects.items()}
+        return Snapshot(objects, {uid: set(found) for uid, found in self._owned.items()}, dict(self._uids))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Have all objects as they were; no journal tells of it, so nobody may be watching."""
+        self.revision += 1
+        self._objects.clear()
+        self._objects.update({resource: dict(found) for resource, found in snapshot.objects.items()})
+        self._owned.clear()
+        self._owned.update({uid: set(found) for uid, found in snapshot.owned.items()})
+        self._uids = dict(snapshot.uids)
 
     def _past(self, resource: str, revision: int) -> dict[Place, Stored]:
         objects = dict(self._objects[resource])

@@ -10,12 +10,21 @@ import aiohttp
 from fairlead_operator.assembly import Access, Control
 from fairlead_operator.platforms.kubernetes.controller import ModelDeploymentController
 from fairlead_operator.platforms.kubernetes.gateways import GatewayFinder
-from fairlead_operator.platforms.kubernetes.kinds import FEATURE_STORE, GATEWAY, PARENT, REQUEST_AUTHENTICATION, Kind
+from fairlead_operator.platforms.kubernetes.kinds import (
+    CLUSTER_STORAGE_CONTAINER,
+    FEATURE_STORE,
+    GATEWAY,
+    PARENT,
+    REQUEST_AUTHENTICATION,
+    SERVING_RUNTIME,
+    Kind,
+)
 from fairlead_operator.platforms.kubernetes.reports import Reports
 from fairlead_operator.platforms.kubernetes.sweeps import Sweeps
 from fairlead_operator.runtime.keys import ObjectKey
 
-_SHARED = (GATEWAY, REQUEST_AUTHENTICATION)
+_SHARED_BY_ALL = (GATEWAY, REQUEST_AUTHENTICATION, CLUSTER_STORAGE_CONTAINER)
+_SHARED_IN_NAMESPACE = (FEATURE_STORE, SERVING_RUNTIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +36,9 @@ class _Dependents:
     def of(self, kind: Kind, key: ObjectKey) -> Iterable[ObjectKey]:
         """Return the deployments that may depend on an object."""
         parents = self.access.objects.keys(PARENT.kind)
-        if kind in _SHARED:
+        if kind in _SHARED_BY_ALL:
             return tuple(parents)
-        if kind == FEATURE_STORE:
+        if kind in _SHARED_IN_NAMESPACE:
             return tuple(parent for parent in parents if parent.namespace == key.namespace)
         return ()
 
@@ -51,6 +60,6 @@ def control_of(access: Access) -> Control:
     )
     return Control(
         controller=controller,
-        sweeps=(sweeps.orphans, sweeps.unused_runtimes),
+        sweeps=(sweeps.orphans, sweeps.unused_runtimes, sweeps.unused_storage),
         dependents=_Dependents(access).of,
     )

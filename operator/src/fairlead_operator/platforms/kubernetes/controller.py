@@ -38,6 +38,7 @@ from fairlead_operator.platforms.kubernetes.platform import RECORD_ANNOTATION, C
 from fairlead_operator.platforms.kubernetes.prerequisites import Prerequisites
 from fairlead_operator.platforms.kubernetes.prove import Prover
 from fairlead_operator.platforms.kubernetes.publish import Publisher
+from fairlead_operator.platforms.kubernetes.render.covers import covers
 from fairlead_operator.platforms.kubernetes.render.inference_service import pod_identity
 from fairlead_operator.platforms.kubernetes.render.names import Place, owned
 from fairlead_operator.platforms.kubernetes.render.serving import read_keys, serving_secret
@@ -49,6 +50,8 @@ from fairlead_operator.runtime.keys import ObjectKey
 from fairlead_operator.runtime.reconciler import reconcile
 
 _KEY_BYTES = 32
+_NO_KEY = RouteKey("none", bytes(_KEY_BYTES))
+"""Where nothing is signed."""
 _KEY_REMEMBERED_S = 30.0
 _PROOF_PATIENCE_S = 8.0
 _RECORD_FILE = "rollout.json"
@@ -104,9 +107,10 @@ class ModelDeploymentController:
 
     async def _carry_out(self, key: ObjectKey, reading: _Reading) -> float | None:
         writer = self._writer(reading.place)
-        platform = await self._platform(key, reading, writer)
+        platform = self._platform(key, reading, writer)
         problem: OperatorError | None = None
         try:
+            platform.key = await self._route_key(key, reading.place, writer)
             observed, problem = await self._pass(reading, platform, writer)
         except (LeaseLost, Conflict):
             raise
@@ -137,11 +141,11 @@ class ModelDeploymentController:
             platform.record = record
 
         outcome = await reconcile(platform, reading.desired, reading.record, now_s=platform.now_s, remember=remember)
-        if outcome.problem is not None:
+        if isinstance(outcome.problem, LeaseLost | Conflict):
             return outcome.observed, outcome.problem
         await remember(outcome.record)  # restored if somebody has removed it
         await upkeep.after(reading.desired, outcome.record, outcome.observed, reading.gateways, platform.key)
-        return outcome.observed, None
+        return outcome.observed, outcome.problem
 
     async def _read(self, key: ObjectKey, resource: Resource, deployment: ModelDeployment) -> _Reading:
         settings = self.access.settings
@@ -169,13 +173,14 @@ class ModelDeploymentController:
         told = deployment.status.serving_release if deployment.status else None
         return found or Record(deployment.spec.serving.release or told or self.access.settings.default_release)
 
-    async def _platform(self, key: ObjectKey, reading: _Reading, writer: Writer) -> ClusterPlatform:
+    def _platform(self, key: ObjectKey, reading: _Reading, writer: Writer) -> ClusterPlatform:
         settings = self.access.settings
+        known = self._route_keys.get(key)
         return ClusterPlatform(
             place=reading.place,
             desired=reading.desired,
             record=reading.record,
-            key=await self._route_key(key, reading.place, writer),
+            key=known[2] if known else _NO_KEY,
             gateways=reading.gateways,
             problems=reading.problems,
             objects=self.access.objects,
@@ -203,10 +208,19 @@ class ModelDeploymentController:
         # A Secret that somebody has removed or damaged gets the key back that signs what is on its way.
         before = known[2] if known is not None and known[1] == place.uid else None
         route_key = keys[0] if keys else before or RouteKey("k1", secrets.token_bytes(_KEY_BYTES))
-        if not keys:
-            await self.access.api.apply(SECRET, serving_secret(place, [route_key]))
+        wanted = serving_secret(place, keys or [route_key])
+        if live is None or not covers(live, wanted):
+            await self.access.api.apply(SECRET, wanted)
         self._route_keys[key] = (self.access.now(), place.uid, route_key)
         return route_key
+
+    async def _last_key(self, key: ObjectKey, place: Place) -> RouteKey | None:
+        """Return the key of a deployment that goes: no other is made, in a namespace that may be going, too."""
+        try:
+            keys = read_keys(await self.access.api.get(SECRET, ObjectKey(key.namespace, place.serving_name)))
+        except NotFound:
+            return None
+        return keys[0] if keys else None
 
     async def _hold_on(self, reading: _Reading) -> None:
         """Have the deployment's deletion wait for us, if anything of it will stand in another namespace."""
@@ -236,7 +250,8 @@ class ModelDeploymentController:
             pass  # nothing can be rendered of it; what is there is removed all the same
         else:
             reading = await self._read(key, resource, deployment)
-            platform = await self._platform(key, reading, writer)
+            platform = self._platform(key, reading, writer)
+            platform.key = await self._last_key(key, place) or platform.key
             for action in parting(await platform.observe()):
                 await platform.apply(action)
         for kind in (ENVOY_FILTER, VIRTUAL_SERVICE, AUTHORIZATION_POLICY):
@@ -259,24 +274,8 @@ class ModelDeploymentController:
         conditions = told.conditions if told else ()
         if any(c.reason is Reason.PAUSED and c.observed_generation == reading.desired.generation for c in conditions):
             return
-        writer = self._writer(reading.place)
         key = ObjectKey(reading.place.namespace, reading.place.name)
-        known = self._route_keys.get(key)
-        platform = ClusterPlatform(
-            place=reading.place,
-            desired=reading.desired,
-            record=reading.record,
-            key=known[2] if known else RouteKey("k1", bytes(_KEY_BYTES)),
-            gateways=reading.gateways,
-            problems=reading.problems,
-            objects=self.access.objects,
-            writer=writer,
-            prover=Prover(self.session, 0, 0, self.access.now),
-            reports=self.reports,
-            absences=self._absences.setdefault(key, Absences()),
-            now_s=self._now_s,
-            grace_s=self.access.settings.unavailable_grace_s,
-        )
+        platform = self._platform(key, reading, self._writer(reading.place))
         await self._publish(reading, platform, await platform.observe(), None)
 
     async def _publish(

@@ -40,7 +40,7 @@ from fairlead_operator.platforms.kubernetes.render.names import Place, image_of
 from fairlead_operator.platforms.kubernetes.render.pods import HTTP_PORT
 from fairlead_operator.platforms.kubernetes.render.route_text import read_route
 from fairlead_operator.platforms.kubernetes.render.virtual_service import virtual_service
-from fairlead_operator.platforms.kubernetes.reports import Address, Reports, mismatch
+from fairlead_operator.platforms.kubernetes.reports import Address, Reports, Told, mismatch
 from fairlead_operator.platforms.kubernetes.servers import Absences, Look, servers
 from fairlead_operator.platforms.kubernetes.store import Objects
 from fairlead_operator.platforms.kubernetes.writer import Obstacle, Writer
@@ -82,11 +82,11 @@ class ClusterPlatform:
 
     async def observe(self) -> Observed:
         """Return the world as the store has it."""
-        live = self.objects.get(VIRTUAL_SERVICE, self.owner)
+        live = None if self.objects.is_missing(VIRTUAL_SERVICE) else await self.writer.live(VIRTUAL_SERVICE, self.owner)
         own = live if live is not None and self.writer.is_ours(live) else None
         route = read_route(own) if own is not None else None
         found = servers(self.owner, self._look(route), self.absences)
-        told = [self.reports.told(self.addresses(name)) for name in found]
+        told = [self._told(name) for name in found]
         return Observed(
             servers=found,
             route=route,
@@ -154,9 +154,13 @@ class ClusterPlatform:
             grace_s=self.grace_s,
             generation=self.desired.generation,
             altered=self._is_altered,
-            told=lambda revision: self.reports.told(self.addresses(revision)),
+            told=self._told,
+            ours=self.writer.is_ours,
             in_route=frozenset(weighted),
         )
+
+    def _told(self, revision: str) -> Told:
+        return self.reports.told(self.addresses(revision), self.desired.salt)
 
     def _is_altered(self, name: str, live: Mapping[str, Any]) -> bool:
         """Return whether an InferenceService is not what was rendered, replica bounds aside."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import orjson
 
-from fairlead.serving import ReportError, ServerReport
+from fairlead.serving import ExperimentCounts, ReportError, ServerReport
 
 _log = logging.getLogger(__name__)
 
@@ -53,10 +53,35 @@ class Address:
     url: str
 
 
-def summed(reports: Iterable[ServerReport]) -> Told:
+@dataclass(slots=True)
+class _Known:
+    """The last report of one pod. Its counts began with the pod, so an experiment's own are what came since."""
+
+    report: ServerReport
+    read_s: float
+    salt: str = ""
+    """Experiment that the counts are told for."""
+    before: ExperimentCounts | None = None
+    """Counts when it was first told for that experiment; None if it has not been yet."""
+
+    def since(self, salt: str) -> tuple[int, int]:
+        """Return the verified and the mismatched requests since ``salt`` was first asked about."""
+        counts = self.report.requests
+        if self.before is None or self.salt != salt:
+            self.salt, self.before = salt, counts
+        return counts.verified - self.before.verified, counts.mismatched - self.before.mismatched
+
+    def followed_by(self, report: ServerReport, read_s: float) -> _Known:
+        """Return what is known after another report; a server that was started again counts from 0."""
+        begun_anew = report.requests.verified < self.report.requests.verified
+        return _Known(report, read_s, self.salt, ExperimentCounts() if begun_anew else self.before)
+
+
+def _summed(known: Iterable[_Known], salt: str) -> Told:
     """Return what pods of one revision tell together."""
     told = NOTHING
-    for report in reports:
+    for one in known:
+        report, (verified, mismatched) = one.report, one.since(salt)
         differences = None
         if report.registry.fits is False:
             shown = "; ".join(report.registry.differences)
@@ -64,8 +89,8 @@ def summed(reports: Iterable[ServerReport]) -> Told:
         told = Told(
             contract_digest=report.contract_digest,
             features=told.features or differences,
-            verified=told.verified + report.requests.verified,
-            mismatched=told.mismatched + report.requests.mismatched,
+            verified=told.verified + verified,
+            mismatched=told.mismatched + mismatched,
         )
     return told
 
@@ -77,12 +102,6 @@ def mismatch(told: Iterable[Told]) -> str | None:
     if mismatched < _LEAST_MISMATCHES or verified < _LEAST_REQUESTS or mismatched <= MISMATCH_SHARE * verified:
         return None
     return f"{mismatched} of {verified} requests came to another arm than their unit's"
-
-
-@dataclass(slots=True)
-class _Known:
-    report: ServerReport
-    read_s: float
 
 
 @dataclass(slots=True)
@@ -98,9 +117,9 @@ class Reports:
     _known: dict[str, _Known] = field(default_factory=dict)
     _reading: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
-    def told(self, addresses: Iterable[Address]) -> Told:
-        """Return what these pods last told."""
-        return summed(self._known[address.pod].report for address in addresses if address.pod in self._known)
+    def told(self, addresses: Iterable[Address], salt: str) -> Told:
+        """Return what these pods last told; requests are those of the experiment ``salt``."""
+        return _summed((self._known[address.pod] for address in addresses if address.pod in self._known), salt)
 
     def refresh(self, addresses: Iterable[Address], read: Callable[[], None]) -> None:
         """Have reports that are missing or old read; ``read`` is called after each that says something new."""
@@ -137,7 +156,8 @@ class Reports:
             _log.info("a server's report could not be read", extra={"url": address.url, "error": str(error)[:200]})
             return
         before = self._known.get(address.pod)
-        self._known[address.pod] = _Known(report, self.now())
+        fresh = _Known(report, self.now())
+        self._known[address.pod] = before.followed_by(report, fresh.read_s) if before else fresh
         if before is None or before.report != report:
             read()
 

@@ -84,6 +84,8 @@ class Look:
     """Whether the InferenceService of this name is not what was rendered for it."""
     told: Callable[[str], Told]
     """What the pods of a revision last told."""
+    ours: Callable[[Resource], bool]
+    """Whether an object with our labels is this deployment's."""
     in_route: frozenset[str]
     """Revisions that the route in force gives weight: they have answered, whatever this process remembers."""
 
@@ -92,7 +94,7 @@ def servers(owner: ObjectKey, look: Look, absences: Absences) -> dict[str, Serve
     """Return the servers of ``owner`` by revision."""
     found = {}
     for service in look.objects.owned(INFERENCE_SERVICE, owner):
-        if service["metadata"].get("deletionTimestamp"):
+        if service["metadata"].get("deletionTimestamp") or not look.ours(service):
             continue
         server = _server(service, look, absences, owner)
         found[server.revision] = server

@@ -32,7 +32,7 @@ from fairlead_operator.platforms.kubernetes.render.policies import (
 from fairlead_operator.platforms.kubernetes.render.serving_runtime import serving_runtime
 from fairlead_operator.platforms.kubernetes.render.storage_container import storage_container
 from fairlead_operator.platforms.kubernetes.store import Objects
-from fairlead_operator.platforms.kubernetes.writer import Writer
+from fairlead_operator.platforms.kubernetes.writer import Obstacle, Writer
 from fairlead_operator.runtime.keys import ObjectKey
 from fairlead_operator.settings import Settings
 
@@ -57,7 +57,7 @@ class Upkeep:
         revisions = wanted_revisions(desired, record)
         releases = dict.fromkeys(revision.release for revision in revisions.values())
         if not self.objects.is_missing(CLUSTER_STORAGE_CONTAINER) and releases:
-            await self._ensure_storage_container(self.settings.default_release)
+            await self._ensure_storage_container()
         for release in releases:
             live = self.objects.get(SERVING_RUNTIME, ObjectKey(self.place.namespace, runtime_name(release)))
             manifest = serving_runtime(self.place, release, image=image_of(live) if live else None)
@@ -72,16 +72,22 @@ class Upkeep:
             OperatorError: An object cannot be written.
         """
         wanted: dict[Kind, set[ObjectKey]] = {kind: set() for kind in _PRUNED}
+        obstacle: Obstacle | None = None
         for kind, manifest in self._manifests(desired, record, observed, gateways, key):
             if self.objects.is_missing(kind):
                 continue
-            await self.writer.ensure(kind, manifest)
             wanted[kind].add(ObjectKey(manifest["metadata"]["namespace"], manifest["metadata"]["name"]))
+            try:
+                await self.writer.ensure(kind, manifest)
+            except Obstacle as error:  # the others have nothing to do with it
+                obstacle = obstacle or error
         # The plan decides about filters beside the gateways; elsewhere none is wanted.
         wanted[ENVOY_FILTER] |= {ObjectKey(s.namespace, self.place.foreign_name) for s in gateways.selected}
         if gateways.missing:
             del wanted[ENVOY_FILTER]
         await self._prune(wanted)
+        if obstacle is not None:
+            raise obstacle
 
     def _manifests(
         self, desired: Desired, record: Record, observed: Observed, gateways: Gateways, key: RouteKey
@@ -102,11 +108,12 @@ class Upkeep:
                 policy = authorization_policy(self.place, observed.route, key, selected.namespace, selected.selector)
                 yield AUTHORIZATION_POLICY, policy
 
-    async def _ensure_storage_container(self, release: str) -> None:
-        live = self.objects.get(CLUSTER_STORAGE_CONTAINER, ObjectKey("", STORAGE_CONTAINER))
-        if live is None:  # any release of ours fetches alike, so the first one made stays
-            manifest = storage_container(self.place.image(release))
-            await self.writer.ensure(CLUSTER_STORAGE_CONTAINER, manifest, shared=True)
+    async def _ensure_storage_container(self) -> None:
+        live = self.objects.get(CLUSTER_STORAGE_CONTAINER, ObjectKey("", STORAGE_CONTAINER)) or {}
+        image = live.get("spec", {}).get("container", {}).get("image")
+        # Any release of ours fetches alike, so the image that it was made with stays.
+        manifest = storage_container(image or self.place.image(self.settings.default_release))
+        await self.writer.ensure(CLUSTER_STORAGE_CONTAINER, manifest, shared=True)
 
     async def _prune(self, wanted: dict[Kind, set[ObjectKey]]) -> None:
         owner = ObjectKey(self.place.namespace, self.place.name)

@@ -10,12 +10,13 @@ from typing import Any
 from fairlead_operator.api.conditions import ConditionType, Reason
 from fairlead_operator.core.observed import Problem
 from fairlead_operator.errors import OperatorError
-from fairlead_operator.platforms.kubernetes.api import KubeApi, Resource
+from fairlead_operator.platforms.kubernetes.api import FIELD_MANAGER, KubeApi, Resource
 from fairlead_operator.platforms.kubernetes.errors import NotFound
 from fairlead_operator.platforms.kubernetes.kinds import (
     DEPLOYMENT_LABEL,
     DEPLOYMENT_NAMESPACE_LABEL,
     MANAGED_BY,
+    OURS,
     Kind,
 )
 from fairlead_operator.platforms.kubernetes.render.covers import covers
@@ -61,9 +62,7 @@ class Writer:
             KubeError: The API refuses.
         """
         key = _key(manifest)
-        live = self.objects.get(kind, key)
-        if live is None:
-            live = await self._unseen(kind, key)
+        live = await self.live(kind, key)
         if live is not None:
             self._refuse_foreign(kind, live, shared=shared)
             if covers(live, manifest):
@@ -80,16 +79,23 @@ class Writer:
         _log.info("deleted", extra={"kind": str(kind), "object": str(key)})
 
     def is_ours(self, live: Mapping[str, Any]) -> bool:
-        """Return whether an object is this deployment's own."""
+        """Return whether an object is this deployment's own: by its owner, or by all our labels if nobody owns it."""
         metadata = live["metadata"]
+        owners = metadata.get("ownerReferences") or []
+        if any(owner.get("uid") == self.place.uid for owner in owners):
+            return True
         labels = metadata.get("labels") or {}
-        if not self.place.labels.items() <= labels.items():
-            return False
-        owners = {owner.get("uid") for owner in metadata.get("ownerReferences", [])}
-        return self.place.uid in owners or metadata.get("namespace") != self.place.namespace
+        return self.place.labels.items() <= labels.items() and not any(owner.get("controller") for owner in owners)
 
-    async def _unseen(self, kind: Kind, key: ObjectKey) -> Resource | None:
-        """Return an object that the store does not have: it lags, or the object has none of our labels."""
+    async def live(self, kind: Kind, key: ObjectKey) -> Resource | None:
+        """Return an object; also one that the store does not have, because it lags or somebody took our labels off.
+
+        Raises:
+            KubeError: The API refuses, or does not answer.
+        """
+        known = self.objects.get(kind, key)
+        if known is not None:
+            return known
         try:
             return await self.api.get(kind, key)
         except NotFound:
@@ -97,7 +103,8 @@ class Writer:
 
     def _refuse_foreign(self, kind: Kind, live: Mapping[str, Any], *, shared: bool) -> None:
         labels = live["metadata"].get("labels") or {}
-        if labels.get(MANAGED_BY) == "fairlead" and (shared or self.is_ours(live)):
+        is_known = labels.get(MANAGED_BY) == OURS[MANAGED_BY] or _was_applied_by_us(live)
+        if is_known if shared else self.is_ours(live):
             return
         key = _key(live)
         whose = f"{labels.get(DEPLOYMENT_NAMESPACE_LABEL)}/{labels.get(DEPLOYMENT_LABEL)}"
@@ -105,6 +112,12 @@ class Writer:
         message = f"{kind} {key} is there and belongs to {belongs}; rename or delete it"
         condition = ConditionType.VARIANTS_READY if "kserve" in kind.group else ConditionType.ROUTING_READY
         raise Obstacle(Problem(condition, Reason.FOREIGN_OBJECT, message))
+
+
+def _was_applied_by_us(live: Mapping[str, Any]) -> bool:
+    """Return whether we have written an object; the store's copies do not say."""
+    entries = live["metadata"].get("managedFields") or []
+    return any((one.get("manager"), one.get("operation")) == (FIELD_MANAGER, "Apply") for one in entries)
 
 
 def _key(resource: Mapping[str, Any]) -> ObjectKey:
