@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from fairlead_operator.core.desired import Desired, desired_from, refuse_breaking_edit
+from fairlead_operator.core.goal import goal_of
 from fairlead_operator.core.observed import Filter, Health
 from fairlead_operator.core.record import State
 from fairlead_operator.core.rollout import NO_DATA, Analysis, Verdict
@@ -106,13 +107,41 @@ class Rollouts(RuleBasedStateMachine):
     @rule(stop_after=st.sampled_from([None, None, None, 0, 1, 2]))
     def reconcile(self, stop_after: int | None) -> None:
         """Advance, plan and act; perhaps die in between."""
-        self.world.reconcile(self.wanted, stop_after=stop_after)
+        world, before = self.world, self.world.route
+        world.reconcile(self.wanted, stop_after=stop_after)
+        run, after = world.record.run, world.route
+        if before is None or after is None or run is None or before.salt != after.salt or world.observed.mismatched:
+            return
+        planned = goal_of(self.wanted, world.record).weights_bp
+        for arm in self.wanted.treatments:
+            if after.weight_bp(arm) < before.weight_bp(arm) and after.weight_bp(arm) != planned.get(arm):
+                named = before.revision_of(arm)
+                assert not world.observed.answers(named), f"units leave {arm} though it answers and should not shrink"
 
     @rule()
     def go_well(self) -> None:
         """Let all servers be well and the events of it be seen."""
         self.world.become(Health.READY)
         self.world.look(self.wanted, 2)
+
+    @rule()
+    def go_on(self) -> None:
+        """Let a step pass."""
+        for _ in range(2):
+            self.go_well()
+        self.world.wait(4 * 60 * MINUTE)
+        self.go_well()
+
+    @rule(seconds=st.sampled_from([1, 61]), times=st.integers(1, 4))
+    @precondition(lambda self: self.wanted.treatments)
+    def come_and_go(self, seconds: float, times: int) -> None:
+        """Let a treatment be out of traffic."""
+        for _ in range(times):
+            self.world.become(Health.UNREADY, self.wanted.treatments[0])
+            self.world.look(self.wanted, 2)
+            self.world.wait(seconds)
+            self.world.look(self.wanted, 1)
+            self.go_well()
 
     @rule(health=st.sampled_from(list(Health)), data=st.data())
     @precondition(lambda self: self.world.servers)
@@ -133,8 +162,8 @@ class Rollouts(RuleBasedStateMachine):
     def delete_the_route(self) -> None:
         self.world.route = None
 
-    @rule(broken=st.booleans())
-    def count_mismatches(self, broken: bool) -> None:
+    @rule(broken=st.sampled_from([False, False, False, True]))
+    def count_mismatches(self, *, broken: bool) -> None:
         self.world.mismatched = "some units are elsewhere" if broken and self.wanted.experiment_id else None
 
     @invariant()
@@ -163,7 +192,7 @@ class Rollouts(RuleBasedStateMachine):
 
 
 TestRollouts = Rollouts.TestCase
-TestRollouts.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestRollouts.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 def experiment_to_its_promotion(world: World, reconcile: Callable[[Desired], None]) -> None:
