@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import aiohttp
 import grpc.aio
 import httpx
 import pytest
@@ -93,14 +94,13 @@ def deployed(
 
 
 async def test_units_land_by_the_law_over_rest(deployed: Deployed) -> None:
-    limits = httpx.Limits(max_connections=AT_ONCE)
-    async with httpx.AsyncClient(limits=limits, timeout=20, trust_env=False) as client:
+    async with aiohttp.ClientSession() as client:
 
         async def ask(unit: str) -> str:
-            answer = await client.post(deployed.url, json={"instances": [ROW]}, headers=deployed.headers(unit))
-            assert answer.status_code == 200, answer.text
-            assert 0 < answer.json()["predictions"][0]["probability_late"] <= 1
-            return answer.headers["x-variant"]
+            async with client.post(deployed.url, json={"instances": [ROW]}, headers=deployed.headers(unit)) as answer:
+                assert answer.status == 200, await answer.text()
+                assert 0 < (await answer.json())["predictions"][0]["probability_late"] <= 1
+                return answer.headers["x-variant"]
 
         landed = dict(zip(UNITS, await _each(ask), strict=True))
     assert landed == deployed.expected()

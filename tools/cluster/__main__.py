@@ -114,9 +114,9 @@ def up(layout: Layout) -> None:
         _start(layout, built)
         layout.facts.write_text(json.dumps(facts(layout, built), indent=2) + "\n")
     print(f"cluster: {layout.id} is up; its kubeconfig is {layout.kubeconfig}, of use inside its network namespace:")
-    here = Path(__file__).resolve().parent
-    tool = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
-    print(f"cluster:   {os.path.relpath(sys.executable)} {tool} run -- kubectl get pods --all-namespaces")
+    words = [os.path.relpath(sys.executable), os.path.relpath(Path(__file__).parent)]
+    chosen = [] if layout.state == STATE else [f"--state={layout.state}"]
+    print("cluster:  ", *words, *chosen, "run -- kubectl get pods --all-namespaces")
 
 
 def down(layout: Layout) -> None:

@@ -98,8 +98,9 @@ def _mounts(layout: Layout) -> list[Path]:
 
 def _remove_links(layout: Layout) -> None:
     logs = [p for p in CONTAINER_LOGS.glob("*.log") if p.is_symlink() and p.readlink().is_relative_to(layout.logs)]
-    sandboxes = {path.name for path in (layout.data / "containerd/io.containerd.grpc.v1.cri/sandboxes").glob("*")}
-    results = [p for p in CNI_RESULTS.glob("*") if any(sandbox in p.name for sandbox in sandboxes)]
+    # A pod's address is filed under the network's name, which is the cluster's, its loopback only under the pod's id.
+    pods = {path.name.removeprefix(f"{layout.id}-").partition("-")[0] for path in CNI_RESULTS.glob(f"{layout.id}-*")}
+    results = [path for path in CNI_RESULTS.glob("*") if any(pod in path.name for pod in pods)]
     for path in (*logs, *results):
         path.unlink(missing_ok=True)
 
