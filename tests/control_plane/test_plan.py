@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -314,6 +316,18 @@ def test_a_condition_keeps_the_time_of_its_last_transition() -> None:
     }
     assert times[ConditionType.SERVABLE] == "2026-01-01"
     assert times[ConditionType.READY] == "2026-01-02"
+
+
+def test_what_servers_told_stays_told_until_they_are_asked_again() -> None:
+    world, before = up(), deployment()
+    asked = {name: replace(server, contract_digest="sha256:c") for name, server in world.observed.servers.items()}
+    unasked = {name: replace(server, contract_digest=None) for name, server in asked.items()}
+    told = status_of(before, desired(), replace(world.observed, servers=asked), world.record, AROUND)
+    after = before.model_copy(update={"status": told})
+    restarted = replace(world.observed, servers=unasked)
+    assert status_of(after, desired(), restarted, world.record, AROUND) == told
+    fresh = status_of(before, desired(), restarted, world.record, AROUND)
+    assert Reason.FEATURES_UNKNOWN in {one.reason for one in fresh.conditions}
 
 
 ROLES = st.sampled_from(

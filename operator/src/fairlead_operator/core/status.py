@@ -31,6 +31,7 @@ _REASONS = {
     Health.REFUSED: Reason.MODEL_REFUSED,
     Health.BLOCKED: Reason.PODS_BLOCKED,
 }
+_ABOUT_FEATURES = frozenset({Reason.AS_SPECIFIED, Reason.FEATURES_CHANGED})
 _UNDER_WAY = {
     State.PENDING: (Reason.STARTING, "waiting for control to answer"),
     State.DEPLOYING: (Reason.STARTING, "waiting for the candidates to be ready"),
@@ -60,7 +61,7 @@ def status_of(
 ) -> Status:
     """Return the status of ``deployment``; its former status gives conditions their transition times."""
     before = deployment.status.conditions if deployment.status else ()
-    look = _Look(desired, observed, record, around)
+    look = _Look(desired, observed, record, around, deployment.status)
     conditions = tuple(look.conditions())
     return Status(
         observed_generation=desired.generation,
@@ -100,6 +101,8 @@ class _Look:
     observed: Observed
     record: Record
     around: Surroundings
+    before: Status | None
+    """What was told last."""
 
     def variant(self, name: str) -> VariantStatus:
         """Return how one variant is."""
@@ -115,7 +118,7 @@ class _Look:
             replicas=server.replicas if server is not None and server.answers else 0,
             weight=route.weight_bp(name) / 100 if route else 0,
             model_digest=revision.model.digest,
-            contract_digest=server.contract_digest if server else None,
+            contract_digest=(server.contract_digest or self.contract_before(revision)) if server else None,
             restarts=server.restarts if server else 0,
             last_failure=VariantFailure(reason=server.failure.reason, message=server.failure.message)
             if server and server.failure
@@ -213,14 +216,35 @@ class _Look:
             return False, self.reason(server), f"{name}: {self.explanation(revision.name, server)}"
         return True, Reason.AS_SPECIFIED, f"{len(self.desired.revisions)} of {len(self.desired.revisions)} are ready"
 
+    def contract_before(self, revision: Revision) -> str | None:
+        """Return the contract that a revision's server was known to have: it may only not have been asked again yet."""
+        told = self.before.variants if self.before else ()
+        return next((one.contract_digest for one in told if one.revision == revision.name), None)
+
+    def features_before(self) -> _Verdict | None:
+        """Return what was told of the features of these very revisions before; None if nothing was."""
+        if self.before is None or {one.revision for one in self.before.variants} != {
+            revision.name for revision in self.desired.revisions.values()
+        }:
+            return None
+        for one in self.before.conditions:
+            if one.type is ConditionType.FEATURES_READY and one.reason in _ABOUT_FEATURES:
+                return one.status == "True", one.reason, one.message
+        return None
+
     def features_ready(self) -> _Verdict:
         """Return whether the registry's features are those that the models were trained with."""
-        known = 0
+        known, answering = 0, 0
         for name, revision in self.desired.revisions.items():
             server = self.observed.server(revision.name)
             if server is not None and server.features is not None:
                 return False, Reason.FEATURES_CHANGED, f"{name}: {server.features}"
             known += server is not None and server.contract_digest is not None
+            answering += server is not None and server.answers
+        # A process that has just been started has not asked every server yet.
+        told = self.features_before() if known < answering else None
+        if told is not None:
+            return told
         if known:
             return True, Reason.AS_SPECIFIED, "the registry's features are those that the models were trained with"
         return None, Reason.FEATURES_UNKNOWN, "no server has reported on its features yet"

@@ -15,6 +15,9 @@ _KEYS: Final = {
 }
 """By field, what tells the items of a list apart where Kubernetes merges it; all other lists are one value."""
 
+_PLAIN: Final = "istio.io"
+"""End of the API groups whose objects are stored as they are applied."""
+
 _QUANTITIES: Final = frozenset({"limits", "requests", "sizeLimit"})
 
 _SUFFIXES: Final = {
@@ -28,13 +31,27 @@ def covers(live: Any, wanted: Any) -> bool:
     """Return whether ``live`` has every field of ``wanted`` with the same value; more than that is no difference.
 
     Others may add fields, labels, and items of lists that Kubernetes merges by key. Lists that it does not merge are
-    compared whole. Quantities are compared by value, as admission may write them otherwise.
+    compared whole, and for Istio's kinds, to which no admission adds anything, so are the items of these: a fault that
+    somebody adds to one of our routes is a difference. Quantities are compared by value, as admission may write them
+    otherwise.
 
     Args:
         live: The object as the API gives it.
         wanted: What we would apply.
     """
+    group = str(wanted.get("apiVersion", "")).partition("/")[0] if isinstance(wanted, Mapping) else ""
+    if group.endswith(_PLAIN):
+        return all(_covers_plainly(live.get(name), value) for name, value in wanted.items())
     return _covers(live, wanted, "")
+
+
+def _covers_plainly(live: Any, wanted: Any) -> bool:
+    """Return whether ``live`` has every field of ``wanted``, where lists are single values."""
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(
+            _covers_plainly(live.get(name), value) for name, value in wanted.items()
+        )
+    return _is_same(live, wanted, "")
 
 
 def _covers(live: Any, wanted: Any, field: str) -> bool:
