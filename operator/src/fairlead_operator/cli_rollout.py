@@ -1,47 +1,60 @@
-"""Commands that decide about a rollout on one machine: ``pause``, ``resume``, ``promote``, ``abort``."""
+"""Commands that decide about a rollout, on one machine or in a cluster: pause, resume, promote, abort."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
 from fairlead.cli.errors import USAGE, CommandError, reporting
-from fairlead_operator.cli_options import NameArgument, StateOption
+from fairlead_operator.cli_options import ContextOption, NameArgument, NamespaceOption, StateOption
 
 if TYPE_CHECKING:
+    from fairlead_operator.core.desired import Desired
+    from fairlead_operator.core.record import Record
     from fairlead_operator.platforms.local.remembered import Remembered
 
 
-def pause(name: NameArgument, state: StateOption = Path(".fairlead")) -> None:
+def pause(
+    name: NameArgument,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+    state: StateOption = Path(".fairlead"),
+) -> None:
     """Keep a deployment as it is: no weight moves, no edit is taken up, and steps are not counted on.
 
-    What stops answering still loses its weight, and gets it back.
+    On one machine what stops answering still loses its weight, and gets it back; in a cluster nothing is written.
 
-    Example: fairlead pause arrival-delay
+    Example: fairlead pause arrival-delay -n flights
     """
     from fairlead_operator.api.v1alpha1 import PAUSED_ANNOTATION  # noqa: PLC0415 -- --help stays quick
 
-    found = _remembered(state, name)
+    found = _found(name, namespace, context, state)
     if found.is_paused:
         raise CommandError(f"{name}: is paused already; `fairlead resume {name}` lets it go on")
-    found.state.annotate({PAUSED_ANNOTATION: "true"})
+    _annotate(found, {PAUSED_ANNOTATION: "true"})
     _say(found, f"paused; nothing moves until `fairlead resume {name}`")
 
 
-def resume(name: NameArgument, state: StateOption = Path(".fairlead")) -> None:
+def resume(
+    name: NameArgument,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+    state: StateOption = Path(".fairlead"),
+) -> None:
     """Let a paused deployment go on where it was.
 
     Example: fairlead resume arrival-delay
     """
     from fairlead_operator.api.v1alpha1 import PAUSED_ANNOTATION  # noqa: PLC0415 -- --help stays quick
 
-    found = _remembered(state, name)
+    found = _found(name, namespace, context, state)
     if not found.is_paused:
         where = "its manifest says spec.paused: true; change it there" if found.manifest_pauses else "is not paused"
         raise CommandError(f"{name}: {where}")
-    found.state.annotate({PAUSED_ANNOTATION: None})
+    _annotate(found, {PAUSED_ANNOTATION: None})
     _say(found, "goes on where it was")
 
 
@@ -56,6 +69,9 @@ def promote(
         Path | None,
         typer.Option("--file", "-f", help="Write a past promotion into this manifest instead: the winner as Control."),
     ] = None,
+    *,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
     state: StateOption = Path(".fairlead"),
 ) -> None:
     """Let a candidate take everything, without waiting for steps or evidence.
@@ -73,13 +89,18 @@ def promote(
     from fairlead_operator.core.requests import promotion  # noqa: PLC0415 -- --help stays quick
     from fairlead_operator.errors import OperatorError  # noqa: PLC0415 -- --help stays quick
 
-    found = _remembered(state, name)
+    found = _found(name, namespace, context, state)
     with reporting(OperatorError):
         request = promotion(found.desired, found.rollout, variant)
     _ask(found, request.text, request.outlook)
 
 
-def abort(name: NameArgument, state: StateOption = Path(".fairlead")) -> None:
+def abort(
+    name: NameArgument,
+    namespace: NamespaceOption = None,
+    context: ContextOption = None,
+    state: StateOption = Path(".fairlead"),
+) -> None:
     """Give everything back to control; after a promotion, go back to what it replaced while that is kept.
 
     Example: fairlead abort arrival-delay
@@ -89,10 +110,49 @@ def abort(name: NameArgument, state: StateOption = Path(".fairlead")) -> None:
     from fairlead_operator.core.requests import abortion  # noqa: PLC0415 -- --help stays quick
     from fairlead_operator.errors import OperatorError  # noqa: PLC0415 -- --help stays quick
 
-    found = _remembered(state, name)
+    found = _found(name, namespace, context, state)
     with reporting(OperatorError):
         request = abortion(found.desired, found.rollout, time.time())
     _ask(found, request.text, request.outlook)
+
+
+class _Deployment(Protocol):
+    """What the commands need of a deployment, wherever it is."""
+
+    @property
+    def desired(self) -> Desired: ...
+    @property
+    def rollout(self) -> Record: ...
+    @property
+    def is_up(self) -> bool: ...
+    @property
+    def is_paused(self) -> bool: ...
+    @property
+    def manifest_pauses(self) -> bool: ...
+    def annotate(self, changes: Mapping[str, str | None]) -> None: ...
+
+
+def _found(name: str, namespace: str | None, context: str | None, state: Path) -> _Deployment:
+    """Return the deployment in a cluster if a namespace is given, else the one on this machine."""
+    if namespace is None:
+        if context is not None:
+            raise CommandError("--context: give --namespace, too, for a deployment in a cluster", USAGE)
+        return _remembered(state, name)
+    from fairlead_operator.errors import OperatorError  # noqa: PLC0415 -- --help stays quick
+    from fairlead_operator.platforms.kubernetes.deployed import Cluster, deployed  # noqa: PLC0415 -- needs a client
+
+    with reporting(OperatorError):
+        found = deployed(Cluster(namespace, context, None), name)
+    if found is None:
+        raise CommandError(f"no ModelDeployment {namespace}/{name} in this cluster; `kubectl get mdep -A` lists them")
+    return found
+
+
+def _annotate(found: _Deployment, changes: Mapping[str, str | None]) -> None:
+    from fairlead_operator.errors import OperatorError  # noqa: PLC0415 -- --help stays quick
+
+    with reporting(OperatorError):
+        found.annotate(changes)
 
 
 def _remembered(state: Path, name: str) -> Remembered:
@@ -106,15 +166,15 @@ def _remembered(state: Path, name: str) -> Remembered:
     return found
 
 
-def _ask(found: Remembered, text: str, outlook: str) -> None:
+def _ask(found: _Deployment, text: str, outlook: str) -> None:
     from fairlead_operator.api.v1alpha1 import REQUEST_ANNOTATION  # noqa: PLC0415 -- --help stays quick
 
-    found.state.annotate({REQUEST_ANNOTATION: text})
+    _annotate(found, {REQUEST_ANNOTATION: text})
     later = "; it is paused, so nothing happens until `fairlead resume`" if found.is_paused else ""
     _say(found, outlook + later)
 
 
-def _say(found: Remembered, sentence: str) -> None:
+def _say(found: _Deployment, sentence: str) -> None:
     stopped = "" if found.is_up else " (`fairlead up` is not running; from its next start)"
     typer.echo(f"{found.desired.name}: {sentence}{stopped}")
 

@@ -131,6 +131,7 @@ def test_keys_and_address_of_the_store_reach_the_fetcher_alone() -> None:
     fetcher, server = containers(of)
     assert fetcher["envFrom"] == [{"secretRef": {"name": "models-s3"}}]
     assert {variable["name"]: variable["value"] for variable in fetcher["env"]} == {
+        "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_ENDPOINT_URL": "https://minio:9000",
         "AWS_REGION": "eu",
         "HOME": "/tmp",  # noqa: S108 -- a volume of the pod

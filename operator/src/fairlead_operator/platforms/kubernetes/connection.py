@@ -44,7 +44,9 @@ async def connect(
     try:
         return await (_in_pod(service_account, environ) if in_pod else _from_file(kubeconfig, context))
     except (ConfigException, OSError) as error:
-        raise Unauthorized(f"no credentials for the Kubernetes API: {error}; give --kubeconfig FILE") from error
+        raise Unauthorized(
+            f"no credentials for the Kubernetes API: {error}; set KUBECONFIG, or give --kubeconfig FILE"
+        ) from error
 
 
 async def _in_pod(folder: Path, environ: Mapping[str, str]) -> Connection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,10 @@ class Remembered:
     """Whether a command has paused it."""
     manifest_pauses: bool
     """Whether it is paused by its manifest."""
+
+    def annotate(self, changes: Mapping[str, str | None]) -> None:
+        """Change annotations of the deployment; None removes one."""
+        self.state.annotate(changes)
 
 
 def remembered(root: Path, name: str) -> Remembered | None:
