@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from fairlead.route import RouteKey
-from fairlead_operator.api.v1alpha1.routing import OutlierDetection
+from fairlead_operator.api.v1alpha1.routing import OutlierDetection, Unit
 from fairlead_operator.platforms.kubernetes import render
 from fairlead_server.exposure.keys import RouteKeys
-from support.rendering import CLAIM, GATEWAY_NAMESPACE, KEY, PLACE, SELECTOR, reach, route
+from support.rendering import GATEWAY_NAMESPACE, KEY, PLACE, SELECTOR, reach, route
 
 SECOND = RouteKey("k0", b"\xff" * 16)
 
@@ -33,12 +33,14 @@ def test_no_destination_rule_hashes_or_leaves_a_connection_idle_for_longer_than_
     assert policy["outlierDetection"]["interval"] == "90s"
 
 
-def test_a_request_without_a_token_of_the_right_issuer_is_refused_on_our_hosts_alone() -> None:
-    of = route(unit=CLAIM)
+def test_a_request_without_a_token_of_the_right_issuer_or_without_the_claim_is_refused_on_our_hosts_alone() -> None:
+    of = route(unit=Unit(jwt_claim="user.id"))
     policy = render.authorization_policy(PLACE, of, KEY, GATEWAY_NAMESPACE, SELECTOR, issuers=["https://i"])
+    untrusted = [{"source": {"notRequestPrincipals": ["https://i/*"]}}]
+    unnamed = {"key": "request.auth.claims[user][id]", "notValues": ["*"]}
     assert policy["spec"]["action"] == "DENY"
     for rule in policy["spec"]["rules"]:
-        assert rule["from"] == [{"source": {"notRequestPrincipals": ["https://i/*"]}}]
+        assert (rule.get("from") == untrusted) != (unnamed in rule.get("when", []))
         assert rule["to"][0]["operation"]["hosts"] == ["arrival-delay.example.org", "arrival-delay.example.org:*"]
     anyone = render.authorization_policy(PLACE, of, KEY, GATEWAY_NAMESPACE, SELECTOR)
     assert anyone["spec"]["rules"][0]["from"] == [{"source": {"notRequestPrincipals": ["*"]}}]

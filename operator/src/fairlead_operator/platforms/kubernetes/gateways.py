@@ -121,17 +121,18 @@ def _stands_before(service: Resource, labels: Iterable[Mapping[str, str]]) -> bo
     return bool(wanted) and any(wanted.items() <= pod.items() for pod in labels)
 
 
-def copies_claim(objects: Objects, selected: Selected, claim: str, header: str) -> bool:
-    """Return whether a RequestAuthentication on these pods copies a token's ``claim`` into ``header``."""
+def claim_issuers(objects: Objects, selected: Selected, claim: str, header: str) -> tuple[str, ...]:
+    """Return the issuers of whose tokens a RequestAuthentication on these pods copies ``claim`` into ``header``."""
+    issuers: set[str] = set()
     for key in objects.keys(REQUEST_AUTHENTICATION):
         policy = objects.get(REQUEST_AUTHENTICATION, key)
         if policy is None or key.namespace != selected.namespace:
             continue
         spec = policy.get("spec", {})
         labels = spec.get("selector", {}).get("matchLabels", {})
-        if selected.is_selected_by(labels) and any(_copies(rule, claim, header) for rule in spec.get("jwtRules", [])):
-            return True
-    return False
+        if selected.is_selected_by(labels):
+            issuers |= {rule["issuer"] for rule in spec.get("jwtRules", []) if _copies(rule, claim, header)}
+    return tuple(sorted(issuers))
 
 
 def _copies(rule: Resource, claim: str, header: str) -> bool:

@@ -11,7 +11,7 @@ from fairlead_operator.core.desired import Desired
 from fairlead_operator.core.observed import Problem
 from fairlead_operator.platforms.kubernetes.api import KubeApi
 from fairlead_operator.platforms.kubernetes.errors import NotFound
-from fairlead_operator.platforms.kubernetes.gateways import Gateways, Hosts, copies_claim
+from fairlead_operator.platforms.kubernetes.gateways import Gateways, Hosts, claim_issuers
 from fairlead_operator.platforms.kubernetes.kinds import (
     CONFIG_MAP,
     DESTINATION_RULE,
@@ -90,7 +90,7 @@ class Prerequisites:
         if unit.jwt_claim is None:
             return
         for selected in gateways.selected:
-            if not copies_claim(self.objects, selected, unit.jwt_claim, unit.header):
+            if not claim_issuers(self.objects, selected, unit.jwt_claim, unit.header):
                 message = (
                     f"no RequestAuthentication on the gateway's pods in {selected.namespace} copies claim "
                     f"{unit.jwt_claim} into header {unit.header}; add outputClaimToHeaders to the platform's own"

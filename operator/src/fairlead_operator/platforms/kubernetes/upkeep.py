@@ -11,7 +11,7 @@ from fairlead_operator.core.observed import Observed
 from fairlead_operator.core.plan import wanted_revisions
 from fairlead_operator.core.record import Record
 from fairlead_operator.platforms.kubernetes.api import Resource
-from fairlead_operator.platforms.kubernetes.gateways import Gateways
+from fairlead_operator.platforms.kubernetes.gateways import Gateways, claim_issuers
 from fairlead_operator.platforms.kubernetes.kinds import (
     AUTHORIZATION_POLICY,
     CLUSTER_STORAGE_CONTAINER,
@@ -103,9 +103,12 @@ class Upkeep:
             yield POD_DISRUPTION_BUDGET, pod_disruption_budget(self.place, revision.variant, revision.name)
         for rule in destination_rules(self.place, desired.reach, revisions):
             yield DESTINATION_RULE, rule
-        if desired.reach.unit.jwt_claim is not None and observed.route is not None:
+        unit = desired.reach.unit
+        if unit.jwt_claim is not None and observed.route is not None:
             for selected in gateways.selected:
-                policy = authorization_policy(self.place, observed.route, key, selected.namespace, selected.selector)
+                where = (selected.namespace, selected.selector)
+                issuers = claim_issuers(self.objects, selected, unit.jwt_claim, unit.header)
+                policy = authorization_policy(self.place, observed.route, key, *where, issuers=issuers)
                 yield AUTHORIZATION_POLICY, policy
 
     async def _ensure_storage_container(self) -> None:

@@ -70,10 +70,11 @@ def authorization_policy(
     *,
     issuers: Iterable[str] = (),
 ) -> Manifest:
-    """Return the AuthorizationPolicy that refuses requests to our hosts without a verified token.
+    """Return the AuthorizationPolicy that refuses requests to our hosts whose unit is no claim of a verified token.
 
-    Without a token a client's own unit header would be believed. It denies and never allows: other hosts of the
-    gateway, whatever their issuer, answer as before. Our own probes are let through.
+    Without a token, or with one that lacks the claim, a client's own unit header would be believed. It denies and never
+    allows: other hosts of the gateway, whatever their issuer, answer as before. Our own probes are let through. Istio
+    compares claims that are text, so a number or a boolean counts as lacking.
 
     Args:
         place: Whose.
@@ -86,18 +87,26 @@ def authorization_policy(
     """
     trusted = [f"{issuer}/*" for issuer in issuers] or ["*"]
     hosts = [name for host in route.reach.hosts for name in (host, f"{host}:*")]
+    users = {"to": [{"operation": {"hosts": hosts, "notPaths": [PROBE_PATH]}}]}
+    probes = {"to": [{"operation": {"hosts": hosts, "paths": [PROBE_PATH]}}]}
     probed = {"key": f"request.headers[{PROBE_HEADER}]", "notValues": [probe_value(route, key)]}
+    untrusted = {"from": [{"source": {"notRequestPrincipals": trusted}}]}
+    unnamed = {"key": _claim_attribute(route), "notValues": ["*"]}
     manifest = foreign(AUTHORIZATION_POLICY, place, gateway_namespace)
     manifest["spec"] = {
         "selector": {"matchLabels": dict(selector)},
         "action": "DENY",
         "rules": [
-            _without_token(trusted, {"hosts": hosts, "notPaths": [PROBE_PATH]}),
-            {**_without_token(trusted, {"hosts": hosts, "paths": [PROBE_PATH]}), "when": [probed]},
+            {**untrusted, **users},
+            {**users, "when": [unnamed]},
+            {**untrusted, **probes, "when": [probed]},
+            {**probes, "when": [unnamed, probed]},
         ],
     }
     return manifest
 
 
-def _without_token(trusted: list[str], operation: Manifest) -> Manifest:
-    return {"from": [{"source": {"notRequestPrincipals": trusted}}], "to": [{"operation": operation}]}
+def _claim_attribute(route: Route) -> str:
+    """Return Istio's name of the unit's claim; a dot leads into a claim, for outputClaimToHeaders as here."""
+    claim = route.reach.unit.jwt_claim or "sub"
+    return "request.auth.claims" + "".join(f"[{part}]" for part in claim.split("."))
