@@ -166,7 +166,7 @@ async def test_an_invariant_that_breaks_at_a_write_fails_the_test() -> None:
 
 
 async def test_kinds_come_and_go(server: KubeApiServer, client: Api) -> None:
-    stores = "/apis/feast.dev/v1alpha1/namespaces/default/featurestores"
+    stores = "/apis/feast.dev/v1/namespaces/default/featurestores"
     assert (await client.call("GET", stores)).body == {"text": "404 page not found\n"}
     server.register(*feast_kinds())
     assert (await client.call("GET", stores)).code == 200

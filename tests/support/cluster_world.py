@@ -11,7 +11,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -171,6 +171,14 @@ class Scene:
         """Change parts of a ModelDeployment's spec; None removes a part."""
         self.server.patch("ModelDeployment", key.namespace, key.name, {"spec": spec})
 
+    def break_spec(self) -> None:
+        """Have something in the spec that only an older schema let in; the API forgives what nobody changes."""
+        kind = self.server.catalog.named("ModelDeployment")
+        older = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        self.server.catalog.add(replace(kind, schema=older, ruled=False))
+        variants = [{**variant("logistic", "Control"), "role": "Champion"}, variant("boosted", "Treatment")]
+        self.edit(variants=variants)
+
     def annotate(self, key: ObjectKey = DELAY, **annotations: str | None) -> None:
         """Set annotations of our group; None removes one."""
         named = {f"serving.fairlead.dev/{name}": value for name, value in annotations.items()}
@@ -189,9 +197,13 @@ class Scene:
                     found.append((kind, meta.get("namespace", ""), meta["name"]))
         return found
 
-    def picture(self) -> dict[tuple[str, str, str], object]:
-        """Return everything that we write, as far as it does not differ from one cluster to another by itself."""
-        return {place: _told(self.server.get(*place) or {}) for place in self.ours()}
+    def picture(self, *, records: bool = True) -> dict[tuple[str, str, str], object]:
+        """Return everything that we write, as far as it does not differ from one cluster to another by itself.
+
+        Args:
+            records: Whether what rollouts remember belongs to it: times are part of that.
+        """
+        return {place: _told(self.server.get(*place) or {}, records=records) for place in self.ours()}
 
     def snapshot(self) -> Moment:
         """Return how everything is now."""
@@ -336,7 +348,7 @@ async def scene_of(
     folder: Path,
     *manifests: dict[str, Any],
     kinds: Iterable[ServedKind] | None = None,
-    prepare: Callable[[KubeApiServer], None] = lambda server: None,  # noqa: ARG005 -- prepares nothing
+    prepare: Callable[[KubeApiServer], object] = lambda server: None,  # noqa: ARG005 -- prepares nothing
 ) -> AsyncIterator[Scene]:
     """Yield a cluster with KServe, Istio, a gateway, a feature store, and ``manifests`` in it."""
     served = [*kserve_kinds(), *istio_kinds(), *feast_kinds()] if kinds is None else list(kinds)
@@ -360,9 +372,12 @@ async def scene_of(
         yield Scene(server, World(server), gateway, laws, clock, folder)
 
 
-def _told(live: dict[str, Any]) -> object:
+def _told(live: dict[str, Any], *, records: bool) -> object:
     """Return what an object says; keys are drawn by chance, and with them what they sign."""
     meta = {name: live["metadata"].get(name) for name in ("labels", "annotations", "finalizers")}
+    if not records:
+        (meta["annotations"] or {}).pop("serving.fairlead.dev/rollout", None)
+        live.get("data", {}).pop("rollout.json", None)
     owners = [one["name"] for one in live["metadata"].get("ownerReferences", ())]
     if live["kind"] == "Secret":
         return meta, owners
@@ -389,7 +404,7 @@ class _Uids:
 
     def __call__(self) -> str:
         self._last += 1
-        return f"00000000-0000-4000-8000-{self._last:012}"
+        return f"{self._last:05x}000-0000-4000-8000-000000000000"
 
 
 __all__ = [

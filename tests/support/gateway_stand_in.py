@@ -127,9 +127,10 @@ class StandInGateway:
         if not self.obeys or not self._serves("EnvoyFilter"):
             return None
         for live in self._server.objects("EnvoyFilter", self.namespace):
-            if not live["spec"]["workloadSelector"]["labels"].items() <= self.labels.items():
+            selector = live["spec"].get("workloadSelector", {}).get("labels", {})
+            if not selector.items() <= self.labels.items():
                 continue
-            for patch in live["spec"]["configPatches"]:
+            for patch in live["spec"].get("configPatches", ()):
                 if patch["match"]["routeConfiguration"]["vhost"]["route"]["name"] == route:
                     policy: dict[str, Any] = patch["patch"]["value"]["route"]["hash_policy"][0]["header"]
                     return policy

@@ -53,8 +53,10 @@ class RouteLaws:
             self._check_widths(record)
             self._check_ready(record)
             self._check_ramp(record)
+            self._check_law(record)
+        elif record.call.verb == "delete":
+            self._check_whole(record)
         self._check_hazard()
-        self._check_law(record)
 
     @property
     def memory(self) -> Memory:
@@ -112,14 +114,22 @@ class RouteLaws:
                     raise LawBroken(f"{unit} has left {arm}: {record}")
 
     def _check_law(self, record: Record) -> None:
-        """Where units are split, the gateway must split by the law."""
+        """Where a split grows or is observed, the gateway must split by the law."""
+        after, before = record.object_after, shares(record.object_before)
+        grows = any(width > before.get(revision, 0) for revision, width in shares(after).items())
+        if not _is_split(after) or not (grows or "x-fairlead-experiment" in _sent(after)):
+            return
+        for route in _http(after):
+            if route["name"].endswith((".unit", ".cookie")) and self.gateway.policy(route["name"]) is None:
+                raise LawBroken(f"{route['name']} is split and has no filter: {record}")
+
+    def _check_whole(self, record: Record) -> None:
+        """A filter goes only where nothing is split any more."""
         for live in self.server.objects("VirtualService"):
-            widths = shares(live)
-            if not widths or max(widths.values()) == BUCKETS:
-                continue
             for route in _http(live):
-                if route["name"].endswith((".unit", ".cookie")) and self.gateway.policy(route["name"]) is None:
-                    raise LawBroken(f"{route['name']} is split and has no filter: {record}")
+                gone = route["name"] in (record.before or b"").decode() and self.gateway.policy(route["name"]) is None
+                if gone and _is_split(live):
+                    raise LawBroken(f"{route['name']} is split and its filter was taken away: {record}")
 
 
 def unit_route(service: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -134,6 +144,16 @@ def shares(service: dict[str, Any] | None) -> dict[str, int]:
         revision = one["destination"]["host"].split("-predictor.")[0]
         found[revision] = found.get(revision, 0) + one["weight"]
     return found
+
+
+def _is_split(service: dict[str, Any] | None) -> bool:
+    return max(shares(service).values(), default=BUCKETS) < BUCKETS
+
+
+def _sent(service: dict[str, Any] | None) -> set[str]:
+    """Return the names of headers that the split of units sets on requests."""
+    entries = (unit_route(service) or {"route": ()})["route"]
+    return {name for one in entries for name in one["headers"]["request"].get("set", {})}
 
 
 def _http(service: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -243,4 +243,4 @@ def istio_kinds() -> tuple[Kind, ...]:
 
 def feast_kinds() -> tuple[Kind, ...]:
     """Return the kinds of Feast's operator."""
-    return (_custom("feast.dev", "v1alpha1", "FeatureStore", "featurestores", "feast"),)
+    return (_custom("feast.dev", "v1", "FeatureStore", "featurestores", "feast"),)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 import aiohttp
@@ -15,9 +16,9 @@ from fairlead_operator.api.objects import from_object
 from fairlead_operator.api.v1alpha1 import ModelDeployment, Url
 from fairlead_operator.assembly import Access
 from fairlead_operator.core.desired import Desired, desired_from
-from fairlead_operator.core.observed import Observed, Problem
-from fairlead_operator.core.plan import parting
-from fairlead_operator.core.record import Record, dumped, loaded
+from fairlead_operator.core.observed import Filter, Observed, Problem
+from fairlead_operator.core.plan import WriteRoute, parting
+from fairlead_operator.core.record import Record, State, dumped, loaded
 from fairlead_operator.core.status import Surroundings, status_of
 from fairlead_operator.core.timing import next_look_s
 from fairlead_operator.errors import GatewayError, ManifestError, OperatorError
@@ -41,7 +42,9 @@ from fairlead_operator.platforms.kubernetes.publish import Publisher
 from fairlead_operator.platforms.kubernetes.render.covers import covers
 from fairlead_operator.platforms.kubernetes.render.inference_service import pod_identity
 from fairlead_operator.platforms.kubernetes.render.names import Place, owned
+from fairlead_operator.platforms.kubernetes.render.route_text import read_route
 from fairlead_operator.platforms.kubernetes.render.serving import read_keys, serving_secret
+from fairlead_operator.platforms.kubernetes.render.virtual_service import virtual_service
 from fairlead_operator.platforms.kubernetes.reports import Reports
 from fairlead_operator.platforms.kubernetes.servers import Absences
 from fairlead_operator.platforms.kubernetes.upkeep import Upkeep
@@ -52,8 +55,11 @@ from fairlead_operator.runtime.reconciler import reconcile
 _KEY_BYTES = 32
 _NO_KEY = RouteKey("none", bytes(_KEY_BYTES))
 """Where nothing is signed."""
-_KEY_REMEMBERED_S = 30.0
+_KEY_REMEMBERED_S = 5.0
 _PROOF_PATIENCE_S = 8.0
+_PROBLEM_LOOK_S = 30.0
+_NOT_WATCHED = frozenset({Reason.FEATURE_STORE_NOT_FOUND, Reason.GATEWAY_NOT_FOUND, Reason.FAULT_NOT_ALLOWED})
+"""Problems that end without an event: what they are about is looked for, not watched."""
 _RECORD_FILE = "rollout.json"
 
 
@@ -171,7 +177,9 @@ class ModelDeploymentController:
             annotations = (route["metadata"].get("annotations") or {}) if route else {}
             found = loaded(annotations.get(RECORD_ANNOTATION, ""))
         told = deployment.status.serving_release if deployment.status else None
-        return found or Record(deployment.spec.serving.release or told or self.access.settings.default_release)
+        record = found or Record(deployment.spec.serving.release or told or self.access.settings.default_release)
+        under_way = record.run is not None and record.run.state is not State.STABLE
+        return replace(record, paused_s=_paused_since_s(deployment)) if under_way else record
 
     def _platform(self, key: ObjectKey, reading: _Reading, writer: Writer) -> ClusterPlatform:
         settings = self.access.settings
@@ -244,16 +252,7 @@ class ModelDeploymentController:
             return
         place = Place(key.namespace, key.name, resource["metadata"]["uid"], self.access.settings.server_image)
         writer = self._writer(place)
-        try:
-            deployment = from_object(resource)
-        except ManifestError:
-            pass  # nothing can be rendered of it; what is there is removed all the same
-        else:
-            reading = await self._read(key, resource, deployment)
-            platform = self._platform(key, reading, writer)
-            platform.key = await self._last_key(key, place) or platform.key
-            for action in parting(await platform.observe()):
-                await platform.apply(action)
+        await self._withdraw(key, place, writer)
         for kind in (ENVOY_FILTER, VIRTUAL_SERVICE, AUTHORIZATION_POLICY):
             await self._remove(kind, key, writer)
         await self.access.api.patch_metadata(
@@ -262,6 +261,19 @@ class ModelDeploymentController:
             {"finalizers": [one for one in finalizers if one != FINALIZER]},
             resource_version=resource["metadata"]["resourceVersion"],
         )
+
+    async def _withdraw(self, key: ObjectKey, place: Place, writer: Writer) -> None:
+        """Give control every bucket, as long as the filter stands; whatever the spec says by now."""
+        objects = self.access.objects
+        if objects.is_missing(VIRTUAL_SERVICE):
+            return
+        live = await writer.live(VIRTUAL_SERVICE, key)
+        route = read_route(live) if live is not None and writer.is_ours(live) else None
+        standing = Filter("standing", proven=False) if objects.owned(ENVOY_FILTER, key) else None
+        for action in parting(Observed({}, route, filter=standing)):
+            if isinstance(action, WriteRoute):
+                route_key = await self._last_key(key, place) or _NO_KEY
+                await writer.ensure(VIRTUAL_SERVICE, virtual_service(place, action.route, route_key), fenced=True)
 
     async def _remove(self, kind: Kind, key: ObjectKey, writer: Writer) -> None:
         for live in self.access.objects.owned(kind, key):
@@ -297,6 +309,7 @@ class ModelDeploymentController:
         due = [
             next_look_s(reading.desired, observed, platform.record, platform.now_s),
             self._absences[key].due_s(platform.now_s, platform.grace_s),
+            _PROBLEM_LOOK_S if any(problem.reason in _NOT_WATCHED for problem in observed.problems) else None,
             self.access.settings.report_interval_s if observed.route and observed.route.observation else None,
         ]
         return min((one for one in due if one is not None), default=None)
@@ -316,9 +329,9 @@ class ModelDeploymentController:
         for key in self.access.objects.keys(PARENT.kind):
             resource = self.access.objects.get(PARENT.kind, key) or {"metadata": {}}
             routing = _mapping(_mapping(resource.get("spec")).get("routing"))
-            hosts = routing.get("hosts") or (f"{key.name}.{key.namespace}.{settings.host_domain}",)
+            hosts = _texts(routing.get("hosts")) or (f"{key.name}.{key.namespace}.{settings.host_domain}",)
             created = resource["metadata"].get("creationTimestamp", "")
-            self.hosts.claim(key, created, hosts, routing.get("gateways") or (settings.gateway,))
+            self.hosts.claim(key, created, hosts, _texts(routing.get("gateways")) or (settings.gateway,))
 
     def _forget(self, key: ObjectKey) -> None:
         rivals = self.hosts.rivals(key)
@@ -360,6 +373,18 @@ def _url(reading: _Reading) -> Url | None:
         grpc=f"{host}:{entry.port}",
         internal=entry.internal,
     )
+
+
+def _paused_since_s(deployment: ModelDeployment) -> float | None:
+    """Return since when the status says that all is paused, Unix time; a pause writes nothing else."""
+    for one in deployment.status.conditions if deployment.status else ():
+        if one.type is ConditionType.PROGRESSING and one.reason is Reason.PAUSED and one.last_transition_time:
+            return datetime.fromisoformat(one.last_transition_time).timestamp()
+    return None
+
+
+def _texts(given: object) -> tuple[str, ...]:
+    return tuple(one for one in given if isinstance(one, str)) if isinstance(given, list) else ()
 
 
 def _mapping(given: object) -> Mapping[str, Any]:

@@ -85,7 +85,7 @@ class ClusterPlatform:
         live = None if self.objects.is_missing(VIRTUAL_SERVICE) else await self.writer.live(VIRTUAL_SERVICE, self.owner)
         own = live if live is not None and self.writer.is_ours(live) else None
         route = read_route(own) if own is not None else None
-        found = servers(self.owner, self._look(route), self.absences)
+        found = servers(self.owner, self._look(route), self.absences, await self._unlabelled(route))
         told = [self._told(name) for name in found]
         return Observed(
             servers=found,
@@ -95,6 +95,13 @@ class ClusterPlatform:
             mismatched=mismatch(told) if self.desired.experiment_id else None,
             problems=self.problems,
         )
+
+    async def _unlabelled(self, route: Route | None) -> list[Mapping[str, Any]]:
+        """Return the InferenceServices of the route that somebody took our labels off: they answer as before."""
+        known = {live["metadata"]["name"] for live in self.objects.owned(INFERENCE_SERVICE, self.owner)}
+        named = sorted(route.revisions - known) if route and not self.objects.is_missing(INFERENCE_SERVICE) else ()
+        found = [await self.writer.live(INFERENCE_SERVICE, ObjectKey(self.place.namespace, name)) for name in named]
+        return [live for live in found if live is not None]
 
     async def apply(self, action: Action) -> None:
         """Carry out one action; see ``Platform.apply``.

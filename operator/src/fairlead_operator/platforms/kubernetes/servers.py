@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -90,10 +90,10 @@ class Look:
     """Revisions that the route in force gives weight: they have answered, whatever this process remembers."""
 
 
-def servers(owner: ObjectKey, look: Look, absences: Absences) -> dict[str, Server]:
-    """Return the servers of ``owner`` by revision."""
+def servers(owner: ObjectKey, look: Look, absences: Absences, others: Iterable[Resource] = ()) -> dict[str, Server]:
+    """Return the servers of ``owner`` by revision; ``others`` are InferenceServices without its labels."""
     found = {}
-    for service in look.objects.owned(INFERENCE_SERVICE, owner):
+    for service in (*look.objects.owned(INFERENCE_SERVICE, owner), *others):
         if service["metadata"].get("deletionTimestamp") or not look.ours(service):
             continue
         server = _server(service, look, absences, owner)
@@ -132,7 +132,7 @@ def _server(service: Resource, look: Look, absences: Absences, owner: ObjectKey)
     fewest = int(predictor.get("minReplicas", _HPA_MIN))
     return Server(
         revision=name,
-        variant=metadata["labels"].get(VARIANT_LABEL, ""),
+        variant=(metadata.get("labels") or {}).get(VARIANT_LABEL, ""),
         health=health,
         generation=look.generation,
         restarts=of_pods.restarts(own_pods),

@@ -62,7 +62,7 @@ class Writer:
             KubeError: The API refuses.
         """
         key = _key(manifest)
-        live = await self.live(kind, key)
+        live = await self.live(kind, key, shared=shared)
         if live is not None:
             self._refuse_foreign(kind, live, shared=shared)
             if covers(live, manifest):
@@ -79,22 +79,28 @@ class Writer:
         _log.info("deleted", extra={"kind": str(kind), "object": str(key)})
 
     def is_ours(self, live: Mapping[str, Any]) -> bool:
-        """Return whether an object is this deployment's own: by its owner, or by all our labels if nobody owns it."""
+        """Return whether an object is this deployment's own.
+
+        It is by its owner; where nobody owns it, by all our labels, or because we have applied it, which only the
+        API's own copy tells.
+        """
         metadata = live["metadata"]
         owners = metadata.get("ownerReferences") or []
-        if any(owner.get("uid") == self.place.uid for owner in owners):
-            return True
+        if any(owner.get("controller") for owner in owners):
+            return any(owner.get("uid") == self.place.uid for owner in owners)
         labels = metadata.get("labels") or {}
-        return self.place.labels.items() <= labels.items() and not any(owner.get("controller") for owner in owners)
+        return self.place.labels.items() <= labels.items() or _was_applied_by_us(live)
 
-    async def live(self, kind: Kind, key: ObjectKey) -> Resource | None:
-        """Return an object; also one that the store does not have, because it lags or somebody took our labels off.
+    async def live(self, kind: Kind, key: ObjectKey, *, shared: bool = False) -> Resource | None:
+        """Return an object, from the API if the store has none or one that seems not to be ours.
+
+        The store has no objects that somebody took our label off, and does not keep who applied what.
 
         Raises:
             KubeError: The API refuses, or does not answer.
         """
         known = self.objects.get(kind, key)
-        if known is not None:
+        if known is not None and (shared or self.is_ours(known)):
             return known
         try:
             return await self.api.get(kind, key)

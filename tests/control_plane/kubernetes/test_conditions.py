@@ -1,0 +1,320 @@
+"""What stands in a deployment's way: told as a condition, and over by itself once it is gone."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fairlead_operator.runtime.keys import ObjectKey
+from support.cluster_world import Scene, alone, experiment, manual, routing, scene_of, variant
+from support.kube import feast_kinds, istio_kinds, kserve_kinds
+
+BOTH = {"logistic": 90.0, "boosted": 10.0}
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with scene_of(tmp_path, experiment()) as scene:
+        yield scene
+
+
+def kept(scene: Scene) -> Any:
+    return (scene.server.get("ConfigMap", "flights", "delay-rollout") or {})["data"]
+
+
+async def test_kserve_may_come_later(scene: Scene) -> None:
+    for kind in kserve_kinds():
+        scene.server.unregister(kind.resource)
+    async with scene.life() as life:
+        await life.rest()
+        assert scene.reason("VariantsReady") == "KServeMissing"
+        assert scene.reason("Ready") == "KServeMissing"
+        assert life.error is None
+        scene.server.register(*kserve_kinds())
+        await life.rest()
+        assert scene.weights == BOTH
+        assert scene.condition("Ready")[0] == "True"
+
+
+async def test_istio_may_come_later(scene: Scene) -> None:
+    gone = [kind for kind in istio_kinds() if kind.group.startswith("networking")]
+    for kind in gone:
+        scene.server.unregister(kind.resource)
+    async with scene.life() as life:
+        await life.rest()
+        assert scene.reason("RoutingReady") == "IstioMissing"
+        assert {kind for kind, _, _ in scene.ours()} >= {"InferenceService", "NetworkPolicy", "Secret"}
+        assert life.error is None
+        scene.server.register(*gone)
+        await life.rest()
+        assert scene.weights == BOTH
+        assert scene.condition("Ready")[0] == "True"
+
+
+async def test_istio_that_goes_and_comes_again(scene: Scene) -> None:
+    gone = [kind for kind in istio_kinds() if kind.group.startswith("networking")]
+    async with scene.life() as life:
+        await life.rest()
+        for kind in gone:
+            scene.server.unregister(kind.resource)
+        await life.rest()
+        assert scene.reason("RoutingReady") == "IstioMissing"
+        scene.server.register(*gone)
+        await life.rest()
+        assert scene.weights == BOTH
+        assert scene.condition("Ready")[0] == "True"
+
+
+async def test_a_feature_store_of_feasts_operator(tmp_path: Path) -> None:
+    store = {"featureStoreRef": {"name": "rides"}}
+    made = {"apiVersion": "feast.dev/v1", "kind": "FeatureStore", "metadata": {"name": "rides", "namespace": "flights"}}
+    async with scene_of(tmp_path, alone(featureStore=store)) as scene, scene.life() as life:
+        for kind in feast_kinds():
+            scene.server.unregister(kind.resource)
+        await life.rest()
+        assert scene.reason("FeaturesReady") == "FeatureStoreNotFound"
+        assert "not installed" in scene.condition("FeaturesReady")[2]
+        scene.server.register(*feast_kinds())
+        await life.rest()
+        assert "make it" in scene.condition("FeaturesReady")[2]
+        scene.server.create({**made, "spec": {"feastProject": "rides"}})
+        await life.rest()
+        assert "not ready" in scene.condition("FeaturesReady")[2]
+        scene.server.set_status("FeatureStore", "flights", "rides", {"phase": "Ready"})
+        await life.rest()
+        assert "ConfigMap feast-rides-client" in scene.condition("FeaturesReady")[2]
+        meta = {"name": "feast-rides-client", "namespace": "flights"}
+        scene.server.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {}})
+        assert life.again_s is not None
+        await life.wait(life.again_s)
+        assert scene.reason("FeaturesReady") == "FeaturesUnknown"
+        assert scene.condition("Ready")[0] == "True"
+
+
+async def test_the_gateway_may_come_later(scene: Scene) -> None:
+    for made in scene.gateway.objects():
+        scene.server.delete(made["kind"], "istio-ingress", "public" if made["kind"] != "Pod" else "public-0")
+    async with scene.life() as life:
+        await life.rest()
+        assert scene.reason("RoutingReady") == "GatewayNotFound"
+        assert scene.weights == {"logistic": 100}
+        scene.gateway.install()
+        assert life.again_s is not None or life.error is not None
+        await life.wait(60)
+        assert scene.weights == BOTH
+
+
+async def test_of_two_with_one_host_the_older_has_it(scene: Scene) -> None:
+    scene.clock.advance(10)
+    second = ObjectKey("flights", "second")
+    scene.server.create(manual(20, "second", routing=routing("delay")))
+    async with scene.life() as life:
+        await life.rest(second)
+        await life.rest(second, ObjectKey("flights", "delay"))
+        assert scene.weights == BOTH
+        assert scene.reason("RoutingReady", second) == "HostConflict"
+        assert scene.server.get("VirtualService", "flights", "second") is None
+        life.woken.clear()
+        scene.edit(routing=routing("other"))
+        await life.rest()
+        assert second in life.woken
+        await life.rest(second)
+        assert scene.reason("RoutingReady", second) == "AsSpecified"
+
+
+async def test_names_that_are_too_long_for_kserve(tmp_path: Path) -> None:
+    namespace = "a-namespace-with-a-name-of-forty-letters"
+    made = alone()
+    made["metadata"]["namespace"] = namespace
+    key = ObjectKey(namespace, "delay")
+    async with scene_of(tmp_path) as scene, scene.life() as life:
+        scene.server.add_namespace(namespace)
+        scene.server.create(made)
+        await life.rest(key)
+        assert scene.reason("VariantsReady", key) == "NameTooLong"
+        assert scene.server.objects("InferenceService") == []
+
+
+def jwt(scene: Scene, claim: str = "sub") -> dict[str, Any]:
+    rule = {"issuer": "https://id.example", "outputClaimToHeaders": [{"claim": claim, "header": "x-jwt-sub"}]}
+    return {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "RequestAuthentication",
+        "metadata": {"name": "jwt", "namespace": "istio-ingress"},
+        "spec": {"selector": {"matchLabels": scene.gateway.labels}, "jwtRules": [rule]},
+    }
+
+
+async def test_a_claim_that_the_platform_does_not_copy(tmp_path: Path) -> None:
+    reached = routing(unit={"jwtClaim": "sub", "header": "x-jwt-sub"})
+    async with scene_of(tmp_path, experiment(routing=reached)) as scene, scene.life() as life:
+        scene.server.create(jwt(scene, "email"))
+        await life.rest()
+        assert scene.reason("RoutingReady") == "UnitClaimUnavailable"
+        assert scene.weights == {"logistic": 100}
+        life.woken.clear()
+        scene.server.apply(jwt(scene))
+        life.see()
+        assert life.woken
+        await life.rest()
+        assert scene.weights == BOTH
+        assert ("AuthorizationPolicy", "istio-ingress", "fairlead-flights.delay") in scene.ours()
+        scene.server.delete("RequestAuthentication", "istio-ingress", "jwt")
+        await life.rest()
+        assert scene.weights == {"logistic": 100}
+        scene.server.delete("ModelDeployment", "flights", "delay")
+        await life.rest()
+        await life.sweep()
+        assert scene.ours() == []
+
+
+async def test_faults_only_where_the_namespace_allows_them(tmp_path: Path) -> None:
+    faults = {"abort": {"percent": 5, "status": 503}}
+    async with scene_of(tmp_path, alone(routing=routing(fault=faults))) as scene, scene.life() as life:
+        await life.rest()
+        assert scene.reason("RoutingReady") == "FaultNotAllowed"
+        assert not any("fault" in route for route in (scene.route or {})["spec"]["http"])
+        labels = {"metadata": {"labels": {"serving.fairlead.dev/fault-injection": "allowed"}}}
+        scene.server.patch("Namespace", "", "flights", labels)
+        assert life.again_s is not None
+        await life.wait(life.again_s)
+        assert scene.reason("RoutingReady") == "AsSpecified"
+        assert any("fault" in route for route in (scene.route or {})["spec"]["http"])
+
+
+@pytest.mark.parametrize("how", ["spec", "annotation"])
+async def test_paused_means_no_write_but_one_status(how: str, scene: Scene) -> None:
+    async with scene.life() as life:
+        await life.rest()
+        scene.edit(paused=True) if how == "spec" else scene.annotate(paused="true")
+        scene.server.forget_requests()
+        await life.rest()
+        assert [(w.call.plural, w.call.subresource) for w in scene.server.writes] == [("modeldeployments", "status")]
+        assert scene.reason("Progressing") == "Paused"
+        scene.server.delete("PodDisruptionBudget", "flights", scene.service("boosted"))
+        scene.edit(rollout={"steps": [{"weights": {"boosted": 20}, "hold": "30m"}, {"weights": {"boosted": 50}}]})
+        await life.rest()
+        scene.server.forget_requests()
+        await life.wait(40)
+        assert scene.server.writes == []
+        scene.edit(paused=None) if how == "spec" else scene.annotate(paused=None)
+        await life.rest()
+        assert scene.weights == {"logistic": 80, "boosted": 20}
+        assert scene.reason("Progressing") == "Ramping"
+
+
+async def test_a_pause_is_nobodys_time(scene: Scene) -> None:
+    async with scene.life() as life:
+        await life.rest()
+        await life.wait(1000)
+        scene.annotate(paused="true")
+        await life.rest()
+        await life.wait(5000)
+        scene.annotate(paused=None)
+        await life.rest()
+        assert scene.weights == BOTH
+        await life.wait(700)
+        assert scene.weights == BOTH
+        await life.wait(101)
+        assert scene.weights == {"logistic": 50, "boosted": 50}
+
+
+async def test_a_spec_that_an_older_schema_let_in(scene: Scene) -> None:
+    async with scene.life() as life:
+        await life.rest()
+        before = scene.picture()
+        scene.break_spec()
+        await life.rest()
+        assert scene.reason("Ready") == "InvalidSpec"
+        assert "spec.variants" in scene.condition("Ready")[2]
+        assert scene.picture() == before
+        scene.server.forget_requests()
+        await life.look()
+        assert scene.server.writes == []
+        scene.edit(variants=[variant("logistic", "Control"), variant("boosted", "Treatment")])
+        await life.rest()
+        assert scene.condition("Ready")[:2] == ("True", "AsSpecified")
+
+
+async def test_a_spec_that_was_never_good(tmp_path: Path) -> None:
+    async with scene_of(tmp_path, experiment()) as scene, scene.life() as life:
+        scene.break_spec()
+        await life.rest()
+        assert scene.reason("Ready") == "InvalidSpec"
+        assert scene.ours() == []
+        assert life.error is None
+
+
+async def test_a_status_that_is_lost_in_mid_ramp_is_made_anew(scene: Scene) -> None:
+    async with scene.life() as life:
+        await life.rest()
+        route, told = scene.route, scene.status()
+    scene.server.set_status("ModelDeployment", "flights", "delay", {})
+    async with scene.life() as reborn:
+        await reborn.rest()
+        assert scene.route == route
+        assert scene.status()["rollout"] == told["rollout"]
+        assert scene.status()["experiment"] == told["experiment"]
+
+
+async def test_a_record_that_is_lost_is_read_off_the_route(scene: Scene) -> None:
+    async with scene.life() as life:
+        await life.rest()
+        await life.wait(1801)
+        route, told = scene.route, kept(scene)
+    scene.server.delete("ConfigMap", "flights", "delay-rollout")
+    scene.server.set_status("ModelDeployment", "flights", "delay", {})
+    scene.clock.advance(100)
+    async with scene.life() as reborn:
+        await reborn.rest()
+        assert scene.route == route
+        assert kept(scene) == told
+
+
+async def test_a_route_that_is_lost_is_made_anew_from_the_record(scene: Scene) -> None:
+    async with scene.life() as life:
+        await life.rest()
+        await life.wait(1801)
+        salt = scene.status()["experiment"]["salt"]
+    scene.server.delete("VirtualService", "flights", "delay")
+    async with scene.life() as reborn:
+        await reborn.rest()
+        assert scene.weights == {"logistic": 50, "boosted": 50}
+        assert scene.status()["experiment"]["salt"] == salt
+
+
+async def test_with_record_and_route_both_lost_it_begins_anew_with_the_same_salt(scene: Scene) -> None:
+    async with scene.life() as life:
+        await life.rest()
+        await life.wait(1801)
+        salt = scene.status()["experiment"]["salt"]
+    scene.server.delete("VirtualService", "flights", "delay")
+    scene.server.delete("ConfigMap", "flights", "delay-rollout")
+    async with scene.life() as reborn:
+        await reborn.rest()
+        assert scene.weights == BOTH
+        assert scene.status()["experiment"]["salt"] == salt
+
+
+@pytest.mark.parametrize("name", ["route", "rollout"])
+async def test_annotations_that_are_taken_off_the_route_come_back(name: str, scene: Scene) -> None:
+    async with scene.life() as life:
+        await life.rest()
+        await life.wait(1801)
+        annotations = {f"serving.fairlead.dev/{name}": None}
+        scene.server.patch("VirtualService", "flights", "delay", {"metadata": {"annotations": annotations}})
+    async with scene.life() as reborn:
+        await reborn.rest()
+        assert scene.weights == {"logistic": 50, "boosted": 50}
+        assert f"serving.fairlead.dev/{name}" in (scene.route or {})["metadata"]["annotations"]
+
+
+async def test_a_feature_store_that_is_missing_is_looked_for_without_any_event(tmp_path: Path) -> None:
+    async with scene_of(tmp_path, alone()) as scene, scene.life() as life:
+        scene.server.delete("ConfigMap", "flights", "feast-client")
+        await life.rest()
+        assert scene.reason("FeaturesReady") == "FeatureStoreNotFound"
+        assert life.again_s == pytest.approx(30)
