@@ -80,6 +80,10 @@ def _none_depend(kind: Kind, key: ObjectKey) -> Iterable[ObjectKey]:  # noqa: AR
     return ()
 
 
+async def _nothing_to_close() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Control:
     """What is run."""
@@ -89,6 +93,8 @@ class Control:
     """Run at each resync, by the leader alone."""
     dependents: Callable[[Kind, ObjectKey], Iterable[ObjectKey]] = _none_depend
     """The ModelDeployments that depend on an object which carries no label of ours."""
+    close: Callable[[], Awaitable[None]] = _nothing_to_close
+    """Ends what it keeps open."""
 
 
 class Tally:
@@ -130,6 +136,8 @@ class Runtime:
     transport: Callable[[], Awaitable[None]] | None
     """Watches the ModelDeployments and tells ``parents``."""
     surroundings: Surroundings
+    close: Callable[[], Awaitable[None]]
+    """Ends what the controller keeps open."""
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     def stop(self) -> None:
@@ -142,6 +150,12 @@ class Runtime:
         Raises:
             ExceptionGroup: A part ended; the process must, too.
         """
+        try:
+            await self._run()
+        finally:
+            await self.close()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             parts = [group.create_task(part, name=name) for name, part in self._parts()]
             leading = group.create_task(self._lead(), name="leader")
@@ -363,6 +377,7 @@ def build(
         events=events,
         transport=transport_of(parents) if transport_of else None,
         surroundings=surroundings,
+        close=control.close,
     )
     _measure(metrics, runtime, tally, now)
     return runtime

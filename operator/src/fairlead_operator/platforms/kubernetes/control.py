@@ -52,14 +52,16 @@ def control_of(access: Access) -> Control:
         auto_decompress=False,
     )
     sweeps = Sweeps(access)
+    reports = Reports(session, access.now, settings.probe_timeout_s, settings.report_interval_s)
     controller = ModelDeploymentController(
         access=access,
         session=session,
         finder=GatewayFinder(access.api, access.objects, access.now, settings.child_namespaces),
-        reports=Reports(session, access.now, settings.probe_timeout_s, settings.report_interval_s),
+        reports=reports,
     )
     return Control(
         controller=controller,
         sweeps=(sweeps.orphans, sweeps.unused_runtimes, sweeps.unused_storage),
         dependents=_Dependents(access).of,
+        close=reports.close,
     )
