@@ -16,7 +16,7 @@ from support.gateway_load import Load, Sample
 
 LOW, HIGH = 10, 60
 CHANGES = 20
-SETTLED_S = 1.5
+SETTLED_S = 1.2
 """From one change to the next: what comes later counts as not followed."""
 
 
@@ -29,6 +29,7 @@ def deployed(scene: Scene) -> Deployed:
 
 def test_twenty_weight_changes_under_load_lose_nothing_and_are_followed_within_a_second(deployed: Deployed) -> None:
     lags_s: list[float] = []
+    before = _exposed(deployed)
     with Load(deployed.address, deployed.host, MODEL_NAME, _telling_units(deployed)) as load:
         time.sleep(SETTLED_S)
         for number in range(CHANGES):
@@ -50,6 +51,8 @@ def test_twenty_weight_changes_under_load_lose_nothing_and_are_followed_within_a
     assert load.lost == []
     assert {sample.protocol for sample in load.samples} == {"REST", "gRPC"}
     assert figures.quantile(lags_s, 0.99) < 1.0
+    assert _exposed(deployed) - before == answered, "each answer exposes one unit, at every weight"
+    assert {report.requests.mismatched for report in deployed.reports().values()} == {0}
 
 
 def _lag_s(deployed: Deployed, load: Load, old: str, new: str, weight: int) -> float:
@@ -60,6 +63,10 @@ def _lag_s(deployed: Deployed, load: Load, old: str, new: str, weight: int) -> f
     seen = load.sent_since(changed_s)
     assert _variants(seen[-20:]) == {new}, "traffic has not followed"
     return max((sample.sent_s - changed_s for sample in seen if sample.variant == old), default=0.0)
+
+
+def _exposed(deployed: Deployed) -> int:
+    return sum(report.requests.exposed for report in deployed.reports().values())
 
 
 def _variants(samples: Sequence[Sample]) -> set[str]:

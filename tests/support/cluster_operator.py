@@ -110,6 +110,11 @@ class ClusterOperator:
         """Return the end of its log."""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-60:])
 
+    def errors(self) -> list[str]:
+        """Return what it logged as errors in all its lives."""
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return [line for line in lines if re.match(r"\S+ (ERROR|CRITICAL) ", line)]
+
     def _end(self, number: signal.Signals) -> int:
         if self._process is None:
             return 0

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from support import figures
 from support.cluster import Cluster
 from support.cluster_deployments import Deployed, Stage, stage_of
 from support.cluster_operator import ClusterOperator, install, operator_of
@@ -57,15 +58,20 @@ class Scene:
 
 @contextmanager
 def scene_of(cluster: Cluster, redis: RedisServer, folder: Path) -> Iterator[Scene]:
-    """Set a scene; its pods are started at once."""
+    """Set a scene; its pods are started at once, and its operator may not have logged an error in the end."""
     install(cluster)
     namespace = f"a{secrets.token_hex(3)}"
-    with (
-        stage_of(cluster, redis, namespace, folder) as stage,
-        operator_of(cluster, namespace, folder, flags=HASTE) as operator,
-        RouteWrites(cluster, namespace) as writes,
-    ):
-        scene = Scene(stage, operator, writes)
-        stage.apply(scene.manifest(second="Shadow", rollout={"strategy": "Manual", "weights": {FIRST: 0}}))
-        yield scene
-        stage.retire()
+    with stage_of(cluster, redis, namespace, folder) as stage:
+        with (
+            operator_of(cluster, namespace, folder, flags=HASTE) as operator,
+            RouteWrites(cluster, namespace) as writes,
+        ):
+            stage.apply(_first(scene := Scene(stage, operator, writes)))
+            yield scene
+            stage.retire()
+            figures.note("route-writes", moments=writes.assert_safe(), refused_by_envoy=0)
+        assert operator.errors() == []
+
+
+def _first(scene: Scene) -> dict[str, Any]:
+    return scene.manifest(second="Shadow", rollout={"strategy": "Manual", "weights": {FIRST: 0}})
