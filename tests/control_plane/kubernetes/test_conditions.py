@@ -10,7 +10,7 @@ import pytest
 
 from fairlead_operator.runtime.keys import ObjectKey
 from support.cluster_world import Scene, alone, experiment, manual, routing, scene_of, variant
-from support.kube import feast_kinds, istio_kinds, kserve_kinds
+from support.kube import Refuse, calls, feast_kinds, istio_kinds, kserve_kinds
 
 BOTH = {"logistic": 90.0, "boosted": 10.0}
 
@@ -169,6 +169,23 @@ async def test_a_claim_that_the_platform_does_not_copy(tmp_path: Path) -> None:
         await life.rest()
         await life.sweep()
         assert scene.ours() == []
+
+
+async def test_nobody_is_split_by_a_claim_while_forged_units_are_not_refused(tmp_path: Path) -> None:
+    reached = routing(unit={"jwtClaim": "sub", "header": "x-jwt-sub"})
+    async with scene_of(tmp_path, experiment(routing=reached)) as scene, scene.life() as life:
+        scene.server.create(jwt(scene))
+        scene.server.faults.inject(Refuse(403, "Forbidden"), calls("write", "authorizationpolicies"), times=10_000)
+        await life.rest()
+        assert scene.weights == {"logistic": 100}
+        assert scene.reason("RoutingReady") == "RefusedByApi"
+        scene.server.faults.clear()
+        await life.rest()
+        assert scene.weights == BOTH
+        policy = scene.server.get("AuthorizationPolicy", "istio-ingress", "fairlead-flights.delay")
+        assert policy is not None
+        principals = [source["source"] for rule in policy["spec"]["rules"] for source in rule.get("from", ())]
+        assert principals == [{"notRequestPrincipals": ["https://id.example/*"]}] * 2
 
 
 async def test_faults_only_where_the_namespace_allows_them(tmp_path: Path) -> None:

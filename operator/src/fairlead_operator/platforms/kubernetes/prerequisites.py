@@ -13,6 +13,7 @@ from fairlead_operator.platforms.kubernetes.api import KubeApi
 from fairlead_operator.platforms.kubernetes.errors import NotFound
 from fairlead_operator.platforms.kubernetes.gateways import Gateways, Hosts, claim_issuers
 from fairlead_operator.platforms.kubernetes.kinds import (
+    AUTHORIZATION_POLICY,
     CONFIG_MAP,
     DESTINATION_RULE,
     ENVOY_FILTER,
@@ -25,7 +26,7 @@ from fairlead_operator.platforms.kubernetes.kinds import (
     VIRTUAL_SERVICE,
 )
 from fairlead_operator.platforms.kubernetes.render.inference_service import client_config_map
-from fairlead_operator.platforms.kubernetes.render.names import name_too_long
+from fairlead_operator.platforms.kubernetes.render.names import foreign_name, name_too_long
 from fairlead_operator.platforms.kubernetes.store import Objects
 from fairlead_operator.runtime.keys import ObjectKey
 
@@ -96,6 +97,10 @@ class Prerequisites:
                     f"{unit.jwt_claim} into header {unit.header}; add outputClaimToHeaders to the platform's own"
                 )
                 yield Problem(ConditionType.ROUTING_READY, Reason.UNIT_CLAIM_UNAVAILABLE, message, stops_split=True)
+            policy = ObjectKey(selected.namespace, foreign_name(key.namespace, key.name))
+            if self.objects.get(AUTHORIZATION_POLICY, policy) is None:
+                message = f"AuthorizationPolicy {policy} is not there yet: without it clients could choose their arm"
+                yield Problem(ConditionType.ROUTING_READY, Reason.ASSIGNMENT_UNPROVEN, message, stops_split=True)
 
     async def _features(self, key: ObjectKey, store: FeatureStore) -> AsyncIterator[Problem]:
         if store.feature_store_ref is not None:

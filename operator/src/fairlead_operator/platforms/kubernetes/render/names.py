@@ -81,11 +81,16 @@ class Place:
     @property
     def foreign_name(self) -> str:
         """Return the name of what stands in another namespace; a dot, so that no two deployments share one."""
-        return f"fairlead-{self.namespace}.{self.name}"
+        return foreign_name(self.namespace, self.name)
 
     def host(self, revision: str) -> str:
         """Return the host name of the Service that KServe makes for ``revision``."""
         return f"{revision}-predictor.{self.namespace}.svc.{self.cluster_domain}"
+
+
+def foreign_name(namespace: str, name: str) -> str:
+    """Return the name of what a deployment has in another namespace; see ``Place.foreign_name``."""
+    return f"fairlead-{namespace}.{name}"
 
 
 def runtime_name(release: str) -> str:
