@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from fairlead_operator.core.observed import Route
 from fairlead_operator.platforms.kubernetes.kinds import MODEL_DEPLOYMENT
-from fairlead_operator.platforms.kubernetes.render import read_route
 from support import figures
 from support.cluster_deployments import MODEL_NAME, Deployed
 from support.cluster_scene import CONTROL, FIRST, NAME, SECOND, Scene
@@ -45,7 +43,7 @@ def test_a_canary_rolls_a_model_forward_under_load_without_a_lost_request(scene:
         single.wait(lambda: single.status()["rollout"]["stable"] not in {None, before})
         single.wait_condition("Ready")
     after = _revision(single)
-    seen = [route.share_bp(after) for route in _routes(scene, single)]
+    seen = [route.share_bp(after) for route in scene.writes.routes(single.name)]
     figures.note("canary-under-load", requests=len(load.samples), lost=len(load.lost))
     assert load.lost == []
     assert [share for share, then in pairwise([*seen, -1]) if share != then] == [0, 2000, 6000, 10000]
@@ -92,7 +90,7 @@ def test_an_operator_killed_in_mid_ramp_goes_on_where_it_was(scene: Scene) -> No
     before = deployed.route()
     scene.operator.start()
     deployed.wait_weights(**{FIRST: 50})
-    routes = [route for route in _routes(scene, deployed) if route.salt == f"{deployed.namespace}/{NAME}/killed"]
+    routes = [route for route in scene.writes.routes(NAME) if route.salt == f"{deployed.namespace}/{NAME}/killed"]
     weights = [route.weight_bp(FIRST) for route in routes]
     assert before in routes
     assert [weight for weight, then in pairwise([*weights, -1]) if weight != then] == [0, 1000, 5000]
@@ -109,7 +107,7 @@ def test_a_status_wiped_in_mid_ramp_is_told_again_and_moves_nobody(scene: Scene)
     deployed.wait(lambda: deployed.status().get("rollout") == told["rollout"], 20)
     assert deployed.status()["experiment"] == told["experiment"]
     assert deployed.route() == before
-    salt, routes = f"{deployed.namespace}/{NAME}/wiped", list(_routes(scene, deployed))
+    salt, routes = f"{deployed.namespace}/{NAME}/wiped", list(scene.writes.routes(NAME))
     assert [route.weight_bp(FIRST) for route in routes if route.salt == salt][-1] == 5000
 
 
@@ -127,12 +125,3 @@ def _revision(deployed: Deployed) -> str:
     route = deployed.route()
     assert route is not None
     return route.control.revision
-
-
-def _routes(scene: Scene, deployed: Deployed) -> Iterator[Route]:
-    """Yield every route that a deployment ever had, in order."""
-    for virtual_service, _ in scene.writes.moments():
-        if virtual_service is not None and virtual_service["metadata"]["name"] == deployed.name:
-            route = read_route(virtual_service)
-            assert route is not None
-            yield route

@@ -152,6 +152,10 @@ def test_a_claim_of_a_verified_token_is_the_unit_and_nothing_else_is(
         (answer,) = ask(deployed.address, [request(partners, headers)])
         assert (answer.status, answer.body) == (200, b"here")
 
+    scene.stage.api.delete(REQUEST_AUTHENTICATION, scene.stage.cluster.gateway.namespace, _own(scene, "users"))
+    deployed.wait_condition("RoutingReady", "False", reason="UnitClaimUnavailable")
+    assert deployed.weights_bp()[FIRST] == 0
+
 
 def _manifest(scene: Scene, routing: Mapping[str, Any], experiment: str) -> dict[str, Any]:
     rollout = {"strategy": "Manual", "weights": {FIRST: 50}}
