@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -255,12 +256,10 @@ class ModelDeploymentController:
         await self._withdraw(key, place, writer)
         for kind in (ENVOY_FILTER, VIRTUAL_SERVICE, AUTHORIZATION_POLICY):
             await self._remove(kind, key, writer)
-        await self.access.api.patch_metadata(
-            PARENT.kind,
-            key,
-            {"finalizers": [one for one in finalizers if one != FINALIZER]},
-            resource_version=resource["metadata"]["resourceVersion"],
-        )
+        others = [one for one in finalizers if one != FINALIZER]
+        version = resource["metadata"]["resourceVersion"]
+        with contextlib.suppress(NotFound):  # gone already: we had not heard of it yet
+            await self.access.api.patch_metadata(PARENT.kind, key, {"finalizers": others}, resource_version=version)
 
     async def _withdraw(self, key: ObjectKey, place: Place, writer: Writer) -> None:
         """Give control every bucket, as long as the filter stands; whatever the spec says by now."""
