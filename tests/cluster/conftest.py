@@ -14,11 +14,11 @@ import pytest
 
 from support.cluster import Cluster, read, wait_for
 from support.cluster_scene import Scene, scene_of
-from support.cluster_settled import settled, shared
+from support.cluster_settled import features, settled, shared
 from support.s3 import S3Server, s3_server
 from support.servers import RedisServer
 
-__all__ = ["settled", "shared"]
+__all__ = ["features", "settled", "shared"]
 
 HERE = Path(__file__).parent
 FACTS = "FAIRLEAD_CLUSTER"

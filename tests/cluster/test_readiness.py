@@ -11,15 +11,14 @@ from typing import Any
 
 import pytest
 
-from fairlead.assignment import assign
-from fairlead_operator.platforms.kubernetes.kinds import DEPLOYMENT, POD, REPLICA_SET, SECRET, Kind
+from fairlead_operator.platforms.kubernetes.kinds import DEPLOYMENT, POD, SECRET, Kind
 from support.cluster import wait_for
 from support.cluster_deployments import Deployed
-from support.cluster_settled import CONTROL, GRACE_S, SHARE, TREATMENT, UNITS, Settled, steady
+from support.cluster_settled import CONTROL, GRACE_S, SHARE, TREATMENT, Settled, steady
 from support.models import contract_of, write_model
 
 QUOTA = Kind("", "v1", "ResourceQuota", "resourcequotas")
-SOON_S = 6.0
+SOON_S = 10.0
 """What was seen in a pod is told so soon, on a busy machine."""
 
 
@@ -42,11 +41,8 @@ def test_scaling_up_a_deleted_and_an_evicted_pod_move_nobody_and_lose_no_request
 
 
 def test_a_treatment_without_pods_gives_its_weight_to_control_and_has_it_back_when_complete(settled: Settled) -> None:
-    layout = settled.deployed.layout(CONTROL, **{TREATMENT: SHARE})
-    salt = settled.deployed.status()["experiment"]["salt"]
-    of_control = [unit for unit in UNITS if assign(unit, salt, layout) == CONTROL]
     (pod,) = settled.ready_pods(TREATMENT).values()
-    with steady(settled.deployed, of_control) as load:
+    with steady(settled.deployed, sorted(settled.units_of(CONTROL))) as load:
         settled.stage.api.apply(QUOTA, _quota(settled, pods="0"))
         try:
             settled.delete_pod(pod["metadata"]["name"])
@@ -57,7 +53,7 @@ def test_a_treatment_without_pods_gives_its_weight_to_control_and_has_it_back_wh
             blocked = settled.deployed.wait_condition("VariantsReady", "False", reason="PodsBlocked")
         finally:
             settled.stage.api.delete(QUOTA, settled.namespace, "none")
-        _hurry(settled)
+        settled.hurry(TREATMENT)
         settled.deployed.wait_weights(**{TREATMENT: SHARE})
         assert settled.ready_pods(TREATMENT)
         settled.deployed.wait_condition("Ready")
@@ -234,10 +230,3 @@ def _wait_unavailable(settled: Settled) -> float:
 def _quota(settled: Settled, **hard: str) -> dict[str, Any]:
     metadata = {"name": "none", "namespace": settled.namespace}
     return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": metadata, "spec": {"hard": hard}}
-
-
-def _hurry(settled: Settled) -> None:
-    """Have the treatment's ReplicaSet look again now: after refusals it does with growing pauses."""
-    for one in settled.stage.api.items(REPLICA_SET, settled.namespace):
-        if one["metadata"]["name"].startswith(settled.revision(TREATMENT)):
-            settled.stage.api.annotate(REPLICA_SET, settled.namespace, one["metadata"]["name"], looked="again")

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from fairlead_operator.platforms.kubernetes.kinds import POD, REVISION_LABEL, VIRTUAL_SERVICE
+from fairlead.assignment import assign
+from fairlead_operator.platforms.kubernetes.kinds import POD, REPLICA_SET, REVISION_LABEL, VIRTUAL_SERVICE
 from support.cluster import Cluster
 from support.cluster_api import Resource, Watch
 from support.cluster_deployments import MODEL_NAME, Deployed, Stage, stage_of
+from support.cluster_features import FeatureStory, feature_story
 from support.cluster_operator import ClusterOperator, install, operator_of
 from support.gateway_load import Load
 from support.servers import RedisServer
@@ -72,6 +74,17 @@ class Settled:
         """Return those that are ready."""
         return {uid: pod for uid, pod in self.pods(variant).items() if is_ready(pod)}
 
+    def hurry(self, variant: str) -> None:
+        """Have a variant's ReplicaSet look again now: after refused pods it does so with growing pauses."""
+        for one in self.stage.api.items(REPLICA_SET, self.namespace):
+            if one["metadata"]["name"].startswith(self.revision(variant)):
+                self.stage.api.annotate(REPLICA_SET, self.namespace, one["metadata"]["name"], looked="again")
+
+    def units_of(self, variant: str) -> set[str]:
+        """Return the units that the law gives a variant at its share."""
+        salt, layout = self.deployed.status()["experiment"]["salt"], self.deployed.layout(CONTROL, **{TREATMENT: SHARE})
+        return {unit for unit in UNITS if assign(unit, salt, layout) == variant}
+
     def delete_pod(self, name: str) -> None:
         """Delete a pod as the scheduler of a preempted one does."""
         self.stage.api.delete(POD, self.namespace, name)
@@ -112,8 +125,16 @@ def shared(cluster: Cluster, redis: RedisServer, tmp_path_factory: pytest.TempPa
         yield Settled(stage, operator, deployed)
 
 
+@pytest.fixture(scope="session")
+def features(shared: Settled, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FeatureStory]:
+    """The story of a FeatureStore, which goes on beside the tests."""
+    with feature_story(shared.stage, redis, tmp_path_factory.mktemp("features") / "repo") as story:
+        yield story
+
+
 @pytest.fixture
-def settled(shared: Settled) -> Settled:
-    """The shared deployment, as it was at first, with its operator running."""
+def settled(shared: Settled, features: FeatureStory) -> Settled:
+    """The shared deployment as it was at first, its operator running; beside it a FeatureStore's story goes on."""
+    assert not features.problem, features.problem
     shared.come_back()
     return shared
