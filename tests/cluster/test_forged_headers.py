@@ -89,8 +89,9 @@ def test_a_forged_header_is_replaced_by_the_routes_own_where_there_is_an_experim
     forger = Forger(deployed, ANOTHER_KEY)
     by_header = [[(EXPERIMENT_HEADER, h), ("x-unit-id", unit)] for unit in UNITS[:5] for h in forger.headers(unit)]
     by_cookie = [[(EXPERIMENT_HEADER, h), ("cookie", f"{COOKIE}={u}")] for u in UNITS[:5] for h in forger.headers(u)]
+    by_new_cookie = [[(EXPERIMENT_HEADER, h)] for h in forger.headers(UNITS[0])]
     before = _counts(deployed)
-    answers = [*_predict(deployed, by_header), *_predict(deployed, by_cookie)]
+    answers = [answer for asked in (by_header, by_cookie, by_new_cookie) for answer in _predict(deployed, asked)]
     calls = _infer(deployed, by_header)
     asked = len(answers) + len(calls)
     assert {len(answer.all(EXPERIMENT_HEADER)) for answer in answers} == {0}, "a client sees the header"
