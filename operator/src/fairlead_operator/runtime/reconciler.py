@@ -63,4 +63,6 @@ async def reconcile(
         if not error.retryable:
             raise
         problem = error
-    return Outcome(await platform.observe(), advanced, done, problem)
+    if done or problem is not None:
+        observed = await platform.observe()
+    return Outcome(observed, advanced, done, problem)

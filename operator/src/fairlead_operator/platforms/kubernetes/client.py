@@ -62,7 +62,7 @@ class Patience:
     first_pause_s: float = 0.25
     longest_pause_s: float = 10.0
     """Also of what Retry-After may ask for: a longer wait is the queue's business."""
-    page_size: int = 200
+    page_size: int = 100
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from fairlead_operator.platforms.kubernetes.writer import Obstacle, Writer
 from fairlead_operator.runtime.keys import ObjectKey
 from fairlead_operator.settings import Settings
 
-_PRUNED = (DESTINATION_RULE, POD_DISRUPTION_BUDGET, NETWORK_POLICY, AUTHORIZATION_POLICY, ENVOY_FILTER)
+_PRUNED = (DESTINATION_RULE, POD_DISRUPTION_BUDGET, AUTHORIZATION_POLICY, ENVOY_FILTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,8 @@ class Upkeep:
         for kind, manifest in self._manifests(desired, record, observed, gateways, key):
             if self.objects.is_missing(kind):
                 continue
-            wanted[kind].add(ObjectKey(manifest["metadata"]["namespace"], manifest["metadata"]["name"]))
+            if kind in wanted:
+                wanted[kind].add(ObjectKey(manifest["metadata"]["namespace"], manifest["metadata"]["name"]))
             try:
                 await self.writer.ensure(kind, manifest)
             except Obstacle as error:  # the others have nothing to do with it

@@ -55,6 +55,8 @@ def _covers_plainly(live: Any, wanted: Any) -> bool:
 
 
 def _covers(live: Any, wanted: Any, field: str) -> bool:
+    if wanted is None or isinstance(wanted, str | int | float):  # as most are
+        return _is_same(live, wanted, field)
     if isinstance(wanted, Mapping):
         inherited = field if field in _QUANTITIES else None
         # An object of no fields is as good as none: some writers drop it.

@@ -1,0 +1,123 @@
+"""What servers tell about requests that came to another arm than their unit's."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+from fairlead.serving import ExperimentCounts, RegistryReport, ServerReport
+from support.cluster_world import Life, Scene, experiment, scene_of
+from support.waiting import until
+
+ADDRESS = "127.83.17.29"
+DIGEST = f"sha256:{'a' * 64}"
+BOTH = {"logistic": 90.0, "boosted": 10.0}
+
+
+class Servers:
+    """One server for all pods."""
+
+    def __init__(self) -> None:
+        self.counts = ExperimentCounts()
+        self.registry = RegistryReport()
+        self.asked = 0
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        report = ServerReport(
+            model_digest=DIGEST,
+            contract_digest=DIGEST,
+            contract_fingerprint=DIGEST,
+            feature_service="delays",
+            variant="any",
+            revision="any",
+            ready=True,
+            degraded=False,
+            registry=self.registry,
+            requests=self.counts,
+        )
+        return web.json_response({"name": request.match_info["name"], "parameters": report.to_parameters()})
+
+
+@asynccontextmanager
+async def reporting(folder: Path) -> AsyncIterator[tuple[Scene, Life, Servers]]:
+    """Yield a cluster whose boosted pods answer."""
+    servers = Servers()
+    app = web.Application()
+    app.router.add_get("/v2/models/{name}", servers.answer)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((ADDRESS, 8080))  # the port of all our servers
+        await web.SockSite(runner, listening).start()
+        try:
+            async with scene_of(folder, experiment()) as scene, scene.life() as life:
+                await life.rest()
+                yield scene, life, servers
+        finally:
+            await runner.cleanup()
+
+
+async def told(scene: Scene, life: Life, servers: Servers) -> None:
+    """Have the pods asked once more, and what they tell looked at."""
+    scene.clock.advance(61)
+    await scene.world.settle()
+    for pod in scene.world.pods(scene.service("boosted")):
+        place = ("Pod", "flights", pod["metadata"]["name"])
+        scene.server.patch(*place, {"status": {"podIP": ADDRESS}}, subresource="status")
+    asked = servers.asked
+    await life.look()
+    await until(lambda: servers.asked > asked)
+    await asyncio.sleep(0.05)
+    life.see()
+    await life.act()
+    await life.act()
+
+
+async def test_mismatches_over_the_bound_withdraw_the_weight_for_good(tmp_path: Path) -> None:
+    async with reporting(tmp_path) as (scene, life, servers):
+        servers.counts = ExperimentCounts(exposed=100)
+        await told(scene, life, servers)
+        servers.counts = ExperimentCounts(exposed=6100, mismatched=5)
+        await told(scene, life, servers)
+        assert scene.weights == BOTH
+        servers.counts = ExperimentCounts(exposed=6100, mismatched=7)
+        await told(scene, life, servers)
+        assert scene.weights == {"logistic": 100}
+        assert scene.reason("ExperimentHealthy") == "AssignmentInvalid"
+        assert scene.reason("Ready") == "AssignmentInvalid"
+        servers.counts = ExperimentCounts(exposed=500_000, mismatched=7)
+        await told(scene, life, servers)
+        assert scene.weights == {"logistic": 100}
+
+
+async def test_what_was_counted_for_an_earlier_experiment_does_not_matter(tmp_path: Path) -> None:
+    async with reporting(tmp_path) as (scene, life, servers):
+        await told(scene, life, servers)
+        servers.counts = ExperimentCounts(exposed=5000, mismatched=50)
+        await told(scene, life, servers)
+        assert scene.weights == {"logistic": 100}
+        scene.edit(experiment={"id": "e2"})
+        await life.rest()
+        assert scene.weights == BOTH
+        servers.counts = ExperimentCounts(exposed=9000, mismatched=50)
+        await told(scene, life, servers)
+        assert scene.weights == BOTH
+        assert scene.reason("ExperimentHealthy") == "Observing"
+
+
+async def test_features_that_have_changed_are_told(tmp_path: Path) -> None:
+    async with reporting(tmp_path) as (scene, life, servers):
+        await told(scene, life, servers)
+        assert scene.reason("FeaturesReady") == "FeaturesUnknown" or scene.condition("FeaturesReady")[0] == "True"
+        servers.registry = RegistryReport.of(DIGEST, ["mean_delay_7d is gone"], reads=2, failures=0)
+        await told(scene, life, servers)
+        assert scene.reason("FeaturesReady") == "FeaturesChanged"
+        assert "mean_delay_7d is gone" in scene.condition("FeaturesReady")[2]
+        assert scene.weights == BOTH
