@@ -24,6 +24,8 @@ MISMATCH_SHARE = 0.001
 _LEAST_REQUESTS = 1000
 """Requests with a verified header before a share says anything."""
 _LEAST_MISMATCHES = 5
+_FORGOTTEN_S = 3600.0
+"""A pod that was not read for so long has gone: what lives is read at every resync."""
 _MAX_BYTES = 256 * 1024
 
 
@@ -131,11 +133,6 @@ class Reports:
                 self._reading[address.pod] = task
                 task.add_done_callback(functools.partial(self._ended, address.pod))
 
-    def forget(self, pods: frozenset[str]) -> None:
-        """Forget the reports of ``pods``, which have gone."""
-        for pod in pods & self._known.keys():
-            del self._known[pod]
-
     async def close(self) -> None:
         """End what is being read."""
         for task in tuple(self._reading.values()):
@@ -156,8 +153,11 @@ class Reports:
             _log.info("a server's report could not be read", extra={"url": address.url, "error": str(error)[:200]})
             return
         before = self._known.get(address.pod)
-        fresh = _Known(report, self.now())
-        self._known[address.pod] = before.followed_by(report, fresh.read_s) if before else fresh
+        now = self.now()
+        self._known.pop(address.pod, None)  # the pod read last stands last
+        self._known[address.pod] = before.followed_by(report, now) if before else _Known(report, now)
+        while now - (oldest := next(iter(self._known.items())))[1].read_s > _FORGOTTEN_S:
+            del self._known[oldest[0]]
         if before is None or before.report != report:
             read()
 
