@@ -242,6 +242,8 @@ def test_a_phase_counts_changes_of_weight_under_one_salt() -> None:
         ({"digests": {"boosted": "b"}}, "the model, server release or hydration of boosted"),
         ({"hydration": {"deadline": "20ms"}}, "hydration of logistic"),
         ({"routing": {"unit": {"header": "x-other"}}}, r"spec\.routing\.unit"),
+        ({"routing": {"hosts": ["other.example"]}}, r"spec\.routing\.hosts"),
+        ({"routing": {"gateways": ["other/public"]}}, r"spec\.routing\.gateways"),
         ({"roles": {"logistic": "Treatment", "boosted": "Control"}, "weights": {}}, "the control"),
         ({"roles": {"logistic": "Control"}, "weights": {}}, "the list of treatments"),
     ],
@@ -251,6 +253,13 @@ def test_a_running_experiment_freezes_its_unit_arms_and_predictions(changes: dic
         refuse_breaking_edit(desired(), desired(**changes))
     refuse_breaking_edit(desired(experiment=None), desired(**{**changes, "experiment": None}))
     refuse_breaking_edit(desired(), desired(**{**changes, "experiment": "e2"}))
+
+
+def test_hosts_and_gateways_may_change_their_order() -> None:
+    there, back = ({"hosts": [*names], "gateways": [f"{name}/b" for name in names]} for names in ("ab", "ba"))
+    refuse_breaking_edit(desired(routing=there), desired(routing=back))
+    laws = {route.law for route in (up(desired(routing=reached)).route for reached in (there, back)) if route}
+    assert len(laws) == 1
 
 
 def test_weights_and_shadows_may_change_while_an_experiment_runs() -> None:

@@ -341,6 +341,11 @@ _STRICT = changed(
         "spec.routing.unit": {"header": "x-user", "cookie": {"name": "ab", "ttl": "90d"}},
     },
 )
+_REACHED = changed(
+    experiment(),
+    {"spec.routing.hosts": ["a.example", "b.example"], "spec.routing.gateways": ["ingress/public", "ingress/own"]},
+)
+_BY_HAND = changed(manual(), {"spec.experiment": {"id": "e1"}})
 _CLAIMED = changed(experiment(), {"spec.routing.unit": {"jwtClaim": "sub"}})
 
 TRANSITIONS: tuple[Transition, ...] = (
@@ -423,7 +428,26 @@ TRANSITIONS: tuple[Transition, ...] = (
     ),
     Transition("a shadow's model", {"spec.variants.3.model.digest": DIGESTS[5]}, ""),
     Transition("a shadow more", {"spec.variants.+": variant("other", "Shadow")}, ""),
-    Transition("weights", {f"{_STEP}.boosted": 20}, ""),
+    Transition(
+        "steps-frozen", {f"{_STEP}.boosted": 20}, f"e1 has frozen the weights of its steps; more may be added{_SUFFIX}"
+    ),
+    Transition("steps-frozen", {f"{_STEP}.boosted": GONE}, "frozen the weights of its steps"),
+    Transition("steps-frozen", {"spec.rollout.steps.0": GONE}, "frozen the weights of its steps"),
+    Transition("steps-frozen", {"spec.rollout.steps.1.weights": {"forest": 50}}, "frozen the weights of its steps"),
+    Transition("how long steps last", {"spec.rollout.steps.0.hold": "5m", "spec.rollout.steps.1.hold": "1h"}, ""),
+    Transition(
+        "a step more", {"spec.rollout.steps.1.hold": "1h", "spec.rollout.steps.+": {"weights": {"forest": 5}}}, ""
+    ),
+    Transition("weights that nobody planned", {"spec.rollout.weights.boosted": 20}, "", _BY_HAND),
+    Transition("hosts-frozen", {"spec.routing.hosts": ["a.example"]}, f"e1 has frozen routing.hosts{_SUFFIX}"),
+    Transition("hosts-frozen", {"spec.routing.hosts.+": "c.example"}, "frozen routing.hosts", _REACHED),
+    Transition("hosts-frozen", {"spec.routing.hosts": GONE}, "frozen routing.hosts", _REACHED),
+    Transition("gateways-frozen", {"spec.routing.gateways": ["a/b"]}, f"e1 has frozen routing.gateways{_SUFFIX}"),
+    Transition("gateways-frozen", {"spec.routing.gateways.0": "other/public"}, "frozen routing.gateways", _REACHED),
+    Transition("gateways-frozen", {"spec.routing": {"unit": {"header": "x-unit-id"}}}, "routing.gateways", _REACHED),
+    Transition(
+        "hosts between experiments", {"spec.routing.hosts": ["c.example"], "spec.experiment.id": "e2"}, "", _REACHED
+    ),
     Transition("replicas", {"spec.variants.0.scaling": {"minReplicas": 2}}, ""),
     Transition("the address of the same model", {"spec.variants.0.model.uri": "s3://elsewhere/l.onnx"}, ""),
     Transition("what is the default anyway", {"spec.routing.unit": {}, "spec.hydration": {"deadline": "100ms"}}, ""),

@@ -187,7 +187,7 @@ def desired_from(deployment: ModelDeployment, release: str, identity: PodIdentit
 
 
 def refuse_breaking_edit(old: Desired, new: Desired) -> None:
-    """Check that ``new`` keeps what a running experiment froze: unit, arms, their predictions, weights of steps.
+    """Check that ``new`` keeps what a running experiment froze: unit, hosts, gateways, arms and predictions, steps.
 
     Raises:
         EditRefused: It does not; the message says what differs and how to go on.
@@ -196,6 +196,8 @@ def refuse_breaking_edit(old: Desired, new: Desired) -> None:
         return
     for what, was, now in (
         ("spec.routing.unit", old.reach.unit, new.reach.unit),
+        ("spec.routing.hosts", set(old.reach.hosts), set(new.reach.hosts)),
+        ("spec.routing.gateways", set(old.reach.gateways), set(new.reach.gateways)),
         ("the control", old.control, new.control),
         ("the list of treatments", old.treatments, new.treatments),
         *(

@@ -136,7 +136,8 @@ class Route:
         """What the split's law depends on: a gateway that obeys it for one such text does so at any weights."""
         unit = self.reach.unit
         cookie = f"/cookie:{unit.cookie.name}" if unit.cookie else ""
-        return f"{self.salt}|{unit.source}{cookie}|{','.join(self.reach.hosts)}|{','.join(self.reach.gateways)}"
+        hosts, gateways = (",".join(sorted(names)) for names in (self.reach.hosts, self.reach.gateways))
+        return f"{self.salt}|{unit.source}{cookie}|{hosts}|{gateways}"
 
     @property
     def is_whole(self) -> bool:
@@ -173,6 +174,8 @@ class Problem:
     """Whether no server may be started or taken down meanwhile."""
     stops_route: bool = False
     """Whether the route may not be written meanwhile."""
+    stops_growth: bool = False
+    """Whether no treatment may gain weight meanwhile; what it has it keeps."""
     stops_split: bool = False
     """Whether no treatment may have weight meanwhile."""
 
@@ -192,6 +195,11 @@ class Observed:
     mismatched: str | None = None
     """Why the gateway is known to break the law, from what servers counted; None if it is not."""
     problems: tuple[Problem, ...] = ()
+
+    @property
+    def may_grow(self) -> bool:
+        """Whether nothing around the deployment keeps treatments from gaining weight."""
+        return not any(problem.stops_growth for problem in self.problems)
 
     def server(self, revision: str | None) -> Server | None:
         """Return the server of ``revision``, if there is one."""

@@ -14,6 +14,7 @@ from fairlead import BUCKETS
 from fairlead.route import OVERRIDE_HEADER, UNIT_HEADER
 from fairlead_operator.api.objects import SCHEMES
 from fairlead_operator.api.v1alpha1 import NAMES_MAX, HydrationSpec
+from fairlead_operator.api.v1alpha1.rollout import MOST_STEPS
 from fairlead_operator.api.v1alpha1.routing import TAKEN_HEADERS
 
 _STRATEGY = "(has(self.strategy) ? self.strategy : 'Manual')"
@@ -23,6 +24,13 @@ _SAME_EXPERIMENT = "has(self.experiment) && has(oldSelf.experiment) && self.expe
 _FITS = f"size(self.metadata.name) + size(v.name) <= {NAMES_MAX}"
 _TOO_LONG = f"metadata.name and the name of a variant together have over {NAMES_MAX} letters; shorten one"
 _END = "bump experiment.id, or remove the experiment block to end it"
+_STEPS_KEPT = (
+    f"{_SPEC_STRATEGY} != 'Experiment' || oldSelf.?rollout.?strategy.orValue('Manual') != 'Experiment'"
+    " || !has(oldSelf.rollout.steps) || has(self.rollout.steps)"
+    f" && {list(range(MOST_STEPS))}.all(i, i >= size(oldSelf.rollout.steps)"
+    " || i < size(self.rollout.steps) && self.rollout.steps[i].weights == oldSelf.rollout.steps[i].weights)"
+)
+"""CEL that the weights of the old steps begin the new ones: holds may change, steps may be added behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +331,9 @@ RULES: tuple[Rule, ...] = (
         ),
         ".routing.unit",
     ),
+    _frozen("hosts-frozen", "routing.hosts", _same("routing.hosts", "[]"), ".routing.hosts"),
+    _frozen("gateways-frozen", "routing.gateways", _same("routing.gateways", "[]"), ".routing.gateways"),
+    _frozen("steps-frozen", "the weights of its steps; more may be added", _STEPS_KEPT, ".rollout.steps"),
     _frozen(
         "hydration-frozen",
         "hydration",

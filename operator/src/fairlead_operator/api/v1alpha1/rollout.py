@@ -8,6 +8,9 @@ from pydantic import Field
 
 from fairlead_operator.api.v1alpha1.fields import DAY_S, Duration, Label, Percent, Record, at_most
 
+MOST_STEPS = 32
+"""Steps of one rollout."""
+
 
 class Step(Record):
     """One planned step of a rollout."""
@@ -34,7 +37,9 @@ class Rollout(Record):
     weights: dict[Label, Percent] = Field(
         default={}, max_length=32, description="Manual: per cent of traffic per Treatment; Control takes the rest."
     )
-    steps: tuple[Step, ...] = Field(default=(), max_length=32, description="Canary and Experiment: planned steps.")
+    steps: tuple[Step, ...] = Field(
+        default=(), max_length=MOST_STEPS, description="Canary and Experiment: planned steps."
+    )
     on_success: Literal["Promote", "Hold"] = Field(
         default="Promote", description="What follows success: the winner takes everything, or somebody decides."
     )
