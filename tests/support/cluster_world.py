@@ -248,6 +248,7 @@ class Life:
             now=lambda: scene.clock.us / 1e6 + _HASTE * (loop.time() - begun),
             keep=self.store.put,
             enqueue=self.woken.add,
+            enqueue_after=self._due,
         )
         self.control: Control = control_of(self.access)
         assert isinstance(self.control.controller, ModelDeploymentController)
@@ -275,7 +276,7 @@ class Life:
 
     async def act(self, key: ObjectKey = DELAY) -> None:
         """Reconcile once, of the world as it was last seen."""
-        self.error = None
+        self.error, self.again_s = None, None
         try:
             self.again_s = await self.controller.reconcile(key)
         except OperatorError as error:
@@ -311,6 +312,10 @@ class Life:
         for sweep in self.control.sweeps:
             await sweep()
         self.scene.server.settle()
+
+    def _due(self, key: ObjectKey, delay_s: float) -> None:
+        del key
+        self.again_s = delay_s
 
     def _changed(self, kind: Kind, key: ObjectKey, owner: ObjectKey | None) -> None:
         if kind == PARENT.kind:

@@ -74,6 +74,8 @@ class Access:
     """Has the store keep what a write has just answered, so that the next look sees it."""
     enqueue: Callable[[ObjectKey], None]
     """Has a key run."""
+    enqueue_after: Callable[[ObjectKey, float], None]
+    """Has a key run in so many seconds, or sooner."""
 
 
 def _none_depend(kind: Kind, key: ObjectKey) -> Iterable[ObjectKey]:  # noqa: ARG001 -- depends on neither
@@ -333,6 +335,7 @@ def build(
             now=now,
             keep=store.put,
             enqueue=lambda key: queue.add(key),  # noqa: PLW0108 -- the queue is made below
+            enqueue_after=lambda key, delay_s: queue.add_after(key, delay_s),  # noqa: PLW0108 -- see above
         )
     )
     queue = ReconcileQueue(

@@ -21,6 +21,8 @@ class OperatorError(Exception):
     """Root of the tree."""
 
     retryable: ClassVar[bool] = False
+    ends_pass: ClassVar[bool] = False
+    """Whether nothing more may be done before the world is looked at anew."""
     exit_code: ClassVar[int] = 1
     """What a command ends with: 2 where the user's input is at fault, 1 otherwise."""
 

@@ -96,12 +96,13 @@ def plan(desired: Desired, observed: Observed, record: Record) -> tuple[Action, 
     actions: list[Action] = []
     if route is not None and (route != observed.route or observed.route_altered):
         actions.append(WriteRoute(route))
-    if not blocked_route:
-        actions += _filtering(desired, observed, record, route or observed.route)
+    filtering = [] if blocked_route else _filtering(desired, observed, record, route or observed.route)
+    actions += [action for action in filtering if not isinstance(action, ProveFilter)]
     if not blocked_servers and not changed:
         goal, wanted = goal_of(desired, record), wanted_revisions(desired, record)
         actions += _starts(desired, observed, record, goal, wanted)
         actions += [] if blocked_route else _stops(observed, wanted, route or observed.route)
+    actions += [action for action in filtering if isinstance(action, ProveFilter)]  # it may take its time
     return tuple(actions)
 
 
@@ -174,7 +175,7 @@ def _starts(
     desired: Desired, observed: Observed, record: Record, goal: Goal, wanted: Mapping[str, Revision]
 ) -> list[Action]:
     actions: list[Action] = []
-    for name, revision in wanted.items():
+    for name, revision in sorted(wanted.items(), key=lambda item: item[1].variant != desired.control):
         replicas = replicas_of(desired, observed, record, goal, revision)
         server = observed.servers.get(name)
         if server is None or server.altered or _worth_another_try(server, desired):

@@ -94,6 +94,8 @@ class _Look:
             return self.record.run is not None and self.record.run.is_over
         if before.share_bp(revision) == BUCKETS:
             return True
+        if not self.observed.may_grow:
+            return False
         losers = any(before.weight_bp(arm) for arm in self.desired.treatments if arm != winner)
         return not losers and before.observation is None and self.is_enough(winner, revision, BUCKETS)
 
@@ -138,7 +140,8 @@ class _Look:
         now = self.share(arm, revision)
         grows = wanted > now
         complete = self.observed.ready(revision) and revision == self.desired.revisions[arm].name
-        return now if grows and not (complete and self.is_enough(arm, revision, wanted)) else wanted
+        may_grow = complete and self.observed.may_grow and self.is_enough(arm, revision, wanted)
+        return now if grows and not may_grow else wanted
 
     def share(self, arm: str, revision: str) -> int:
         """Return what an arm has in the present route, if that splits by the same law."""

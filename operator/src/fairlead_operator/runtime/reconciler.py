@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 from fairlead_operator.core.desired import Desired
 from fairlead_operator.core.observed import Observed
-from fairlead_operator.core.plan import plan
+from fairlead_operator.core.plan import (
+    Action,
+    InstallFilter,
+    ProveFilter,
+    RemoveFilter,
+    StopServer,
+    WriteRoute,
+    plan,
+)
 from fairlead_operator.core.record import Record
 from fairlead_operator.core.rollout import NO_DATA, Analysis, advance
 from fairlead_operator.errors import OperatorError
@@ -25,7 +33,7 @@ class Outcome:
     actions: int
     """How many actions were carried out."""
     problem: OperatorError | None
-    """What stopped it; None if nothing did."""
+    """What went wrong first; None if nothing did."""
 
 
 async def reconcile(
@@ -39,7 +47,8 @@ async def reconcile(
 ) -> Outcome:
     """Bring ``platform`` a step nearer to ``desired``.
 
-    Errors that a later run may not meet end this run and are told in the outcome; others are raised.
+    What one action cannot do stops only what depends on it: a treatment that is refused harms no other server, and a
+    gateway that does not obey keeps nobody's pods from being made.
 
     Args:
         platform: What is observed and acted upon.
@@ -55,14 +64,30 @@ async def reconcile(
     advanced = advance(desired, observed, record, analysis, now_s)
     if advanced != record:
         await remember(advanced)
-    try:
-        for action in plan(desired, observed, advanced):
+    failed: list[Action] = []
+    for action in plan(desired, observed, advanced):
+        if any(_depends(action, other) for other in failed):
+            continue
+        try:
             await platform.apply(action)
             done += 1
-    except OperatorError as error:
-        if not error.retryable:
-            raise
-        problem = error
+        except OperatorError as error:
+            problem = problem or error
+            failed.append(action)
+            if error.ends_pass:
+                problem = error
+                break
     if done or problem is not None:
         observed = await platform.observe()
     return Outcome(observed, advanced, done, problem)
+
+
+def _depends(action: Action, failed: Action) -> bool:
+    """Return whether ``action`` may not be carried out once ``failed`` was not."""
+    match failed:
+        case WriteRoute():
+            return isinstance(action, InstallFilter | ProveFilter | RemoveFilter | StopServer)
+        case InstallFilter():
+            return isinstance(action, ProveFilter)
+        case _:
+            return False

@@ -24,7 +24,7 @@ from fairlead_operator.core.status import Surroundings, status_of
 from fairlead_operator.core.timing import next_look_s
 from fairlead_operator.errors import GatewayError, ManifestError, OperatorError
 from fairlead_operator.platforms.kubernetes.api import Resource
-from fairlead_operator.platforms.kubernetes.errors import Conflict, LeaseLost, NotFound
+from fairlead_operator.platforms.kubernetes.errors import NotFound
 from fairlead_operator.platforms.kubernetes.gateways import GatewayFinder, Gateways, Hosts
 from fairlead_operator.platforms.kubernetes.kinds import (
     AUTHORIZATION_POLICY,
@@ -115,30 +115,56 @@ class ModelDeploymentController:
     async def _carry_out(self, key: ObjectKey, reading: _Reading) -> float | None:
         writer = self._writer(reading.place)
         platform = self._platform(key, reading, writer)
-        problem: OperatorError | None = None
         try:
-            platform.key = await self._route_key(key, reading.place, writer)
+            hindered = await self._prepare(key, reading, platform, writer)
             observed, problem = await self._pass(reading, platform, writer)
-        except (LeaseLost, Conflict):
-            raise
+            problem = problem or hindered
         except OperatorError as error:
+            if error.ends_pass:
+                raise
             observed, problem = await platform.observe(), error
-        if isinstance(problem, LeaseLost | Conflict):
+        if problem is not None and problem.ends_pass:
             raise problem
         await self._publish(reading, platform, observed, problem)
         self._refresh_reports(key, platform, observed)
-        if problem is not None:
-            raise problem
-        return self._next_look_s(key, reading, platform, observed)
+        due_s = self._next_look_s(key, reading, platform, observed)
+        if problem is None:
+            return due_s
+        if due_s is not None:  # what falls due by time does not wait for the problem's next try
+            self.access.enqueue_after(key, due_s)
+        raise problem
+
+    async def _prepare(
+        self, key: ObjectKey, reading: _Reading, platform: ClusterPlatform, writer: Writer
+    ) -> OperatorError | None:
+        """Make what a pass builds upon; return what could not be made, and hold back only what needs it."""
+        hindered: OperatorError | None = None
+        try:
+            platform.key = await self._route_key(key, reading.place, writer)
+        except OperatorError as error:
+            if error.ends_pass:
+                raise
+            hindered = error
+            keyless = platform.key is _NO_KEY
+            platform.problems += (replace(_problem_of(error), stops_route=keyless),)
+        if not any(found.stops_servers for found in platform.problems):
+            try:
+                await self._upkeep(reading, writer).before(reading.desired, reading.record)
+            except OperatorError as error:
+                if error.ends_pass:
+                    raise
+                hindered = hindered or error
+                platform.problems += (replace(_problem_of(error), stops_servers=True),)
+        return hindered
+
+    def _upkeep(self, reading: _Reading, writer: Writer) -> Upkeep:
+        return Upkeep(reading.place, self.access.objects, writer, self.access.settings)
 
     async def _pass(
         self, reading: _Reading, platform: ClusterPlatform, writer: Writer
     ) -> tuple[Observed, OperatorError | None]:
         """Bring the cluster a step nearer; return what is there then, and what stopped it."""
-        upkeep = Upkeep(reading.place, self.access.objects, writer, self.access.settings)
-        if not any(found.stops_servers for found in reading.problems):
-            await upkeep.before(reading.desired, reading.record)
-        if not any(found.stops_route for found in reading.problems):
+        if not any(found.stops_route for found in platform.problems):
             await self._hold_on(reading)
 
         async def remember(record: Record) -> None:
@@ -148,10 +174,12 @@ class ModelDeploymentController:
             platform.record = record
 
         outcome = await reconcile(platform, reading.desired, reading.record, now_s=platform.now_s, remember=remember)
-        if isinstance(outcome.problem, LeaseLost | Conflict):
+        if outcome.problem is not None and outcome.problem.ends_pass:
             return outcome.observed, outcome.problem
         await remember(outcome.record)  # restored if somebody has removed it
-        await upkeep.after(reading.desired, outcome.record, outcome.observed, reading.gateways, platform.key)
+        await self._upkeep(reading, writer).after(
+            reading.desired, outcome.record, outcome.observed, reading.gateways, platform.key
+        )
         return outcome.observed, outcome.problem
 
     async def _read(self, key: ObjectKey, resource: Resource, deployment: ModelDeployment) -> _Reading:
@@ -162,12 +190,23 @@ class ModelDeploymentController:
         names = desired.reach.gateways or (settings.gateway,)
         desired = replace(desired, reach=replace(desired.reach, hosts=hosts, gateways=names))
         self._claim(key, resource["metadata"].get("creationTimestamp", ""), hosts, names)
-        gateways = await self.finder.find(names)
+        gateways, unseen = await self._gateways(names)
         prerequisites = Prerequisites(self.access.api, self.access.objects, self.hosts)
         desired, faults = await prerequisites.allowed(key, desired)
         missing = await prerequisites.missing(key, deployment, desired, gateways)
         place = Place(key.namespace, key.name, resource["metadata"]["uid"], settings.server_image)
-        return _Reading(resource, deployment, desired, place, record, gateways, (*missing, *faults))
+        return _Reading(resource, deployment, desired, place, record, gateways, (*unseen, *missing, *faults))
+
+    async def _gateways(self, names: Iterable[str]) -> tuple[Gateways, tuple[Problem, ...]]:
+        """Return what is known of the gateways; that they cannot be read is a problem like that they are not there."""
+        try:
+            return await self.finder.find(names), ()
+        except OperatorError as error:
+            if error.ends_pass:
+                raise
+            message = f"the gateways' pods and Services cannot be read: {error}"
+            told = Problem(ConditionType.ROUTING_READY, Reason.REFUSED_BY_API, message, stops_growth=True)
+            return Gateways(missing=tuple(names)), (told,)
 
     def _record(self, key: ObjectKey, deployment: ModelDeployment) -> Record:
         """Return what is remembered: from its ConfigMap, else from the route, else a fresh one."""

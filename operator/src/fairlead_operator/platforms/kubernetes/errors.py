@@ -49,6 +49,7 @@ class Conflict(KubeError):
     """The world has moved on; plan anew from what is."""
 
     retryable: ClassVar[bool] = True
+    ends_pass: ClassVar[bool] = True
 
 
 class Stale(Conflict):
@@ -93,3 +94,4 @@ class LeaseLost(OperatorError):
     """We are not the leader, or cannot be sure that we are; nothing may be written."""
 
     retryable: ClassVar[bool] = True
+    ends_pass: ClassVar[bool] = True

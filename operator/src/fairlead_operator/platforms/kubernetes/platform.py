@@ -23,6 +23,7 @@ from fairlead_operator.core.plan import (
     wanted_revisions,
 )
 from fairlead_operator.core.record import Record, dumped
+from fairlead_operator.platforms.kubernetes.errors import Stale
 from fairlead_operator.platforms.kubernetes.gateways import Gateways, Selected
 from fairlead_operator.platforms.kubernetes.kinds import (
     ENVOY_FILTER,
@@ -74,6 +75,10 @@ class ClusterPlatform:
     absences: Absences
     now_s: float
     grace_s: float
+    route_version: str | None = None
+    """Version of the VirtualService that was last looked at."""
+    has_written_route: bool = False
+    """Whether this pass has: the gateway follows a moment later, so no server is taken down in the same pass."""
 
     @property
     def owner(self) -> ObjectKey:
@@ -85,6 +90,7 @@ class ClusterPlatform:
         live = None if self.objects.is_missing(VIRTUAL_SERVICE) else await self.writer.live(VIRTUAL_SERVICE, self.owner)
         own = live if live is not None and self.writer.is_ours(live) else None
         route = read_route(own) if own is not None else None
+        self.route_version = live["metadata"]["resourceVersion"] if live is not None else None
         found = servers(self.owner, self._look(route), self.absences, await self._unlabelled(route))
         told = [self._told(name) for name in found]
         return Observed(
@@ -115,7 +121,7 @@ class ClusterPlatform:
             case StartServer(revision, _, replicas) | ScaleServer(revision, replicas):
                 await self.writer.ensure(INFERENCE_SERVICE, self._inference_service(revision, replicas))
             case WriteRoute(route):
-                await self.writer.ensure(VIRTUAL_SERVICE, self._virtual_service(route), fenced=True)
+                await self._write_route(route)
             case InstallFilter(route):
                 await self._write_filters(route, proven=False)
             case ProveFilter(route):
@@ -127,7 +133,17 @@ class ClusterPlatform:
             case StopServer(name):
                 await self._stop(name)
 
+    async def _write_route(self, route: Route) -> None:
+        """Write the route, if it is still the one that this was planned from."""
+        live = self.objects.get(VIRTUAL_SERVICE, self.owner)
+        if live is not None and self.route_version not in {None, live["metadata"]["resourceVersion"]}:
+            raise Stale(f"{VIRTUAL_SERVICE} {self.owner} has changed since it was looked at")
+        await self.writer.ensure(VIRTUAL_SERVICE, self._virtual_service(route), fenced=True)
+        self.has_written_route = True
+
     async def _stop(self, name: str) -> None:
+        if self.has_written_route:
+            return
         live = self.objects.get(INFERENCE_SERVICE, ObjectKey(self.place.namespace, name))
         if live is not None and not live["metadata"].get("deletionTimestamp"):
             await self.writer.delete(INFERENCE_SERVICE, live)

@@ -10,7 +10,7 @@ from fairlead_operator.api.v1alpha1 import FeatureStore, ModelDeployment
 from fairlead_operator.core.desired import Desired
 from fairlead_operator.core.observed import Problem
 from fairlead_operator.platforms.kubernetes.api import KubeApi
-from fairlead_operator.platforms.kubernetes.errors import NotFound
+from fairlead_operator.platforms.kubernetes.errors import KubeError, NotFound
 from fairlead_operator.platforms.kubernetes.gateways import Gateways, Hosts, claim_issuers
 from fairlead_operator.platforms.kubernetes.kinds import (
     AUTHORIZATION_POLICY,
@@ -59,12 +59,20 @@ class Prerequisites:
         """Return ``desired`` without faults, unless the namespace allows them."""
         if desired.reach.fault is None:
             return desired, ()
-        namespace = await self.api.get(NAMESPACE, ObjectKey("", key.namespace))
-        if (namespace["metadata"].get("labels") or {}).get(FAULT_LABEL) == "allowed":
+        if await self._allows_faults(key.namespace):
             return desired, ()
         message = f"routing.fault is left out: label namespace {key.namespace} {FAULT_LABEL}=allowed, or remove it"
         problem = Problem(ConditionType.ROUTING_READY, Reason.FAULT_NOT_ALLOWED, message)
         return replace(desired, reach=replace(desired.reach, fault=None)), (problem,)
+
+    async def _allows_faults(self, namespace: str) -> bool:
+        try:
+            found = await self.api.get(NAMESPACE, ObjectKey("", namespace))
+        except KubeError as error:
+            if error.ends_pass:
+                raise
+            return False
+        return (found["metadata"].get("labels") or {}).get(FAULT_LABEL) == "allowed"
 
     def _apis(self) -> Iterator[Problem]:
         for kind in _KSERVE:
@@ -86,7 +94,7 @@ class Prerequisites:
             yield Problem(ConditionType.ROUTING_READY, Reason.HOST_CONFLICT, message, stops_route=True)
         if gateways.missing:
             message = f"Gateway {', '.join(gateways.missing)} is not there, or selects no pods; name one that does"
-            yield Problem(ConditionType.ROUTING_READY, Reason.GATEWAY_NOT_FOUND, message)
+            yield Problem(ConditionType.ROUTING_READY, Reason.GATEWAY_NOT_FOUND, message, stops_growth=True)
         unit = desired.reach.unit
         if unit.jwt_claim is None:
             return
@@ -114,6 +122,11 @@ class Prerequisites:
         except NotFound:
             message = f"ConfigMap {name} is not in namespace {key.namespace}; make it, with feature_store.yaml"
             yield Problem(ConditionType.FEATURES_READY, Reason.FEATURE_STORE_NOT_FOUND, message)
+        except KubeError as error:
+            if error.ends_pass:
+                raise
+            message = f"ConfigMap {name} cannot be read: {error}"
+            yield Problem(ConditionType.FEATURES_READY, Reason.REFUSED_BY_API, message)
 
     def _feast(self, key: ObjectKey) -> str | None:
         """Return why the Feast operator's FeatureStore ``key`` cannot be used; None if it can."""

@@ -84,8 +84,9 @@ class Upkeep:
                 obstacle = obstacle or error
         # The plan decides about filters beside the gateways; elsewhere none is wanted.
         wanted[ENVOY_FILTER] |= {ObjectKey(s.namespace, self.place.foreign_name) for s in gateways.selected}
-        if gateways.missing:
-            del wanted[ENVOY_FILTER]
+        if gateways.missing:  # its pods may be back in a moment: what guards them stays
+            for kind in (ENVOY_FILTER, AUTHORIZATION_POLICY, NETWORK_POLICY):
+                wanted.pop(kind, None)
         await self._prune(wanted)
         if obstacle is not None:
             raise obstacle
@@ -99,7 +100,11 @@ class Upkeep:
             self.settings.own_namespace or "",
             self.settings.monitoring_namespace,
         ]
-        yield NETWORK_POLICY, network_policy(self.place, filter(None, namespaces))
+        known = self.objects.get(NETWORK_POLICY, ObjectKey(self.place.namespace, self.place.name)) is not None
+        if not (gateways.missing and known):
+            if gateways.missing:
+                namespaces.append(self.settings.gateway_namespace)
+            yield NETWORK_POLICY, network_policy(self.place, filter(None, namespaces))
         for revision in revisions.values():
             yield POD_DISRUPTION_BUDGET, pod_disruption_budget(self.place, revision.variant, revision.name)
         for rule in destination_rules(self.place, desired.reach, revisions):

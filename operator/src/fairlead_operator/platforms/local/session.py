@@ -124,6 +124,8 @@ class Session:
                 now_s=self._now_s(),
                 remember=self._remember_rollout,
             )
+            if outcome.problem is not None and not outcome.problem.retryable:
+                raise outcome.problem
             self._in_force = replace(self._in_force, record=outcome.record)
             self._forget_answered_request()
             self._publish(outcome)
