@@ -13,6 +13,8 @@ from support.cluster_world import Scene, alone, experiment, manual, routing, sce
 from support.kube import Refuse, calls, feast_kinds, istio_kinds, kserve_kinds
 
 BOTH = {"logistic": 90.0, "boosted": 10.0}
+TWO = {"minReplicas": 2, "maxReplicas": 2}
+STATUS = calls("write", "modeldeployments", subresource="status")
 
 
 @pytest.fixture
@@ -118,7 +120,7 @@ async def test_of_two_with_one_host_the_older_has_it(scene: Scene) -> None:
         assert scene.reason("RoutingReady", second) == "HostConflict"
         assert scene.server.get("VirtualService", "flights", "second") is None
         life.woken.clear()
-        scene.edit(routing=routing("other"))
+        scene.edit(routing=routing("other"), experiment={"id": "e2"})
         await life.rest()
         assert second in life.woken
         await life.rest(second)
@@ -212,14 +214,14 @@ async def test_paused_means_no_write_but_one_status(how: str, scene: Scene) -> N
         assert [(w.call.plural, w.call.subresource) for w in scene.server.writes] == [("modeldeployments", "status")]
         assert scene.reason("Progressing") == "Paused"
         scene.server.delete("PodDisruptionBudget", "flights", scene.service("boosted"))
-        scene.edit(rollout={"steps": [{"weights": {"boosted": 20}, "hold": "30m"}, {"weights": {"boosted": 50}}]})
+        scene.edit(variants=[variant("logistic", "Control"), variant("boosted", "Treatment", scaling=TWO)])
         await life.rest()
         scene.server.forget_requests()
         await life.wait(40)
         assert scene.server.writes == []
         scene.edit(paused=None) if how == "spec" else scene.annotate(paused=None)
         await life.rest()
-        assert scene.weights == {"logistic": 80, "boosted": 20}
+        assert len(scene.world.pods(scene.service("boosted"))) == 2
         assert scene.reason("Progressing") == "Ramping"
 
 
@@ -237,6 +239,58 @@ async def test_a_pause_is_nobodys_time(scene: Scene) -> None:
         assert scene.weights == BOTH
         await life.wait(101)
         assert scene.weights == {"logistic": 50, "boosted": 50}
+
+
+async def test_a_pause_counts_once_however_often_its_end_is_looked_at(scene: Scene) -> None:
+    async with scene.life() as life:
+        await life.rest()
+        await life.wait(1000)
+        scene.annotate(paused="true")
+        await life.rest()
+        await life.wait(500)
+        scene.server.faults.inject(Refuse(409, "Conflict"), STATUS, times=2)
+        scene.annotate(paused=None)
+        await life.look()
+        assert life.error is not None
+        scene.annotate(paused="true")  # another one, before the end of the first was told
+        await life.rest()
+        await life.wait(2500)
+        scene.annotate(paused=None)
+        await life.rest()
+        assert "pausedAt" not in scene.status()["rollout"]
+        await life.wait(799)
+        assert scene.weights == BOTH
+        await life.wait(2)
+        assert scene.weights == {"logistic": 50, "boosted": 50}
+
+
+async def test_a_pause_begins_with_itself_whatever_was_told_before(scene: Scene) -> None:
+    async with scene.life() as life:
+        await life.rest()
+        scene.break_spec()  # Progressing is False from now on
+        await life.wait(500)
+        scene.edit(variants=[variant("logistic", "Control"), variant("boosted", "Treatment")], paused=True)
+        await life.rest()
+        await life.wait(300)
+        scene.edit(paused=None)
+        await life.rest()
+        await life.wait(1299)
+        assert scene.weights == BOTH
+        await life.wait(2)
+        assert scene.weights == {"logistic": 50, "boosted": 50}
+
+
+async def test_a_status_that_is_removed_during_a_pause_comes_back_with_its_beginning(scene: Scene) -> None:
+    async with scene.life() as life:
+        await life.rest()
+        scene.annotate(paused="true")
+        await life.rest()
+        begun = scene.status()["rollout"]["pausedAt"]
+        scene.clock.advance(400)
+        removed = {"conditions": [], "observedGeneration": 0, "servingRelease": ""}
+        scene.server.set_status("ModelDeployment", "flights", "delay", removed)
+        await life.rest()
+        assert scene.status()["rollout"]["pausedAt"] == begun
 
 
 async def test_a_spec_that_an_older_schema_let_in(scene: Scene) -> None:

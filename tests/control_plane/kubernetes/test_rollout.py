@@ -46,8 +46,19 @@ def kept_long_enough(scene: Scene) -> None:
     scene.clock.advance(601)
 
 
+def paused(scene: Scene) -> None:
+    scene.clock.advance(600)
+    scene.annotate(paused="true")
+
+
+def resumed(scene: Scene) -> None:
+    scene.clock.advance(5000)
+    scene.annotate(paused=None)
+
+
 ROLLOUT: tuple[Turn, ...] = (created, a_while_later, promoted, kept_long_enough)
 ROLLBACK: tuple[Turn, ...] = (created, aborted, kept_long_enough)
+PAUSE: tuple[Turn, ...] = (created, paused, resumed, a_while_later, paused, resumed, promoted)
 
 
 async def test_an_experiment_goes_by_its_steps_to_promotion(scene: Scene) -> None:
@@ -132,7 +143,7 @@ async def test_an_unchanged_world_is_not_written_to(made: Callable[[], dict[str,
             assert scene.server.writes == []
 
 
-@pytest.mark.parametrize("turns", [ROLLOUT, ROLLBACK], ids=["rollout", "rollback"])
+@pytest.mark.parametrize("turns", [ROLLOUT, ROLLBACK, PAUSE], ids=["rollout", "rollback", "pause"])
 async def test_killed_after_any_write_it_goes_on_to_the_same_world(turns: tuple[Turn, ...], scene: Scene) -> None:
     # Another operator knows only the world, so what one turn comes to decides about all that follow.
     deaths = 0
@@ -241,7 +252,7 @@ async def test_a_change_of_pods_alone_keeps_the_arm(tmp_path: Path) -> None:
 async def test_two_gateways_in_two_namespaces_both_get_the_filter(tmp_path: Path) -> None:
     gateways = ["istio-ingress/public", "edge/inner"]
     async with scene_of(tmp_path) as scene, StandInGateway(scene.server, "inner", "edge").open() as inner:
-        scene.server.create(experiment(routing=routing(gateways=gateways)))
+        scene.server.create(manual(routing=routing(gateways=gateways)))
         async with scene.life() as life:
             await life.rest()
             filters = [place for place in scene.ours() if place[0] == "EnvoyFilter"]

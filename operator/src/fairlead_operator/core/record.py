@@ -171,6 +171,8 @@ class Record:
     """``Desired.fingerprint`` of what is in force, by which a pause knows whether the spec has changed."""
     paused_s: float | None = None
     """Since when everything is paused, Unix time; None if it is not."""
+    accounted_s: float | None = None
+    """``paused_s`` of the last pause that was taken out of all times; it is not taken out again."""
 
     @property
     def state(self) -> State:

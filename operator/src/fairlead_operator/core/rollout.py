@@ -66,7 +66,7 @@ def advance(desired: Desired, observed: Observed, record: Record, analysis: Anal
     if desired.paused:
         return record if record.paused_s is not None else replace(record, paused_s=now_s)
     if record.paused_s is not None:  # a pause is nobody's time
-        record = replace(record.later(now_s - record.paused_s), paused_s=None)
+        record = replace(_without_pause(record, record.paused_s, now_s), paused_s=None)
     record = _with_stable(desired, observed, record, now_s)
     record = replace(record, kept=tuple(kept for kept in record.kept if kept.until_s > now_s))
     record = _with_validity(desired, record, broken=observed.mismatched is not None, analysis=analysis)
@@ -79,6 +79,13 @@ def advance(desired: Desired, observed: Observed, record: Record, analysis: Anal
             break
         record = moved
     return replace(record, phase=_phase(desired, record), in_force=desired.fingerprint)
+
+
+def _without_pause(record: Record, since_s: float, now_s: float) -> Record:
+    """Return ``record`` as if the pause since ``since_s`` had not been; however often this is looked at."""
+    if record.accounted_s == since_s:
+        return record
+    return replace(record.later(now_s - since_s), accounted_s=since_s)
 
 
 @dataclass(frozen=True, slots=True)

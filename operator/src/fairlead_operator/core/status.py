@@ -127,7 +127,7 @@ class _Look:
 
     def rollout(self) -> RolloutStatus:
         """Return where the rollout stands."""
-        run, route = self.record.run, self.observed.route
+        run, route, since_s = self.record.run, self.observed.route, self.record.paused_s
         decision = run.decision if run else None
         return RolloutStatus(
             state=self.record.state,
@@ -137,6 +137,7 @@ class _Look:
             step=run.step if run else 0,
             step_started_at=iso(run.since_s) if run and run.in_force else None,
             weight=self.weights(self.desired.arms)[:64] or None,
+            paused_at=iso(since_s) if self.desired.paused and since_s is not None else None,
             decision=Decision(
                 verdict=decision.verdict, reason=decision.reason, variant=decision.winner, at=iso(decision.at_s)
             )

@@ -64,6 +64,9 @@ class RolloutStatus(Record):
     step: int = Field(default=0, ge=0, le=64, description="Number of the planned step, from 0.")
     step_started_at: str | None = Field(default=None, max_length=40, description="When it began, ISO 8601 UTC.")
     weight: str | None = Field(default=None, max_length=64, description="Weights in force of all candidates, per cent.")
+    paused_at: str | None = Field(
+        default=None, max_length=40, description="Since when everything is paused, ISO 8601 UTC; none if it is not."
+    )
     decision: Decision | None = Field(default=None, description="How it was decided.")
 
 

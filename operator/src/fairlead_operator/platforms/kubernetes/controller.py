@@ -19,8 +19,8 @@ from fairlead_operator.assembly import Access
 from fairlead_operator.core.desired import Desired, desired_from
 from fairlead_operator.core.observed import Filter, Observed, Problem
 from fairlead_operator.core.plan import WriteRoute, parting
-from fairlead_operator.core.record import Record, State, dumped, loaded
-from fairlead_operator.core.status import Surroundings, status_of
+from fairlead_operator.core.record import Record, dumped, loaded
+from fairlead_operator.core.status import Surroundings, iso, status_of
 from fairlead_operator.core.timing import next_look_s
 from fairlead_operator.errors import GatewayError, ManifestError, OperatorError
 from fairlead_operator.platforms.kubernetes.api import Resource
@@ -89,6 +89,8 @@ class ModelDeploymentController:
     hosts: Hosts = field(default_factory=Hosts)
     _knows_hosts: bool = False
     _absences: dict[ObjectKey, Absences] = field(default_factory=dict)
+    _pauses: dict[ObjectKey, float] = field(default_factory=dict)
+    """Since when what is paused is, Unix time; the status says it, too."""
     _route_keys: dict[ObjectKey, tuple[float, str, RouteKey]] = field(default_factory=dict)
 
     async def reconcile(self, key: ObjectKey) -> float | None:
@@ -218,8 +220,8 @@ class ModelDeploymentController:
             found = loaded(annotations.get(RECORD_ANNOTATION, ""))
         told = deployment.status.serving_release if deployment.status else None
         record = found or Record(deployment.spec.serving.release or told or self.access.settings.default_release)
-        under_way = record.run is not None and record.run.state is not State.STABLE
-        return replace(record, paused_s=_paused_since_s(deployment)) if under_way else record
+        stamps = (_paused_since_s(deployment), self._pauses.get(key))
+        return replace(record, paused_s=next((s for s in stamps if s not in {None, record.accounted_s}), None))
 
     def _platform(self, key: ObjectKey, reading: _Reading, writer: Writer) -> ClusterPlatform:
         settings = self.access.settings
@@ -322,20 +324,28 @@ class ModelDeploymentController:
         """Say that changes wait; nothing else is written."""
         told = reading.deployment.status
         conditions = told.conditions if told else ()
-        if any(c.reason is Reason.PAUSED and c.observed_generation == reading.desired.generation for c in conditions):
+        said = any(
+            c.reason is Reason.PAUSED and c.observed_generation == reading.desired.generation for c in conditions
+        )
+        if said and _paused_since_s(reading.deployment) == reading.record.paused_s is not None:
             return
         key = ObjectKey(reading.place.namespace, reading.place.name)
         platform = self._platform(key, reading, self._writer(reading.place))
+        # The status alone says since when; whoever removes it while we live gets it back.
+        since_s = self._pauses[key] = reading.record.paused_s or _stamp_s(iso(platform.now_s))
+        platform.record = replace(reading.record, paused_s=since_s)
         await self._publish(reading, platform, await platform.observe(), None)
 
     async def _publish(
         self, reading: _Reading, platform: ClusterPlatform, observed: Observed, problem: OperatorError | None
     ) -> None:
         if problem is not None:
-            observed = replace(observed, problems=(_problem_of(problem), *observed.problems))
+            observed = replace(observed, problems=(*observed.problems, _problem_of(problem)))
         around = Surroundings(url=_url(reading), now_s=platform.now_s)
         status = status_of(reading.deployment, reading.desired, observed, platform.record, around)
         await Publisher(self.access, reading.resource).publish(status)
+        if not reading.desired.paused:
+            self._pauses.pop(ObjectKey(reading.place.namespace, reading.place.name), None)
 
     def _refresh_reports(self, key: ObjectKey, platform: ClusterPlatform, observed: Observed) -> None:
         addresses = [address for revision in observed.servers for address in platform.addresses(revision)]
@@ -375,6 +385,7 @@ class ModelDeploymentController:
         rivals = self.hosts.rivals(key)
         self.hosts.release(key)
         self._absences.pop(key, None)
+        self._pauses.pop(key, None)
         self._route_keys.pop(key, None)
         for rival in rivals:
             self.access.enqueue(rival)
@@ -415,10 +426,12 @@ def _url(reading: _Reading) -> Url | None:
 
 def _paused_since_s(deployment: ModelDeployment) -> float | None:
     """Return since when the status says that all is paused, Unix time; a pause writes nothing else."""
-    for one in deployment.status.conditions if deployment.status else ():
-        if one.type is ConditionType.PROGRESSING and one.reason is Reason.PAUSED and one.last_transition_time:
-            return datetime.fromisoformat(one.last_transition_time).timestamp()
-    return None
+    told = deployment.status.rollout.paused_at if deployment.status and deployment.status.rollout else None
+    return _stamp_s(told) if told else None
+
+
+def _stamp_s(stamp: str) -> float:
+    return datetime.fromisoformat(stamp).timestamp()
 
 
 def _texts(given: object) -> tuple[str, ...]:
