@@ -340,7 +340,7 @@ class ModelDeploymentController:
         self, reading: _Reading, platform: ClusterPlatform, observed: Observed, problem: OperatorError | None
     ) -> None:
         if problem is not None:
-            observed = replace(observed, problems=(*observed.problems, _problem_of(problem)))
+            observed = replace(observed, problems=(_problem_of(problem), *observed.problems))
         around = Surroundings(url=_url(reading), now_s=platform.now_s)
         status = status_of(reading.deployment, reading.desired, observed, platform.record, around)
         await Publisher(self.access, reading.resource).publish(status)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairlead.route import RouteKey
-from fairlead_operator.api.conditions import ConditionType, Reason
 from fairlead_operator.core.desired import Desired, Revision
 from fairlead_operator.core.observed import Filter, Observed, Problem, Route
 from fairlead_operator.core.plan import (
@@ -44,7 +43,7 @@ from fairlead_operator.platforms.kubernetes.render.virtual_service import virtua
 from fairlead_operator.platforms.kubernetes.reports import Address, Reports, Told, mismatch
 from fairlead_operator.platforms.kubernetes.servers import Absences, Look, servers
 from fairlead_operator.platforms.kubernetes.store import Objects
-from fairlead_operator.platforms.kubernetes.writer import Obstacle, Writer
+from fairlead_operator.platforms.kubernetes.writer import Writer
 from fairlead_operator.runtime.keys import ObjectKey
 
 RECORD_ANNOTATION = f"{GROUP}/rollout"
@@ -122,6 +121,8 @@ class ClusterPlatform:
                 await self.writer.ensure(INFERENCE_SERVICE, self._inference_service(revision, replicas))
             case WriteRoute(route):
                 await self._write_route(route)
+            case InstallFilter() | ProveFilter() if not self.gateways.selected:
+                pass  # nothing to stand beside, nobody to ask: the missing Gateway is told already
             case InstallFilter(route):
                 await self._write_filters(route, proven=False)
             case ProveFilter(route):
@@ -232,10 +233,6 @@ class ClusterPlatform:
         return Filter(law, proven=all(_annotation(live, PROVEN_ANNOTATION) == law for live in lives.values()))
 
     async def _write_filters(self, route: Route, *, proven: bool) -> None:
-        if not self.gateways.selected:
-            names = ", ".join(self.gateways.missing) or "no Gateway"
-            message = f"{names}: not there, or selects no pods; install the gateway, or name another"
-            raise Obstacle(Problem(ConditionType.ROUTING_READY, Reason.GATEWAY_NOT_FOUND, message))
         for selected in self.gateways.selected:
             await self.writer.ensure(ENVOY_FILTER, self._envoy_filter(route, selected, proven=proven))
 
