@@ -424,6 +424,24 @@ def test_control_keeps_the_capacity_to_take_everything_back_until_the_promotion_
     assert [server.min_replicas for server in world.servers.values()] == [1, 1]
 
 
+def test_a_winner_gets_as_many_replicas_as_control_has_come_to_have() -> None:
+    wanted = experiment(scaling=dict.fromkeys(("logistic", "boosted"), {"minReplicas": 1, "maxReplicas": 12}))
+    world = deciding(wanted)
+    name = wanted.revisions["logistic"].name
+    world.servers[name] = dataclasses.replace(world.servers[name], replicas=10)  # the autoscaler's doing
+    asked = dataclasses.replace(wanted, request=f"promote boosted {SALT}")
+    world.look(asked, 4)
+    boosted = wanted.revisions["boosted"].name
+    assert world.is_at(State.PROMOTING)
+    assert (world.weight("boosted"), world.servers[boosted].min_replicas) == (50, 10)
+    world.servers[name] = dataclasses.replace(world.servers[name], replicas=3)
+    world.look(asked)
+    assert world.servers[boosted].min_replicas == 10
+    world.become(Health.READY)
+    finish(world, asked)
+    assert world.weight("boosted") == 100
+
+
 def test_replicas_are_raised_before_the_weight_and_never_over_the_bound() -> None:
     scaling = {"logistic": {"minReplicas": 10, "maxReplicas": 10}, "boosted": {"minReplicas": 1, "maxReplicas": 4}}
     wanted = experiment(scaling=scaling)

@@ -158,7 +158,7 @@ class Record:
     kept: tuple[Kept, ...] = ()
     run: Run | None = None
     capacity: int = 1
-    """Replicas that control had when the rollout began: what may have to be taken back."""
+    """Most replicas that control had since the rollout began: what may have to be taken over, or back."""
     abandoned: tuple[str, ...] = ()
     """Revisions that were rolled back; they are not started again."""
     decided: tuple[str, ...] = ()

@@ -70,7 +70,7 @@ def advance(desired: Desired, observed: Observed, record: Record, analysis: Anal
     record = _with_stable(desired, observed, record, now_s)
     record = replace(record, kept=tuple(kept for kept in record.kept if kept.until_s > now_s))
     record = _with_validity(desired, record, broken=observed.mismatched is not None, analysis=analysis)
-    record = _with_run(desired, observed, record, now_s)
+    record = _with_capacity(observed, _with_run(desired, observed, record, now_s))
     for _ in State:  # a run may pass several states at once
         if record.run is None:
             break
@@ -419,6 +419,14 @@ def _with_run(desired: Desired, observed: Observed, record: Record, now_s: float
     base = observed.server(observed.route.control.revision) if observed.route else None
     run = Run(wanted, State.PENDING, started_s=now_s, since_s=now_s, ignores=desired.request)
     return replace(none, run=run, capacity=max(1, base.replicas if base else 1))
+
+
+def _with_capacity(observed: Observed, record: Record) -> Record:
+    """Note that control has become larger while it shares its traffic: who takes over has to bear as much."""
+    control = observed.server(observed.route.control.revision) if observed.route else None
+    if control is None or record.run is None or not record.run.state.is_splitting:
+        return record
+    return replace(record, capacity=max(record.capacity, control.replicas))
 
 
 def _edited(desired: Desired, record: Record, run: Run, now_s: float) -> Run:
