@@ -73,7 +73,11 @@ class Steps:
 
 def main() -> int:
     """Do what was asked; return the exit code."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    # Arguments of pytest that begin with a dash are not ours.
+    arguments, others = parser.parse_known_args()
+    if others and arguments.command != "test":
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
     layout = Layout(arguments.state.absolute())
     try:
         if arguments.command == "build":
@@ -86,7 +90,7 @@ def main() -> int:
             _check_root()
             Processes(layout).stop(arguments.programs)
         elif arguments.command == "test":
-            return test(layout, arguments.words)
+            return test(layout, [*others, *arguments.words])
         else:
             enter_and_run(layout, _words(arguments.words))
     except ClusterError as error:
