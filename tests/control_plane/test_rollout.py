@@ -425,7 +425,7 @@ def test_control_keeps_the_capacity_to_take_everything_back_until_the_promotion_
 
 
 def test_a_winner_gets_as_many_replicas_as_control_has_come_to_have() -> None:
-    wanted = experiment(scaling=dict.fromkeys(("logistic", "boosted"), {"minReplicas": 1, "maxReplicas": 12}))
+    wanted = experiment(scaling={name: {"minReplicas": 1, "maxReplicas": 12} for name in ("logistic", "boosted")})
     world = deciding(wanted)
     name = wanted.revisions["logistic"].name
     world.servers[name] = dataclasses.replace(world.servers[name], replicas=10)  # the autoscaler's doing

@@ -11,6 +11,7 @@ import pytest
 from fairlead_operator.runtime.keys import ObjectKey
 from support.cluster_world import Scene, alone, experiment, manual, routing, scene_of, variant
 from support.kube import Refuse, calls, feast_kinds, istio_kinds, kserve_kinds
+from support.kube.fates import NeverReady
 
 BOTH = {"logistic": 90.0, "boosted": 10.0}
 TWO = {"minReplicas": 2, "maxReplicas": 2}
@@ -125,6 +126,59 @@ async def test_of_two_with_one_host_the_older_has_it(scene: Scene) -> None:
         assert second in life.woken
         await life.rest(second)
         assert scene.reason("RoutingReady", second) == "AsSpecified"
+
+
+SECOND = ObjectKey("flights", "second")
+DELAY = ObjectKey("flights", "delay")
+
+
+def hosts_of(scene: Scene, key: ObjectKey) -> list[str]:
+    found = scene.server.get("VirtualService", key.namespace, key.name)
+    return found["spec"]["hosts"] if found else []
+
+
+async def test_an_edit_takes_no_host_of_a_younger_deployment_that_is_reached_there(tmp_path: Path) -> None:
+    async with scene_of(tmp_path, manual()) as scene, scene.life() as life:
+        scene.clock.advance(10)
+        scene.server.create(manual(20, "second"))
+        await life.rest(DELAY, SECOND)
+        life.woken.clear()
+        scene.edit(routing=routing("delay", hosts=["delay.example.org", "second.example.org"]))
+        await life.rest()
+        assert SECOND in life.woken
+        await life.rest(DELAY, SECOND)
+        assert (hosts_of(scene, DELAY), hosts_of(scene, SECOND)) == (["delay.example.org"], ["second.example.org"])
+        assert scene.condition("RoutingReady")[:2] == ("False", "HostConflict")
+        assert "second.example.org belongs to ModelDeployment flights/second" in scene.condition("RoutingReady")[2]
+        assert scene.reason("RoutingReady", SECOND) == "AsSpecified"
+        scene.world.will(scene.service("boosted"), NeverReady())
+        await life.rest()
+        await life.wait(60)
+        assert scene.weights == {"logistic": 100}
+        life.woken.clear()
+        scene.server.delete("ModelDeployment", "flights", "second")
+        await life.rest(SECOND)
+        assert DELAY in life.woken
+        await life.rest()
+        assert hosts_of(scene, DELAY) == ["delay.example.org", "second.example.org"]
+
+
+async def test_a_deployment_whose_every_host_is_anothers_leaves_its_gateway(tmp_path: Path) -> None:
+    async with scene_of(tmp_path, manual()) as scene, scene.life() as life:
+        scene.clock.advance(10)
+        scene.server.create(manual(20, "second"))
+        await life.rest(DELAY, SECOND)
+        seen = len(scene.laws.seen)
+        scene.edit(routing=routing("second"))
+        await life.rest(DELAY, SECOND)
+        assert hosts_of(scene, DELAY) == []
+        assert {sum(width > 0 for width in weights.values()) for weights in scene.laws.seen[seen:]} <= {1}
+        assert scene.reason("RoutingReady") == "HostConflict"
+        assert ("EnvoyFilter", "istio-ingress", "fairlead-flights.delay") not in scene.ours()
+        scene.edit(routing=routing("delay"))
+        await life.rest(DELAY, SECOND)
+        assert hosts_of(scene, DELAY) == ["delay.example.org"]
+        assert scene.weights == BOTH
 
 
 async def test_names_that_are_too_long_for_kserve(tmp_path: Path) -> None:

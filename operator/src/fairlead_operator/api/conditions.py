@@ -101,7 +101,7 @@ class Reason(StrEnum):
     GATEWAY_NOT_FOUND = "GatewayNotFound"
     """An Istio Gateway that the spec names is not there, or selects no pods."""
     HOST_CONFLICT = "HostConflict"
-    """An older ModelDeployment has the host on the same gateway."""
+    """Another ModelDeployment has the host on the same gateway: it is reached there, or is older."""
     FOREIGN_OBJECT = "ForeignObject"
     """An object of the name that is needed belongs to somebody else; it is never taken over."""
     NAME_TOO_LONG = "NameTooLong"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -86,12 +87,16 @@ class ModelDeploymentController:
     """For probes through gateways and servers' reports."""
     finder: GatewayFinder
     reports: Reports
-    hosts: Hosts = field(default_factory=Hosts)
+    hosts: Hosts = field(init=False)
     _knows_hosts: bool = False
     _absences: dict[ObjectKey, Absences] = field(default_factory=dict)
     _pauses: dict[ObjectKey, float] = field(default_factory=dict)
     """Since when what is paused is, Unix time; the status says it, too."""
     _route_keys: dict[ObjectKey, tuple[float, str, RouteKey]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Know where routes are."""
+        self.hosts = Hosts(self._reached)
 
     async def reconcile(self, key: ObjectKey) -> float | None:
         """Reconcile one ModelDeployment; see ``runtime.keys.Controller``."""
@@ -166,6 +171,8 @@ class ModelDeploymentController:
         self, reading: _Reading, platform: ClusterPlatform, writer: Writer
     ) -> tuple[Observed, OperatorError | None]:
         """Bring the cluster a step nearer; return what is there then, and what stopped it."""
+        if any(found.reason is Reason.HOST_CONFLICT and found.stops_route for found in platform.problems):
+            await self._leave(platform.owner, reading.place, writer)
         if not any(found.stops_route for found in platform.problems):
             await self._hold_on(reading)
 
@@ -190,8 +197,10 @@ class ModelDeploymentController:
         desired = desired_from(deployment, record.release, pod_identity)
         hosts = desired.reach.hosts or (f"{key.name}.{key.namespace}.{settings.host_domain}",)
         names = desired.reach.gateways or (settings.gateway,)
-        desired = replace(desired, reach=replace(desired.reach, hosts=hosts, gateways=names))
         self._claim(key, resource["metadata"].get("creationTimestamp", ""), hosts, names)
+        lost = self.hosts.lost(key)
+        left = tuple(host for host in hosts if host not in lost)
+        desired = replace(desired, reach=replace(desired.reach, hosts=left or hosts, gateways=names))
         gateways, unseen = await self._gateways(names)
         prerequisites = Prerequisites(self.access.api, self.access.objects, self.hosts)
         desired, faults = await prerequisites.allowed(key, desired)
@@ -294,13 +303,17 @@ class ModelDeploymentController:
             return
         place = Place(key.namespace, key.name, resource["metadata"]["uid"], self.access.settings.server_image)
         writer = self._writer(place)
-        await self._withdraw(key, place, writer)
-        for kind in (ENVOY_FILTER, VIRTUAL_SERVICE, AUTHORIZATION_POLICY):
-            await self._remove(kind, key, writer)
+        await self._leave(key, place, writer)
         others = [one for one in finalizers if one != FINALIZER]
         version = resource["metadata"]["resourceVersion"]
         with contextlib.suppress(NotFound):  # gone already: we had not heard of it yet
             await self.access.api.patch_metadata(PARENT.kind, key, {"finalizers": others}, resource_version=version)
+
+    async def _leave(self, key: ObjectKey, place: Place, writer: Writer) -> None:
+        """Take a deployment off its gateways, weights first."""
+        await self._withdraw(key, place, writer)
+        for kind in (ENVOY_FILTER, VIRTUAL_SERVICE, AUTHORIZATION_POLICY):
+            await self._remove(kind, key, writer)
 
     async def _withdraw(self, key: ObjectKey, place: Place, writer: Writer) -> None:
         """Give control every bucket, as long as the filter stands; whatever the spec says by now."""
@@ -365,8 +378,13 @@ class ModelDeploymentController:
     def _claim(self, key: ObjectKey, created: str, hosts: Iterable[str], gateways: Iterable[str]) -> None:
         before = self.hosts.rivals(key)
         self.hosts.claim(key, created, hosts, gateways)
-        for rival in before - self.hosts.rivals(key):
+        for rival in before ^ self.hosts.rivals(key):
             self.access.enqueue(rival)
+
+    def _reached(self, key: ObjectKey) -> frozenset[tuple[str, str]]:
+        """Return the gateways and hosts of a deployment's route in force."""
+        route = read_route(self.access.objects.get(VIRTUAL_SERVICE, key) or {})
+        return frozenset(itertools.product(route.reach.gateways, route.reach.hosts)) if route else frozenset()
 
     def _know_hosts(self) -> None:
         """Read once whose hosts are whose, so that the first reconcile after a start takes nobody's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -159,20 +160,33 @@ def _entries(gateway: Resource, services: Iterable[Resource]) -> list[Entry]:
     return entries
 
 
+Place = tuple[str, str]
+"""A Gateway, and a host on it."""
+
+
+def _nowhere(key: ObjectKey) -> frozenset[Place]:
+    del key
+    return frozenset()
+
+
 @dataclass(slots=True)
 class Hosts:
-    """Which deployments have which host on which gateway; the oldest of them keeps it."""
+    """Which deployments ask for which host on which gateway; who is reached there keeps it, else the oldest has it."""
 
-    _claims: dict[tuple[str, str], dict[ObjectKey, tuple[str, str]]] = field(default_factory=dict)
-    _of: dict[ObjectKey, frozenset[tuple[str, str]]] = field(default_factory=dict)
+    reached: Callable[[ObjectKey], frozenset[Place]] = _nowhere
+    """Where the route in force of a deployment is."""
+    _claims: dict[Place, dict[ObjectKey, str]] = field(default_factory=dict)
+    _of: dict[ObjectKey, frozenset[Place]] = field(default_factory=dict)
 
     def claim(self, key: ObjectKey, created: str, hosts: Iterable[str], gateways: Iterable[str]) -> None:
         """Note what ``key``, made at ``created`` (ISO 8601 UTC), asks for; it asks for nothing else any more."""
-        wanted = frozenset((gateway, host) for gateway in gateways for host in hosts)
+        wanted = frozenset(itertools.product(gateways, hosts))
         for place in self._of.get(key, frozenset()) - wanted:
             self._claims[place].pop(key, None)
+            if not self._claims[place]:
+                del self._claims[place]
         for place in wanted:
-            self._claims.setdefault(place, {})[key] = (created, str(key))
+            self._claims.setdefault(place, {})[key] = created
         self._of[key] = wanted
 
     def release(self, key: ObjectKey) -> None:
@@ -180,14 +194,17 @@ class Hosts:
         self.claim(key, "", (), ())
         del self._of[key]
 
-    def holder(self, key: ObjectKey) -> tuple[str, ObjectKey] | None:
-        """Return the host that an older deployment has, and which; None if all that ``key`` asks for is its own."""
-        for place in sorted(self._of.get(key, ())):
-            oldest = min(self._claims[place], key=lambda other: self._claims[place][other])
-            if oldest != key:
-                return place[1], oldest
-        return None
+    def lost(self, key: ObjectKey) -> dict[str, ObjectKey]:
+        """Return the hosts that ``key`` asks for and another deployment has on any gateway, and which one."""
+        holders = ((place[1], self._holder(place)) for place in sorted(self._of.get(key, ())))
+        return {host: holder for host, holder in holders if holder != key}
 
     def rivals(self, key: ObjectKey) -> frozenset[ObjectKey]:
         """Return the others that ask for a host that ``key`` asks for."""
         return frozenset(other for place in self._of.get(key, ()) for other in self._claims[place] if other != key)
+
+    def _holder(self, place: Place) -> ObjectKey:
+        claims = self._claims[place]
+        if len(claims) == 1:
+            return next(iter(claims))
+        return min(claims, key=lambda key: (place not in self.reached(key), claims[key], str(key)))

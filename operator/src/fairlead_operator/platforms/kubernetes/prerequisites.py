@@ -87,11 +87,11 @@ class Prerequisites:
                 break
 
     def _routing(self, key: ObjectKey, desired: Desired, gateways: Gateways) -> Iterator[Problem]:
-        held = self.hosts.holder(key)
-        if held is not None:
-            host, holder = held
-            message = f"host {host} belongs to ModelDeployment {holder}, which is older; choose another host"
-            yield Problem(ConditionType.ROUTING_READY, Reason.HOST_CONFLICT, message, stops_route=True)
+        lost = self.hosts.lost(key)
+        homeless = lost.keys() >= set(desired.reach.hosts)
+        for host, holder in lost.items():
+            message = f"host {host} belongs to ModelDeployment {holder}, which had it first; choose another host"
+            yield Problem(ConditionType.ROUTING_READY, Reason.HOST_CONFLICT, message, stops_route=homeless)
         if gateways.missing:
             message = f"Gateway {', '.join(gateways.missing)} is not there, or selects no pods; name one that does"
             yield Problem(ConditionType.ROUTING_READY, Reason.GATEWAY_NOT_FOUND, message, stops_growth=True)
