@@ -29,18 +29,22 @@ from fairlead_operator.platforms.kubernetes.errors import (
 from fairlead_operator.platforms.kubernetes.events import EventSink
 from fairlead_operator.platforms.kubernetes.kinds import (
     CONFIG_MAP,
-    FEATURE_STORE,
     INFERENCE_SERVICE,
     LEASE,
     MODEL_DEPLOYMENT,
     OURS,
     SECRET,
+    Kind,
 )
 from fairlead_operator.runtime.keys import ObjectKey
 from fairlead_operator.settings import Settings
 from support.cluster import Cluster
 from support.operators import CRD, HASTE, QUICK, Noting, config_map, dice, model_deployment
 from support.waiting import until
+
+
+NOWHERE = Kind("example.org", "v1", "Absent", "absents")
+"""A kind that no cluster serves."""
 
 
 @pytest.fixture
@@ -66,8 +70,8 @@ async def test_writes_have_the_errors_that_they_have_in_memory(
     with pytest.raises(NotFound):
         await client.get(CONFIG_MAP, key)
     with pytest.raises(KindMissing):
-        await client.list(FEATURE_STORE)
-    assert not await client.serves(FEATURE_STORE)
+        await client.list(NOWHERE)
+    assert not await client.serves(NOWHERE)
     assert await client.serves(INFERENCE_SERVICE)
     first = (await client.apply(CONFIG_MAP, made("scores", namespace, auc="1")))["metadata"]
     again = (await client.apply(CONFIG_MAP, made("scores", namespace, auc="1")))["metadata"]
