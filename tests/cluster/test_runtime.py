@@ -42,7 +42,6 @@ from support.cluster import Cluster
 from support.operators import CRD, HASTE, QUICK, Noting, config_map, dice, model_deployment
 from support.waiting import until
 
-
 NOWHERE = Kind("example.org", "v1", "Absent", "absents")
 """A kind that no cluster serves."""
 
