@@ -424,6 +424,22 @@ def test_control_keeps_the_capacity_to_take_everything_back_until_the_promotion_
     assert [server.min_replicas for server in world.servers.values()] == [1, 1]
 
 
+def test_features_that_have_changed_keep_a_candidate_from_growing_and_are_no_failure() -> None:
+    wanted = experiment()
+    world = ramping(wanted)
+    name = wanted.revisions["boosted"].name
+    world.servers[name] = dataclasses.replace(world.servers[name], features="tail.delay is a string now")
+    for _ in range(4):
+        world.wait(11 * MINUTE)
+        world.look(wanted)
+        world.become(Health.READY)
+    assert world.is_at(State.RAMPING)
+    assert world.weight("boosted") == 10
+    world.servers[name] = dataclasses.replace(world.servers[name], features=None)
+    world.look(wanted, 2)
+    assert world.weight("boosted") == 50
+
+
 def test_a_winner_gets_as_many_replicas_as_control_has_come_to_have() -> None:
     wanted = experiment(scaling={name: {"minReplicas": 1, "maxReplicas": 12} for name in ("logistic", "boosted")})
     world = deciding(wanted)

@@ -26,9 +26,14 @@ class Servers:
         self.counts = ExperimentCounts()
         self.registry = RegistryReport()
         self.asked = 0
+        self.failures = 0
+        """Requests to be refused first."""
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked += 1
+        if self.failures:
+            self.failures -= 1
+            raise web.HTTPServiceUnavailable
         report = ServerReport(
             model_digest=DIGEST,
             contract_digest=DIGEST,
@@ -121,3 +126,35 @@ async def test_features_that_have_changed_are_told(tmp_path: Path) -> None:
         assert scene.reason("FeaturesReady") == "FeaturesChanged"
         assert "mean_delay_7d is gone" in scene.condition("FeaturesReady")[2]
         assert scene.weights == BOTH
+
+
+async def test_features_that_have_changed_stop_growth_and_take_nothing_away(tmp_path: Path) -> None:
+    async with reporting(tmp_path) as (scene, life, servers):
+        servers.registry = RegistryReport.of(DIGEST, ["mean_delay_7d is gone"], reads=2, failures=0)
+        await told(scene, life, servers)
+        assert scene.reason("FeaturesReady") == "FeaturesChanged"
+        scene.clock.advance(1800)
+        await told(scene, life, servers)
+        assert scene.weights == BOTH
+        scene.annotate(request="promote boosted flights/delay/e1")
+        await told(scene, life, servers)
+        assert scene.weights == BOTH
+        servers.registry = RegistryReport.of(DIGEST, [], reads=3, failures=0)
+        await told(scene, life, servers)
+        await life.rest()
+        assert scene.weights == {"boosted": 100}
+
+
+async def test_a_report_that_cannot_be_read_is_asked_for_again(tmp_path: Path) -> None:
+    async with reporting(tmp_path) as (scene, life, servers):
+        life.reports.pauses_s = (0.01, 0.01, 0.01)
+        servers.failures, servers.registry = (
+            3,
+            RegistryReport.of(DIGEST, ["mean_delay_7d is gone"], reads=2, failures=0),
+        )
+        await told(scene, life, servers)
+        await until(lambda: servers.asked == 4)
+        await asyncio.sleep(0.05)
+        await life.look()
+        assert scene.reason("FeaturesReady") == "FeaturesChanged"
+        assert servers.failures == 0

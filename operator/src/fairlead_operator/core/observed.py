@@ -67,8 +67,13 @@ class Server:
 
     @property
     def ready(self) -> bool:
-        """Whether it may gain weight."""
+        """Whether it is complete."""
         return self.health is Health.READY
+
+    @property
+    def may_gain(self) -> bool:
+        """Whether it may gain weight: complete, and its features are those that it was trained with."""
+        return self.ready and self.features is None
 
     @property
     def answers(self) -> bool:
@@ -206,9 +211,14 @@ class Observed:
         return self.servers.get(revision) if revision else None
 
     def ready(self, revision: str | None) -> bool:
-        """Return whether ``revision`` may gain weight."""
+        """Return whether ``revision`` is complete."""
         server = self.server(revision)
         return server is not None and server.ready
+
+    def may_gain(self, revision: str | None) -> bool:
+        """Return whether ``revision`` may gain weight."""
+        server = self.server(revision)
+        return server is not None and server.may_gain
 
     def answers(self, revision: str | None) -> bool:
         """Return whether ``revision`` may keep weight."""

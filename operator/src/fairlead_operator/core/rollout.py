@@ -141,8 +141,11 @@ class _Look:
         return self.record
 
     def have_capacity(self, weights_bp: Mapping[str, int]) -> bool:
-        """Return whether every arm is complete and has the replicas that its weight needs."""
-        return all(self.has_capacity(arm, width_bp) for arm, width_bp in weights_bp.items())
+        """Return whether every arm may gain weight, and has the replicas that its weight needs."""
+        return all(
+            self.has_capacity(arm, width_bp) and (width_bp == 0 or self.observed.may_gain(self.candidate(arm)))
+            for arm, width_bp in weights_bp.items()
+        )
 
     def has_capacity(self, arm: str, width_bp: int) -> bool:
         """Return whether an arm is complete and has the replicas that its weight needs."""

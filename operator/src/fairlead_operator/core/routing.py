@@ -94,10 +94,15 @@ class _Look:
             return self.record.run is not None and self.record.run.is_over
         if before.share_bp(revision) == BUCKETS:
             return True
-        if not self.observed.may_grow:
+        if not self.observed.may_grow or self.has_other_features(revision):
             return False
         losers = any(before.weight_bp(arm) for arm in self.desired.treatments if arm != winner)
         return not losers and before.observation is None and self.is_enough(winner, revision, BUCKETS)
+
+    def has_other_features(self, revision: str) -> bool:
+        """Return whether a revision's features are known to have become others since it was trained."""
+        server = self.observed.server(revision)
+        return server is not None and server.features is not None
 
     def laid(self, widths: Mapping[str, int]) -> Route:
         """Return the route with arms of these widths, and no experiment header."""
@@ -139,7 +144,7 @@ class _Look:
             return 0
         now = self.share(arm, revision)
         grows = wanted > now
-        complete = self.observed.ready(revision) and revision == self.desired.revisions[arm].name
+        complete = self.observed.may_gain(revision) and revision == self.desired.revisions[arm].name
         may_grow = complete and self.observed.may_grow and self.is_enough(arm, revision, wanted)
         return now if grows and not may_grow else wanted
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -116,6 +117,9 @@ class Reports:
     timeout_s: float
     every_s: float
     """How old a report may be before it is read anew."""
+    pauses_s: tuple[float, ...] = (1.0, 3.0, 9.0)
+    """Before each further attempt at a report that could not be read, at most; then the next refresh tries."""
+    _random: random.Random = field(default_factory=random.Random)
     _known: dict[str, _Known] = field(default_factory=dict)
     _reading: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
@@ -144,14 +148,28 @@ class Reports:
         self._reading.pop(pod, None)
 
     async def _read(self, address: Address, read: Callable[[], None]) -> None:
+        """Read a report, and try again a few times if it cannot be had."""
+        report = await self._fetched(address)
+        for pause_s in self.pauses_s:
+            if report is not None:
+                break
+            await asyncio.sleep(self._random.uniform(0.5, 1.0) * pause_s)
+            report = await self._fetched(address)
+        if report is not None:
+            self._take(address, report, read)
+
+    async def _fetched(self, address: Address) -> ServerReport | None:
         try:
             async with asyncio.timeout(self.timeout_s), self.session.get(address.url) as answer:
                 content = await answer.content.read(_MAX_BYTES)
                 answer.raise_for_status()
-            report = ServerReport.from_metadata(_json(content))
+            return ServerReport.from_metadata(_json(content))
         except (OSError, aiohttp.ClientError, TimeoutError, ReportError) as error:
             _log.info("a server's report could not be read", extra={"url": address.url, "error": str(error)[:200]})
-            return
+            return None
+
+    def _take(self, address: Address, report: ServerReport, read: Callable[[], None]) -> None:
+        """Keep a report, and forget those of pods that have gone."""
         before = self._known.get(address.pod)
         now = self.now()
         self._known.pop(address.pod, None)  # the pod read last stands last
