@@ -152,6 +152,16 @@ def test_another_owner_is_no_difference() -> None:
     assert covers({"ownerReferences": [{"uid": "0"}, owner]}, {"ownerReferences": [owner]})
 
 
+def test_another_owner_of_a_route_of_istio_s_is_no_difference() -> None:
+    wanted = render.virtual_service(PLACE, route(), KEY)
+    live = copy.deepcopy(wanted)
+    other = {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": "0"}
+    live["metadata"]["ownerReferences"].insert(0, other)
+    assert covers(live, wanted)
+    live["metadata"]["ownerReferences"] = [other]
+    assert not covers(live, wanted)
+
+
 def test_a_number_is_no_boolean() -> None:
     assert not covers({"optional": 1}, {"optional": True})
 

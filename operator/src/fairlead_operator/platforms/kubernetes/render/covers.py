@@ -41,16 +41,17 @@ def covers(live: Any, wanted: Any) -> bool:
     """
     group = str(wanted.get("apiVersion", "")).partition("/")[0] if isinstance(wanted, Mapping) else ""
     if group.endswith(_PLAIN):
-        return all(_covers_plainly(live.get(name), value) for name, value in wanted.items())
+        return all(
+            (_covers if name == "metadata" else _plainly)(live.get(name), value, name) for name, value in wanted.items()
+        )
     return _covers(live, wanted, "")
 
 
-def _covers_plainly(live: Any, wanted: Any) -> bool:
+def _plainly(live: Any, wanted: Any, field: str) -> bool:
     """Return whether ``live`` has every field of ``wanted``, where lists are single values."""
+    del field
     if isinstance(wanted, Mapping):
-        return isinstance(live, Mapping) and all(
-            _covers_plainly(live.get(name), value) for name, value in wanted.items()
-        )
+        return isinstance(live, Mapping) and all(_plainly(live.get(name), value, "") for name, value in wanted.items())
     return _is_same(live, wanted, "")
 
 
