@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -43,7 +42,7 @@ QUICK = WatchTerms(
 Told = list[tuple[Kind, ObjectKey, ObjectKey | None]]
 
 
-FEAST = replace(FEATURE_STORE, version="v1alpha1")
+FEAST = FEATURE_STORE
 KINDS = {
     one.kind: one
     for one in (

@@ -425,9 +425,9 @@ def _with_run(desired: Desired, observed: Observed, record: Record, now_s: float
 
 
 def _with_capacity(observed: Observed, record: Record) -> Record:
-    """Note that control has become larger while it shares its traffic: who takes over has to bear as much."""
+    """Note how large control is when somebody takes over from it: the winner has to bear as much."""
     control = observed.server(observed.route.control.revision) if observed.route else None
-    if control is None or record.run is None or not record.run.state.is_splitting:
+    if control is None or record.run is None or record.run.state is not State.PROMOTING:
         return record
     return replace(record, capacity=max(record.capacity, control.replicas))
 

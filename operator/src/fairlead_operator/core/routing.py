@@ -61,12 +61,19 @@ class _Look:
         """Revision that has what no arm has. Not ready, perhaps; but nothing is better than control."""
         before, variant = self.observed.route, self.desired.control
         named = before.control.revision if before is not None and before.control.variant == variant else None
-        return self.goal.base or self.serving[variant] or named or self.desired.revisions[variant].name
+        return self.base or self.serving[variant] or named or self.desired.revisions[variant].name
 
     @property
     def control_variant(self) -> str:
         """Variant of that revision."""
-        return self.record.stable.variant if self.goal.base and self.record.stable else self.desired.control
+        return self.record.stable.variant if self.base and self.record.stable else self.desired.control
+
+    @property
+    def base(self) -> str | None:
+        """The rollout's base, if it has control's part already or answers; an edit may name one that has died."""
+        base, before = self.goal.base, self.observed.route
+        fits = base is not None and (before is None or before.control.revision == base or self.observed.answers(base))
+        return base if fits else None
 
     def split(self) -> Route:
         """Return the route that splits units between control and the arms."""
