@@ -107,3 +107,8 @@ def test_a_unit_matches_its_pattern(unit: str) -> None:
 @pytest.mark.parametrize("unit", ["", " a", "a ", "a,b", ",", "x" * 257, "\ta"])
 def test_what_is_no_unit_does_not_match(unit: str) -> None:
     assert not re.fullmatch(UNIT_PATTERN, unit)
+
+
+def test_a_key_does_not_show_its_secret() -> None:
+    assert "63616e617279" not in repr(RouteKey("k1", bytes.fromhex("63616e617279")))
+    assert "canary" not in repr(RouteKey("k1", b"canary"))

@@ -63,7 +63,7 @@ async def _run(given: Settings, control_of: Callable[[Access], Control]) -> None
     patience = Patience(attempt_s=given.api_attempt_s, attempts=given.api_attempts)
     client = KubeClient(connection, patience=patience, observe=metrics.called, randomness=dice)
     surroundings = Surroundings(
-        now=time.monotonic,
+        now=_now,
         clock=SystemClock(),
         randomness=dice,
         new_id=lambda: uuid.uuid4().hex,
@@ -87,6 +87,11 @@ async def _run(given: Settings, control_of: Callable[[Access], Control]) -> None
             await runtime.run()
     finally:
         await client.close()
+
+
+def _now() -> float:
+    """Return seconds on a clock that goes on while the machine sleeps, where there is one; a Lease does not wait."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _kopf(

@@ -13,7 +13,7 @@ import binascii
 import hmac
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fairlead.assignment import BUCKETS, Layout, Slice
 
@@ -46,7 +46,7 @@ class RouteKey:
 
     id: str
     """Short name, [a-z0-9-]; which key a server must look for."""
-    secret: bytes
+    secret: bytes = field(repr=False)
     """At least 16 random bytes."""
 
 
