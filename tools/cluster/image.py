@@ -63,8 +63,8 @@ def server(venv: Path, sources: Sequence[Path], release: str) -> Image:
         "PATH": f"{inside(venv)}/bin:/usr/local/bin:/usr/bin:/bin",
         "PYTHONPATH": ":".join(str(inside(one)) for one in sources),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "HOME": "/tmp",
-    }  # a volume of the pod
+        "HOME": "/tmp",  # noqa: S108 -- a volume of the pod
+    }
     layer = _layer({_ENTRY_PATH: _SERVER_ENTRY.encode()}, links=HOST_LINKS)
     return Image(names, layer, (f"/{_ENTRY_PATH}",), environment, user=str(USER))
 
