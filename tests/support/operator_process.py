@@ -1,7 +1,7 @@
 """An operator as a process of its own: ``python -m support.operator_process MODE FLAG...``, MODE idle or writing.
 
 It is put together as ``python -m fairlead_operator run`` is, around a controller that does nothing, or that writes a
-ConfigMap for its key again and again.
+ConfigMap for its key again and again, each time from the version that it saw last, as decisive writes are.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import aiohttp
 
 from fairlead_operator.__main__ import main
 from fairlead_operator.assembly import Access, Control
+from fairlead_operator.platforms.kubernetes.errors import NotFound
 from fairlead_operator.platforms.kubernetes.kinds import CONFIG_MAP
 from fairlead_operator.runtime.keys import ObjectKey
 from support.operators import config_map
@@ -34,13 +35,22 @@ class Writing(Idle):
     """Writes all the time."""
 
     async def reconcile(self, key: ObjectKey) -> float | None:
+        place = ObjectKey(key.namespace, f"{key.name}-mark")
+        version = await self._version(place)
         for count in range(1000):
-            mark = config_map(
-                f"{key.name}-mark", namespace=key.namespace, by=f"{self.access.settings.pod_name} {count}"
-            )
-            await self.access.api.apply(CONFIG_MAP, mark)
+            mark = config_map(place.name, namespace=place.namespace, by=f"{self.access.settings.pod_name} {count}")
+            written = await self.access.api.apply(CONFIG_MAP, mark, resource_version=version)
+            version = written["metadata"]["resourceVersion"]
             await asyncio.sleep(0.01)
         return 0.01
+
+    async def _version(self, place: ObjectKey) -> str | None:
+        try:
+            mark = await self.access.api.get(CONFIG_MAP, place)
+        except NotFound:
+            return None
+        version: str = mark["metadata"]["resourceVersion"]
+        return version
 
 
 class OperatorProcess:

@@ -43,7 +43,7 @@ async def process_of(mode: str, kubeconfig: Path, *flags: str) -> AsyncIterator[
 
 def writers(server: KubeApiServer) -> list[str]:
     """Return who wrote a mark, in order, repetitions left out."""
-    bodies = [record.call.body.decode() for record in server.writes if record.call.plural == "configmaps"]
+    bodies = [record.call.body.decode() for record in server.changes if record.call.plural == "configmaps"]
     names = [name for body in bodies for name in ("first", "second") if f'"{name} ' in body]
     return [name for at, name in enumerate(names) if at == 0 or names[at - 1] != name]
 
