@@ -36,8 +36,8 @@ up: $(READY)  ## serve the flights models on one machine (make train first); Ctr
 demo: $(READY)  ## features, models, servers, and two months of real flights as live traffic
 	@$(BIN)/python -m flights.demo
 
-test: $(READY)  ## all tests, side by side on all cores
-	@$(BIN)/python -m pytest --numprocesses auto
+test: $(READY)  ## all tests, side by side on all cores (ARGS=… for pytest)
+	@$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
 tools: $(READY)  ## build the test cluster's programs from pinned Go modules, once (a quarter of an hour)
 	@$(BIN)/python tools/cluster build
