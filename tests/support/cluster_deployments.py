@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,38 +12,28 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
-
-from fairlead import Layout
-from fairlead.serving import ServerReport
-from fairlead_operator.core.observed import Route
 from fairlead_operator.platforms.kubernetes.kinds import (
     AUTHORIZATION_POLICY,
     CONFIG_MAP,
-    DEPLOYMENT_LABEL,
     DEPLOYMENT_NAMESPACE_LABEL,
     ENVOY_FILTER,
     MODEL_DEPLOYMENT,
     NAMESPACE,
-    POD,
-    VIRTUAL_SERVICE,
 )
-from fairlead_operator.platforms.kubernetes.render import read_route
 from support.cluster import Cluster, wait_for
-from support.cluster_api import ClusterApi, Resource
+from support.cluster_api import ClusterApi
+from support.cluster_deployed import MODEL_NAME, REQUEST, Deployed, report_of
 from support.cluster_store import feature_store_config_map, make_cluster_repo, write_row
 from support.models import contract_of, write_model
 from support.servers import RedisServer
 from support.store import FeatureRepo
 
-MODEL_NAME = "arrival-delay"
 FEATURE_STORE = "feast-client"
-REQUEST = "serving.fairlead.dev__request"
-"""Annotation that decides a rollout, as ``ClusterApi.annotate`` takes it."""
+__all__ = ["MODEL_NAME", "REQUEST", "Deployed", "Stage", "report_of", "restricted_namespace", "stage_of"]
+
 MODELS = ("logistic", "boosted", "forest", "next", "last")
 """Tiny models, each with a digest of its own; all predict the same."""
 RESOURCES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}}
-_READY_S = 120.0
 _RETIRED_S = 5.0
 
 
@@ -113,125 +103,6 @@ class Stage:
         """Apply a ModelDeployment, as a user does."""
         self.api.apply(MODEL_DEPLOYMENT, manifest)
         return Deployed(self, manifest["metadata"]["name"])
-
-
-@dataclass(frozen=True, slots=True)
-class Deployed:
-    """A ModelDeployment in the cluster."""
-
-    stage: Stage
-    name: str
-
-    @property
-    def api(self) -> ClusterApi:
-        return self.stage.api
-
-    @property
-    def namespace(self) -> str:
-        return self.stage.namespace
-
-    @property
-    def host(self) -> str:
-        return self.stage.host(self.name)
-
-    @property
-    def address(self) -> str:
-        """``host:port`` of the gateway."""
-        return self.stage.cluster.gateway.address
-
-    def resource(self) -> Resource:
-        """Return it as it is now."""
-        return self.api.get(MODEL_DEPLOYMENT, self.namespace, self.name)
-
-    def status(self) -> dict[str, Any]:
-        """Return its status as it is now; empty before the first."""
-        found: dict[str, Any] = self.resource().get("status", {})
-        return found
-
-    def condition(self, kind: str) -> dict[str, Any]:
-        """Return one of its conditions as it is now; empty if it has none."""
-        conditions = self.status().get("conditions", [])
-        return next((one for one in conditions if one["type"] == kind), {})
-
-    def patch(self, **spec: Any) -> Resource:
-        """Merge fields into its spec."""
-        return self.api.patch(MODEL_DEPLOYMENT, self.namespace, self.name, {"spec": spec})
-
-    def annotate(self, **annotations: str | None) -> Resource:
-        """Set its annotations; see ``ClusterApi.annotate``."""
-        return self.api.annotate(MODEL_DEPLOYMENT, self.namespace, self.name, **annotations)
-
-    def request(self, words: str, run: str | None = None) -> None:
-        """Decide its rollout: ``promote VARIANT`` or ``abort``, of the experiment in force unless ``run`` names one."""
-        self.annotate(**{REQUEST: f"{words} {run or self.status()['experiment']['salt']}"})
-
-    def route(self) -> Route | None:
-        """Return the route in force, as its VirtualService says."""
-        live = self.api.find(VIRTUAL_SERVICE, self.namespace, self.name)
-        return read_route(live) if live else None
-
-    def weights_bp(self) -> dict[str, int]:
-        """Return the weights in force by variant, basis points, from the VirtualService."""
-        route = self.route()
-        return {} if route is None else {d.variant: route.weight_bp(d.variant) for d in route.split}
-
-    def layout(self, control: str, **treatments: int) -> Layout:
-        """Return where the law lays treatments of these weights, per cent."""
-        return Layout.of(control, {arm: weight * 100 for arm, weight in treatments.items()})
-
-    def wait(self, condition: Callable[[], bool], timeout_s: float = _READY_S) -> None:
-        """Return once ``condition`` holds; a TimeoutError tells the story of the deployment."""
-        wait_for(condition, timeout_s=timeout_s, otherwise=self.story)
-
-    def wait_condition(
-        self, kind: str, status: str = "True", *, reason: str | None = None, timeout_s: float = _READY_S
-    ) -> dict[str, Any]:
-        """Return a condition once it has this status and reason and speaks of the spec as it is."""
-        found: dict[str, Any] = {}
-
-        def holds() -> bool:
-            found.clear()
-            resource = self.resource()
-            conditions = resource.get("status", {}).get("conditions", [])
-            found.update(next((one for one in conditions if one["type"] == kind), {}))
-            current = found.get("observedGeneration") == resource["metadata"]["generation"]
-            return current and found["status"] == status and reason in {None, found["reason"]}
-
-        self.wait(holds, timeout_s)
-        return found
-
-    def wait_weights(self, *, timeout_s: float = _READY_S, **treatments: int) -> None:
-        """Return once the route gives these treatments these per cent."""
-        wanted = {arm: weight * 100 for arm, weight in treatments.items()}
-        self.wait(lambda: wanted.items() <= self.weights_bp().items(), timeout_s)
-
-    def pods(self, **labels: str) -> dict[str, Resource]:
-        """Return its pods that are not about to go, by uid."""
-        named = {DEPLOYMENT_LABEL.replace("/", "__"): self.name}
-        found = self.api.items(POD, self.namespace, **named, **labels)
-        return {pod["metadata"]["uid"]: pod for pod in found if "deletionTimestamp" not in pod["metadata"]}
-
-    def reports(self) -> dict[str, ServerReport]:
-        """Return what each of its pods tells about itself, by the pod's uid."""
-        return {uid: report_of(pod) for uid, pod in self.pods().items() if pod["status"].get("podIP")}
-
-    def delete(self) -> None:
-        """Delete it, without waiting."""
-        self.api.delete(MODEL_DEPLOYMENT, self.namespace, self.name)
-
-    def story(self) -> str:
-        """Return what can be told about it: status, route, pods and events."""
-        live = self.api.find(MODEL_DEPLOYMENT, self.namespace, self.name) or {}
-        status = live.get("status", {})
-        lines = [f"{c['type']}={c['status']} {c['reason']}: {c['message']}" for c in status.get("conditions", [])]
-        told = f"rollout {status.get('rollout')}\nweights {self.weights_bp()}"
-        return "\n".join([*lines, told, self.stage.cluster.story(self.namespace)])
-
-
-def report_of(pod: Mapping[str, Any]) -> ServerReport:
-    """Return what a pod tells about itself."""
-    url = f"http://{pod['status']['podIP']}:8080/v2/models/{MODEL_NAME}"
-    return ServerReport.from_metadata(httpx.get(url, trust_env=False, timeout=10).raise_for_status().json())
 
 
 def restricted_namespace(name: str) -> dict[str, Any]:

@@ -103,10 +103,10 @@ def units_over_grpc(address: str, host: str, units: Sequence[str], header: str =
     return [called.variant for called in call(address, host, [[(header, unit)] for unit in units])]
 
 
-def infer_message(model: str) -> bytes:
-    """Return a ModelInfer request for the row of ``support.server_process``."""
+def infer_message(model: str, row: Mapping[str, str | int | float] = ROW) -> bytes:
+    """Return a ModelInfer request for a row; that of ``support.server_process`` unless another is given."""
     made = pb.ModelInferRequest(model_name=model)
-    for name, value in ROW.items():
+    for name, value in row.items():
         tensor = made.inputs.add(name=name, datatype=_DATATYPES[type(value)], shape=[1, 1])
         sent = value.encode() if isinstance(value, str) else value
         getattr(tensor.contents, _CONTENTS[type(value)]).append(sent)

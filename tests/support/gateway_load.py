@@ -6,12 +6,12 @@ import http.client
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 
@@ -52,6 +52,8 @@ class Load:
     """Over each protocol."""
     pause_s: float = 0.02
     """Of each connection between two requests: what is measured is the route, not two busy cores."""
+    row: Mapping[str, Any] = field(default_factory=lambda: ROW)
+    """What is asked about."""
     samples: list[Sample] = field(default_factory=list)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -97,7 +99,7 @@ class Load:
     @contextmanager
     def _rest(self) -> Iterator[_Ask]:
         connection = http.client.HTTPConnection(self.address, timeout=_TIMEOUT_S)
-        path, body = f"/v1/models/{self.model}:predict", json.dumps({"instances": [ROW]})
+        path, body = f"/v1/models/{self.model}:predict", json.dumps({"instances": [dict(self.row)]})
 
         def ask(unit: str) -> str:
             headers = {"host": self.host, "x-unit-id": unit, "content-type": "application/json"}
@@ -113,7 +115,7 @@ class Load:
 
     @contextmanager
     def _grpc(self) -> Iterator[_Ask]:
-        message = infer_message(self.model)
+        message = infer_message(self.model, self.row)
         with grpc.insecure_channel(self.address, options=grpc_options(self.host)) as channel:
             infer = channel.unary_unary(f"{SERVICE}/ModelInfer")
 
