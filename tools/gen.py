@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from charts.generate import chart_files
 from fairlead_operator.api import crd
 from fairlead_operator.reference import operator_page
 
@@ -21,6 +22,7 @@ def generated() -> dict[str, str]:
         "docs/reference/modeldeployment.md": crd.modeldeployment(),
         "docs/reference/conditions.md": crd.condition_list(),
         "docs/reference/operator.md": operator_page(),
+        **chart_files(ROOT, crd.manifest()),
     }
 
 

@@ -1,0 +1,124 @@
+{{/* Names: release "fairlead" gives fairlead-operator and fairlead-redis. */}}
+{{- define "fairlead.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "fairlead.fullname" -}}
+{{- $name := include "fairlead.name" . }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 40 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "fairlead.operator.fullname" -}}
+{{ include "fairlead.fullname" . }}-operator
+{{- end }}
+
+{{- define "fairlead.redis.fullname" -}}
+{{ include "fairlead.fullname" . }}-redis
+{{- end }}
+
+{{- define "fairlead.operator.serviceAccountName" -}}
+{{- $account := .Values.operator.serviceAccount }}
+{{- if $account.create }}
+{{- default (include "fairlead.operator.fullname" .) $account.name }}
+{{- else }}
+{{- default "default" $account.name }}
+{{- end }}
+{{- end }}
+
+{{/* Labels. Each takes (list $ COMPONENT). */}}
+{{- define "fairlead.selectorLabels" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ include "fairlead.name" $root }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+
+{{- define "fairlead.labels" -}}
+{{- $root := index . 0 -}}
+{{ include "fairlead.selectorLabels" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+app.kubernetes.io/part-of: fairlead
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- with $root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Images: (list $ IMAGE). */}}
+{{- define "fairlead.repository" -}}
+{{- $root := index . 0 }}
+{{- with $root.Values.image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ (index . 1).repository }}
+{{- end }}
+
+{{- define "fairlead.image" -}}
+{{- $image := index . 1 }}
+{{- include "fairlead.repository" . }}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ default (index . 0).Chart.AppVersion $image.tag }}{{ end }}
+{{- end }}
+
+{{- define "fairlead.pullSecrets" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+{{- range . }}
+- name: {{ . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The restricted pod security standard. */}}
+{{- define "fairlead.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: 1000
+runAsGroup: 1000
+fsGroup: 1000
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "fairlead.containerSecurity" -}}
+allowPrivilegeEscalation: false
+capabilities:
+  drop: [ALL]
+privileged: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+runAsUser: 1000
+runAsGroup: 1000
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/* Where pods run: a group of values. */}}
+{{- define "fairlead.placement" -}}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{/* The namespaces that the operator works in; empty for all. */}}
+{{- define "fairlead.operator.childNamespaces" -}}
+{{- if .Values.operator.namespaces }}
+{{- append .Values.operator.namespaces .Values.operator.settings.gatewayNamespace | uniq | sortAlpha | toJson }}
+{{- else }}
+{{- list | toJson }}
+{{- end }}
+{{- end }}
