@@ -1,13 +1,13 @@
 """A one-node Kubernetes cluster for tests: the real programs as host processes in a network namespace of their own.
 
 etcd, kube-apiserver, kube-controller-manager, kube-scheduler, containerd with kubelet and kube-proxy, KServe's
-controller, istiod, and an Envoy as its gateway. Needs Linux, root and Go; ``make cluster-up`` and ``cluster-down``.
+controller, istiod, CoreDNS, and an Envoy as its gateway. Needs Linux, root and Go; ``make cluster-up`` and
+``cluster-down``.
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import fcntl
 import json
 import os
@@ -15,24 +15,24 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-import controlplane
+import archives
+import bringup
 import istio
-import kserve
 import network
-import node
-import pki
+import pod_images
+import programs
 import teardown
 from build import Built, build
 from errors import ClusterError, Unavailable
-from kubectl import Kubectl
+from host import CNI_PROGRAMS, ROOT
 from layout import (
     API_URL,
+    DNS_IP,
     GATEWAY_ADMIN_PORT,
     GATEWAY_IP,
     GATEWAY_PORT,
@@ -41,9 +41,10 @@ from layout import (
     NODE_IP,
     Layout,
 )
+from pod_images import Images
 from processes import Processes
 
-STATE = node.ROOT / "build/cluster"
+STATE = ROOT / "build/cluster"
 _PACKAGES = {
     "containerd": "containerd",
     "ctr": "containerd",
@@ -54,21 +55,6 @@ _PACKAGES = {
     "umount": "mount",
 }
 """Debian package by program."""
-
-
-class Steps:
-    """Prints what was done, and how long it took."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-
-    @contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        """Time a step."""
-        start = time.monotonic()
-        yield
-        now = time.monotonic()
-        print(f"cluster: {name:<32} {now - start:5.1f} s   (after {now - self._start:.1f} s)", flush=True)
 
 
 def main() -> int:
@@ -83,12 +69,14 @@ def main() -> int:
         if arguments.command == "build":
             build()
         elif arguments.command == "up":
-            up(layout)
+            up(layout, packaged=arguments.packaged)
         elif arguments.command == "down":
             down(layout)
         elif arguments.command == "stop":
             _check_root()
             Processes(layout).stop(arguments.programs)
+        elif arguments.command == "restart":
+            restart(layout, arguments.programs)
         elif arguments.command == "test":
             return test(layout, [*others, *arguments.words])
         else:
@@ -99,8 +87,12 @@ def main() -> int:
     return 0
 
 
-def up(layout: Layout) -> None:
+def up(layout: Layout, *, packaged: bool = False) -> None:
     """Bring the cluster up; starts what is missing of one that is there.
+
+    Args:
+        layout: Where it lives.
+        packaged: Have the released images, and nothing of the host in containers; one that is there stays what it is.
 
     Raises:
         ClusterError: The machine lacks something, or a program did not start.
@@ -112,15 +104,30 @@ def up(layout: Layout) -> None:
         if teardown.exists(layout) and not layout.netns.exists():
             # What is left of a cluster that did not survive the machine.
             teardown.down(layout)
-        layout.state.mkdir(parents=True, exist_ok=True)
+        _choose(layout, packaged=packaged)
+        if layout.packaged:
+            archives.build()
         network.make(layout)
         network.enter(layout)
-        _start(layout, built)
-        layout.facts.write_text(json.dumps(facts(layout, built), indent=2) + "\n")
+        found = pod_images.of(layout, built)
+        bringup.start(layout, built, found)
+        layout.facts.write_text(json.dumps(facts(layout, built, found), indent=2) + "\n")
     print(f"cluster: {layout.id} is up; its kubeconfig is {layout.kubeconfig}, of use inside its network namespace:")
     words = [os.path.relpath(sys.executable), os.path.relpath(Path(__file__).parent)]
     chosen = [] if layout.state == STATE else [f"--state={layout.state}"]
     print("cluster:  ", *words, *chosen, "run -- kubectl get pods --all-namespaces")
+
+
+def restart(layout: Layout, names: list[str]) -> None:
+    """Start programs of a running cluster again, and return once they do their work.
+
+    Raises:
+        ClusterError: There is no cluster, no such program, or one did not start.
+    """
+    _check_running(layout)
+    with _only(layout), bringup.Steps()(f"restart {' '.join(names)}"):
+        network.enter(layout)
+        programs.restart(layout, build(), names)
 
 
 def down(layout: Layout) -> None:
@@ -129,7 +136,7 @@ def down(layout: Layout) -> None:
         print("cluster: there is none")
         return
     _check_root()
-    with _only(layout), Steps()("down"):
+    with _only(layout), bringup.Steps()("down"):
         teardown.down(layout)
 
 
@@ -150,22 +157,22 @@ def test(layout: Layout, words: list[str]) -> int:
             environment = {"FAIRLEAD_CLUSTER_ABSENT": str(reason)}
         asked = any(Path(word.partition("::")[0]).exists() for word in words)
         command = [sys.executable, "-m", "pytest", *words, *([] if asked else ["tests/cluster"])]
-        return subprocess.run(command, cwd=node.ROOT, env={**os.environ, **environment}, check=False).returncode
+        return subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=False).returncode
     finally:
         if not was_up and teardown.exists(layout):
             down(layout)
 
 
 def enter_and_run(layout: Layout, words: list[str]) -> None:
-    """Become the given command, inside the cluster's network namespace, with KUBECONFIG and its kubectl on the PATH.
+    """Become the given command, inside the cluster's network namespace, with KUBECONFIG, kubectl and helm.
 
     Raises:
         ClusterError: There is no cluster, or no such command.
     """
-    _check_root()
-    if not (layout.kubeconfig.exists() and layout.netns.exists()):
-        raise ClusterError("there is none; `make cluster-up` starts it")
-    path = os.pathsep.join([str(build().program("kubectl").parent), os.environ.get("PATH", "")])
+    _check_running(layout)
+    built = build()
+    folders = [str(built.program(name).parent) for name in ("kubectl", "helm")]
+    path = os.pathsep.join([*folders, os.environ.get("PATH", "")])
     environment = os.environ | {
         "PATH": path,
         "KUBECONFIG": str(layout.kubeconfig),
@@ -187,7 +194,7 @@ def _words(words: list[str]) -> list[str]:
     return command
 
 
-def facts(layout: Layout, built: Built) -> dict[str, object]:
+def facts(layout: Layout, built: Built, found: Images) -> dict[str, object]:
     """Return what tests need to know."""
     return {
         "id": layout.id,
@@ -205,42 +212,20 @@ def facts(layout: Layout, built: Built) -> dict[str, object]:
         "istiod": ISTIOD_URL,
         "logs": str(layout.logs),
         "state": str(layout.state),
-        "programs": {name: str(built.program(name)) for name in ("kubectl", "versitygw")},
+        "dns": DNS_IP,
+        "packaged": layout.packaged,
+        "images": dict(found.released),
+        "programs": {name: str(built.program(name)) for name in ("kubectl", "helm", "versitygw")},
     }
 
 
-def _start(layout: Layout, built: Built) -> None:
-    processes, kubectl, step = Processes(layout), Kubectl(layout, built), Steps()
-    network.prepare()
-    with step("certificates"):
-        pki.make(layout, dt.datetime.now(dt.UTC))
-    with step("etcd, kube-apiserver, containerd"):
-        controlplane.start_store(layout, built, processes)
-        controlplane.start_api_server(layout, built, processes)
-        node.start_containerd(layout, processes)
-        node.import_images(layout, built, processes)
-        controlplane.wait_api_server(layout, processes)
-    with step("custom resources"):
-        controlplane.start_controllers(layout, built, processes)
-        node.start_kubelet(layout, built, processes)
-        node.start_proxy(layout, built, processes)
-        kubectl.apply(kserve.namespace(), kserve.settings(), *istio.namespaces())
-        kubectl.apply_files([*kserve.crd_files(built), built.manifests("istio") / "crd.yaml"])
-        crds = [f"crd/{kind}.serving.kserve.io" for kind in kserve.CRDS]
-        kubectl.wait("Established", *crds, "crd/gateways.networking.istio.io")
-    with step("KServe's controller and istiod"):
-        istio.start(layout, built, processes)
-        kserve.start(layout, built, processes)
-        kserve.wait(processes)
-        kserve.apply_webhooks(layout, built, kubectl)
-        istio.wait(processes)
-        kubectl.apply(istio.webhook(layout))
-    with step("node"):
-        controlplane.wait_controllers(processes)
-        kubectl.wait("Ready", f"node/{NODE}")
-    with step("gateway"):
-        kubectl.apply(istio.gateway(), *istio.gateway_pods())
-        kubectl("rollout", "status", "--timeout=60s", "--namespace", istio.INGRESS, "deployment/istio-ingressgateway")
+def _choose(layout: Layout, *, packaged: bool) -> None:
+    """Settle what kind of cluster it is: that of the one that is there, or the one that is asked for."""
+    if packaged and not layout.packaged:
+        if teardown.exists(layout):
+            raise ClusterError(f"{layout.id} is up, but not packaged; end it first (down), or choose another --state")
+        layout.run.mkdir(parents=True)
+        layout.mark.touch()
 
 
 @contextmanager
@@ -257,6 +242,12 @@ def _only(layout: Layout) -> Iterator[None]:
         yield
 
 
+def _check_running(layout: Layout) -> None:
+    _check_root()
+    if not (layout.kubeconfig.exists() and layout.netns.exists()):
+        raise ClusterError("there is none; `make cluster-up` starts it")
+
+
 def _check_root() -> None:
     if os.geteuid() != 0:
         raise Unavailable("needs root: it makes a network namespace, mounts and containers")
@@ -264,7 +255,7 @@ def _check_root() -> None:
 
 def _check_programs() -> None:
     missing = sorted({package for program, package in _PACKAGES.items() if shutil.which(program) is None})
-    if not (node.CNI_PROGRAMS / "bridge").exists():
+    if not (CNI_PROGRAMS / "bridge").exists():
         missing.append("containernetworking-plugins")
     if missing:
         raise Unavailable(
@@ -277,10 +268,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--state", type=Path, default=STATE, help="folder of its state (default: build/cluster)")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("build", help="build the programs that the cache lacks")
-    commands.add_parser("up", help="start it, or what is missing of it")
+    start = commands.add_parser("up", help="start it, or what is missing of it")
+    start.add_argument("--packaged", action="store_true", help="with the released images and nothing of the host")
     commands.add_parser("down", help="end it; its logs stay")
     stop = commands.add_parser("stop", help="end some of its programs; `up` starts them again")
     stop.add_argument("programs", nargs="+", metavar="PROGRAM", help="such as kserve-manager")
+    again = commands.add_parser("restart", help="end some of its programs and start them again")
+    again.add_argument("programs", nargs="+", metavar="PROGRAM", help="such as istiod")
     run = commands.add_parser("run", help="run a command inside its network namespace")
     run.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
     tests = commands.add_parser("test", help="run tests/cluster in it; started and ended for this unless it is up")

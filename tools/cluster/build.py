@@ -71,6 +71,8 @@ _KUBERNETES_PROGRAMS = (
     "kubectl",
 )
 _KSERVE = "github.com/kserve/kserve"
+_HELM = "helm.sh/helm/v4/cmd/helm"
+_HELM_VERSION = "helm.sh/helm/v4/internal/version.version=v4.3.1"
 
 TOOLS = {
     tool.name: tool
@@ -96,6 +98,9 @@ TOOLS = {
             tags="vtprotobuf,disable_pgv",
         ),
         Tool("s3", {"versitygw": "github.com/versity/versitygw/cmd/versitygw"}),
+        Tool("coredns", {"coredns": "."}),
+        Tool("metrics-server", {"metrics-server": "sigs.k8s.io/metrics-server/cmd/metrics-server"}),
+        Tool("helm", {"helm": _HELM}, ldflags=f"-s -w -X {_HELM_VERSION}"),
         Tool("pause", {"pause": "."}),
     )
 }

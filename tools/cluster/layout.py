@@ -15,6 +15,9 @@ NODE_IP = "172.30.0.1"
 SERVICE_CIDR = "10.96.0.0/24"
 POD_CIDR = "10.97.0.0/24"
 API_SERVICE_IP = "10.96.0.1"
+DNS_IP = NODE_IP
+"""Where names of Services are answered: the kubelet writes it into every pod."""
+METRICS_PORT = 4443
 GATEWAY_IP = "10.96.0.8"
 """ClusterIP of the gateway's Service."""
 GATEWAY_PORT = 80
@@ -49,6 +52,16 @@ class Layout:
     def run(self) -> Path:
         """Folder of pids, sockets and mounts: short for sockets, and not in a folder that a clean-up removes."""
         return Path("/run") / self.id
+
+    @property
+    def mark(self) -> Path:
+        """File that is there as long as a packaged cluster is."""
+        return self.run / "packaged"
+
+    @property
+    def packaged(self) -> bool:
+        """Whether its containers are the released images, and get nothing from the host."""
+        return self.mark.exists()
 
     @property
     def pids(self) -> Path:

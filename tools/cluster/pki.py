@@ -39,6 +39,7 @@ _SERVERS = {
     "kubelet-server": ["127.0.0.1", NODE_IP, NODE],
     "etcd": ["127.0.0.1"],
     "webhook": ["127.0.0.1", "localhost"],
+    "metrics-server": [NODE_IP, "metrics-server.kube-system.svc"],
 }
 """Names and addresses by file."""
 

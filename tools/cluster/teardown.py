@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import network
+from host import hierarchies
 from layout import Layout
-from node import hierarchies
 from processes import Process, Processes, end, seen
 
 CONTAINER_LOGS = Path("/var/log/containers")
