@@ -9,11 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 from fairlead.cli.errors import USAGE, CommandError, reporting
-from fairlead_operator.cli_options import ContextOption, NameArgument, NamespaceOption, StateOption
+from fairlead_operator import cli_completion as names
+from fairlead_operator.cli_files import replace_file
+from fairlead_operator.cli_options import (
+    ContextOption,
+    KubeconfigOption,
+    NameArgument,
+    NamespaceOption,
+    StateOption,
+    cluster_of,
+)
 
 if TYPE_CHECKING:
     from fairlead_operator.core.desired import Desired
     from fairlead_operator.core.record import Record
+    from fairlead_operator.platforms.kubernetes.contexts import Cluster
     from fairlead_operator.platforms.local.remembered import Remembered
 
 
@@ -21,6 +31,7 @@ def pause(
     name: NameArgument,
     namespace: NamespaceOption = None,
     context: ContextOption = None,
+    kubeconfig: KubeconfigOption = None,
     state: StateOption = Path(".fairlead"),
 ) -> None:
     """Keep a deployment as it is: no weight moves, no edit is taken up, and steps are not counted on.
@@ -31,7 +42,7 @@ def pause(
     """
     from fairlead_operator.api.v1alpha1 import PAUSED_ANNOTATION  # noqa: PLC0415 -- --help stays quick
 
-    found = _found(name, namespace, context, state)
+    found = _found(name, cluster_of(namespace, context, kubeconfig), state)
     if found.is_paused:
         raise CommandError(f"{name}: is paused already; `fairlead resume {name}` lets it go on")
     _annotate(found, {PAUSED_ANNOTATION: "true"})
@@ -42,6 +53,7 @@ def resume(
     name: NameArgument,
     namespace: NamespaceOption = None,
     context: ContextOption = None,
+    kubeconfig: KubeconfigOption = None,
     state: StateOption = Path(".fairlead"),
 ) -> None:
     """Let a paused deployment go on where it was.
@@ -50,7 +62,7 @@ def resume(
     """
     from fairlead_operator.api.v1alpha1 import PAUSED_ANNOTATION  # noqa: PLC0415 -- --help stays quick
 
-    found = _found(name, namespace, context, state)
+    found = _found(name, cluster_of(namespace, context, kubeconfig), state)
     if not found.is_paused:
         where = "its manifest says spec.paused: true; change it there" if found.manifest_pauses else "is not paused"
         raise CommandError(f"{name}: {where}")
@@ -60,10 +72,18 @@ def resume(
 
 def promote(
     name: Annotated[
-        str | None, typer.Argument(help="Name of the deployment; with -f it is in the file.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="Name of the deployment; with -f it is in the file.",
+            show_default=False,
+            autocompletion=names.deployments,
+        ),
     ] = None,
     variant: Annotated[
-        str | None, typer.Argument(help="The winner; the only candidate if left out.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="The winner; the only candidate if left out.", show_default=False, autocompletion=names.variants
+        ),
     ] = None,
     file: Annotated[
         Path | None,
@@ -72,6 +92,7 @@ def promote(
     *,
     namespace: NamespaceOption = None,
     context: ContextOption = None,
+    kubeconfig: KubeconfigOption = None,
     state: StateOption = Path(".fairlead"),
 ) -> None:
     """Let a candidate take everything, without waiting for steps or evidence.
@@ -82,14 +103,14 @@ def promote(
     Example: fairlead promote arrival-delay boosted
     """
     if file is not None:
-        _write_down(file, name, variant, state)
+        _write_down(file, name, variant, cluster_of(namespace, context, kubeconfig), state)
         return
     if name is None:
         raise CommandError("NAME: say which deployment, or give its manifest with -f FILE", USAGE)
     from fairlead_operator.core.requests import promotion  # noqa: PLC0415 -- --help stays quick
     from fairlead_operator.errors import OperatorError  # noqa: PLC0415 -- --help stays quick
 
-    found = _found(name, namespace, context, state)
+    found = _found(name, cluster_of(namespace, context, kubeconfig), state)
     with reporting(OperatorError):
         request = promotion(found.desired, found.rollout, variant)
     _ask(found, request.text, request.outlook)
@@ -99,6 +120,7 @@ def abort(
     name: NameArgument,
     namespace: NamespaceOption = None,
     context: ContextOption = None,
+    kubeconfig: KubeconfigOption = None,
     state: StateOption = Path(".fairlead"),
 ) -> None:
     """Give everything back to control; after a promotion, go back to what it replaced while that is kept.
@@ -110,7 +132,7 @@ def abort(
     from fairlead_operator.core.requests import abortion  # noqa: PLC0415 -- --help stays quick
     from fairlead_operator.errors import OperatorError  # noqa: PLC0415 -- --help stays quick
 
-    found = _found(name, namespace, context, state)
+    found = _found(name, cluster_of(namespace, context, kubeconfig), state)
     with reporting(OperatorError):
         request = abortion(found.desired, found.rollout, time.time())
     _ask(found, request.text, request.outlook)
@@ -132,20 +154,15 @@ class _Deployment(Protocol):
     def annotate(self, changes: Mapping[str, str | None]) -> None: ...
 
 
-def _found(name: str, namespace: str | None, context: str | None, state: Path) -> _Deployment:
-    """Return the deployment in a cluster if a namespace is given, else the one on this machine."""
-    if namespace is None:
-        if context is not None:
-            raise CommandError("--context: give --namespace, too, for a deployment in a cluster", USAGE)
+def _found(name: str, cluster: Cluster | None, state: Path) -> _Deployment:
+    """Return the deployment in a cluster if one is named, else the one on this machine."""
+    if cluster is None:
         return _remembered(state, name)
     from fairlead_operator.errors import OperatorError  # noqa: PLC0415 -- --help stays quick
-    from fairlead_operator.platforms.kubernetes.deployed import Cluster, deployed  # noqa: PLC0415 -- needs a client
+    from fairlead_operator.platforms.kubernetes.deployed import deployed  # noqa: PLC0415 -- needs a client
 
     with reporting(OperatorError):
-        found = deployed(Cluster(namespace, context, None), name)
-    if found is None:
-        raise CommandError(f"no ModelDeployment {namespace}/{name} in this cluster; `kubectl get mdep -A` lists them")
-    return found
+        return deployed(cluster, name)
 
 
 def _annotate(found: _Deployment, changes: Mapping[str, str | None]) -> None:
@@ -179,35 +196,30 @@ def _say(found: _Deployment, sentence: str) -> None:
     typer.echo(f"{found.desired.name}: {sentence}{stopped}")
 
 
-def _write_down(file: Path, name: str | None, variant: str | None, state: Path) -> None:
+def _write_down(file: Path, name: str | None, variant: str | None, cluster: Cluster | None, state: Path) -> None:
     """Make the winner the Control in ``file``."""
     from fairlead_operator.api.manifest import read  # noqa: PLC0415 -- --help stays quick
-    from fairlead_operator.core.goal import current_run, winner_of  # noqa: PLC0415 -- --help stays quick
     from fairlead_operator.errors import OperatorError  # noqa: PLC0415 -- --help stays quick
-    from fairlead_operator.platforms.local.remembered import remembered  # noqa: PLC0415 -- --help stays quick
     from fairlead_operator.platforms.local.succession import succeeded  # noqa: PLC0415 -- --help stays quick
 
     with reporting(OperatorError):
         manifest = read(file)
         deployment = manifest.deployment.metadata.name
         winner = variant if name in {None, deployment} else variant or name
+        winner = winner or _winner(deployment, cluster, state)
         if winner is None:
-            found = remembered(state, deployment)
-            run = current_run(found.desired, found.rollout) if found else None
-            winner = winner_of(found.desired, run) if found and run else None
-        if winner is None:
-            message = f"no promotion of {deployment} is known in {state}"
+            where = "the cluster" if cluster else state
+            message = f"no promotion of {deployment} is known in {where}"
             raise CommandError(f"{message}; name the winner: fairlead promote -f {file} VARIANT", USAGE)
-        _replace(file, succeeded(manifest, winner))
+        replace_file(file, succeeded(manifest, winner))
     typer.echo(f"{file}: {winner} is the Control now; look at the change and commit it")
 
 
-def _replace(file: Path, content: bytes) -> None:
-    """Put ``content`` into ``file`` in one step, so that `fairlead up` never reads a part of it."""
-    fresh = file.with_name(f".{file.name}.new")
-    try:
-        fresh.write_bytes(content)
-        fresh.chmod(file.stat().st_mode)
-        fresh.replace(file)
-    except OSError as error:
-        raise CommandError(f"--file: {file} cannot be written ({error.strerror})") from error
+def _winner(name: str, cluster: Cluster | None, state: Path) -> str | None:
+    """Return the variant that was promoted last; None if nobody knows of one."""
+    from fairlead_operator.core.goal import current_run, winner_of  # noqa: PLC0415 -- --help stays quick
+    from fairlead_operator.platforms.local.remembered import remembered  # noqa: PLC0415 -- --help stays quick
+
+    found = _found(name, cluster, state) if cluster else remembered(state, name)
+    run = current_run(found.desired, found.rollout) if found else None
+    return winner_of(found.desired, run) if found and run else None

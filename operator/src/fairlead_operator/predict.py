@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,34 +24,52 @@ class Endpoint:
     """Base, such as ``http://127.0.0.1:8080``."""
     model: str
     unit_header: str
+    host: str | None = None
+    """Host that requests name, where it is not the one of ``url``: a gateway serves many."""
+    advice: str = "is `fairlead up` running? else give --url"
+    """What to do where nobody answers."""
 
 
-def ask(endpoint: Endpoint, instances: Sequence[dict[str, Any]], unit: str | None) -> dict[str, Any]:
-    """Ask for one V1 request; return status, unit, variant, and predictions or error.
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Asks one endpoint, over one connection."""
 
-    Raises:
-        CommandError: Nobody answers there.
-    """
-    address = f"{endpoint.url.rstrip('/')}/v1/models/{endpoint.model}:predict"
-    headers = [(b"content-type", b"application/json")]
-    if unit is not None:
-        headers.append((endpoint.unit_header.encode(), unit.encode()))
-    try:
-        answer = httpx.post(
-            address,
-            content=json.dumps({"instances": list(instances)}),
-            headers=headers,
-            timeout=_TIMEOUT_S,
-            trust_env=False,
-        )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise CommandError(f"{address}: no answer ({error}); is `fairlead up` running? else give --url") from error
-    return {
-        "status": answer.status_code,
-        "unit": unit,
-        "variant": answer.headers.get(VARIANT_HEADER),
-        **_body(answer),
-    }
+    endpoint: Endpoint
+    client: httpx.Client
+
+    def ask(self, instances: Sequence[dict[str, Any]], unit: str | None) -> dict[str, Any]:
+        """Ask for one V1 request; return status, unit, variant, and predictions or error.
+
+        Raises:
+            CommandError: Nobody answers there.
+        """
+        endpoint = self.endpoint
+        address = f"{endpoint.url.rstrip('/')}/v1/models/{endpoint.model}:predict"
+        headers = [(b"content-type", b"application/json")]
+        if endpoint.host is not None:
+            headers.append((b"host", endpoint.host.encode()))
+        if unit is not None:
+            headers.append((endpoint.unit_header.encode(), unit.encode()))
+        # A certificate is the deployment's, whatever address its gateway has.
+        extensions = {} if endpoint.host is None else {"sni_hostname": endpoint.host}
+        content = json.dumps({"instances": list(instances)})
+        try:
+            answer = self.client.post(address, content=content, headers=headers, extensions=extensions)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise CommandError(f"{address}: no answer ({error}); {endpoint.advice}") from error
+        return {
+            "status": answer.status_code,
+            "unit": unit,
+            "variant": answer.headers.get(VARIANT_HEADER),
+            **_body(answer),
+        }
+
+
+@contextmanager
+def calling(endpoint: Endpoint) -> Iterator[Caller]:
+    """Yield what asks ``endpoint``."""
+    with httpx.Client(timeout=_TIMEOUT_S, trust_env=False) as client:
+        yield Caller(endpoint, client)
 
 
 def _body(answer: httpx.Response) -> dict[str, Any]:

@@ -48,6 +48,7 @@ _OK_BELOW: Final = 300
 _APPLY: Final = "application/apply-patch+yaml"
 _JSON: Final = "application/json"
 _JSON_PATCH: Final = "application/json-patch+json"
+_MERGE_PATCH: Final = "application/merge-patch+json"
 _NOT_SENT: Final = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 
 
@@ -98,6 +99,7 @@ class KubeClient(KubeApi):
         connection: Connection,
         *,
         user_agent: str = "fairlead-operator",
+        field_manager: str = FIELD_MANAGER,
         patience: Patience | None = None,
         observe: CallObserver = _ignore,
         randomness: random.Random | None = None,
@@ -108,12 +110,14 @@ class KubeClient(KubeApi):
         Args:
             connection: Where and who.
             user_agent: How we name ourselves in the audit log.
+            field_manager: How we name ourselves in managedFields.
             patience: Deadlines and attempts.
             observe: Counts calls.
             randomness: Spreads pauses.
             sleep: Waits out a pause.
         """
         self._connection = connection
+        self._field_manager = field_manager
         self._patience = patience or Patience()
         self._observe = observe
         self._random = randomness or random.Random()  # noqa: S311 -- spreads pauses
@@ -179,7 +183,7 @@ class KubeClient(KubeApi):
         metadata = resource["metadata"]
         if resource_version is not None:
             resource = {**resource, "metadata": {**metadata, "resourceVersion": resource_version}}
-        query = [("fieldManager", FIELD_MANAGER), ("force", str(force).lower()), ("fieldValidation", "Strict")]
+        query = [("fieldManager", self._field_manager), ("force", str(force).lower()), ("fieldValidation", "Strict")]
         path = kind.path(metadata.get("namespace"), metadata["name"])
         call = _Call(
             "apply",
@@ -197,7 +201,7 @@ class KubeClient(KubeApi):
 
     async def create(self, kind: Kind, resource: Resource) -> Resource:
         """Create an object."""
-        query = [("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict")]
+        query = [("fieldManager", self._field_manager), ("fieldValidation", "Strict")]
         path = kind.path(resource["metadata"].get("namespace"))
         return await self._answer(_Call("create", kind, "POST", path, query, resource, writes=True))
 
@@ -205,7 +209,7 @@ class KubeClient(KubeApi):
         """Replace a whole object, if it is still at the resourceVersion that ``resource`` carries."""
         metadata = resource["metadata"]
         path = kind.path(metadata.get("namespace"), metadata["name"])
-        query = [("fieldManager", FIELD_MANAGER)]
+        query = [("fieldManager", self._field_manager)]
         return await self._answer(_Call("update", kind, "PUT", path, query, resource, writes=True))
 
     async def delete(
@@ -243,6 +247,22 @@ class KubeClient(KubeApi):
         changes = [{"op": "add", "path": f"/metadata/{part}", "value": value} for part, value in metadata.items()]
         path = kind.path(key.namespace, key.name)
         return await self._patch("patch", kind, path, [_at(resource_version), *changes])
+
+    async def merge(
+        self,
+        kind: Kind,
+        key: ObjectKey,
+        changes: Mapping[str, Any],
+        *,
+        resource_version: str,
+        dry_run: bool = False,
+    ) -> Resource:
+        """Merge ``changes`` into an object (JSON merge patch), if it is at ``resource_version``."""
+        query = [("fieldManager", self._field_manager), ("fieldValidation", "Strict")]
+        asked = [*query, *([("dryRun", "All")] if dry_run else ())]
+        body = {**changes, "metadata": {"resourceVersion": resource_version}}
+        path = kind.path(key.namespace, key.name)
+        return await self._answer(_Call("patch", kind, "PATCH", path, asked, body, _MERGE_PATCH, writes=True))
 
     async def watch(
         self,
@@ -282,7 +302,7 @@ class KubeClient(KubeApi):
         return any(resource.get("name") == kind.plural for resource in answer.get("resources") or ())
 
     async def _patch(self, verb: str, kind: Kind, path: str, operations: Sequence[Any]) -> Resource:
-        query = [("fieldManager", FIELD_MANAGER)]
+        query = [("fieldManager", self._field_manager)]
         return await self._answer(_Call(verb, kind, "PATCH", path, query, [*operations], _JSON_PATCH, writes=True))
 
     async def _answer(self, call: _Call) -> Resource:
