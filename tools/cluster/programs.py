@@ -33,7 +33,7 @@ class Program:
 
 
 def programs(layout: Layout, built: Built, processes: Processes) -> Mapping[str, Program]:
-    """Return the programs that a cluster is made of, by name."""
+    """Return the programs that a cluster is made of, by name; each needs none of those after it."""
     whole, plain = (layout, built, processes), (layout, processes)
     ready = partial(controlplane.wait_api_server, *plain)
     found = {
@@ -68,7 +68,6 @@ def restart(layout: Layout, built: Built, chosen: list[str]) -> None:
     if unknown := [name for name in chosen if name not in every]:
         raise ClusterError(f"{', '.join(unknown)}: no such program; there are {', '.join(every)}")
     processes.stop(chosen, timeout_s=_END_S)
-    for name in chosen:
+    for name in (one for one in every if one in chosen):
         every[name].start()
-    for name in chosen:
         every[name].wait()
