@@ -1,0 +1,166 @@
+"""What a deployment under load must survive: each request is answered once, by its arm, and counted."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from e2e.clusters import Component
+from e2e.errors import see
+from e2e.scene import CONTROL, DEPLOYMENT, FLIGHTS, SYSTEM, VERSION, Scene, said
+from e2e.steps.install import OPERATOR
+from e2e.steps.rollout import HIGH
+from e2e.story import Seen
+from e2e.trial import pods_of, trial
+from fairlead_operator.platforms.kubernetes.kinds import LEASE, POD
+from support.cluster import wait_for
+from support.cluster_api import ClusterApi
+from support.cluster_deployed import Deployed
+
+CHANGES = 10
+LOW = 20
+NEXT_RELEASE = f"{VERSION}-next"
+"""Server release that control is upgraded to: the same image by another tag."""
+OPERATOR_SELECTOR = "app.kubernetes.io/component=operator"
+
+
+def weights(scene: Scene) -> Seen:
+    """Change the weight ten times."""
+    with scene.deployed() as deployed:
+        with trial(scene, deployed) as running:
+            lags_s = [running.weigh(LOW if number % 2 == 0 else HIGH) for number in range(CHANGES)]
+        worst_s, median_s = max(lags_s), sorted(lags_s)[len(lags_s) // 2]
+    return running.seen(
+        f"{CHANGES} changes, followed after {median_s:.2f} s (slowest {worst_s:.2f})",
+        changes=CHANGES,
+        followed_median_s=round(median_s, 2),
+        followed_worst_s=round(worst_s, 2),
+    )
+
+
+def pods(scene: Scene) -> Seen:
+    """Delete every model pod, one after the other."""
+    with scene.deployed() as deployed:
+        before = deployed.pods()
+        with trial(scene, deployed) as running:
+            replaced_s = [_replace(scene, deployed, pod) for pod in before.values()]
+        see(not before.keys() & deployed.pods().keys(), "a deleted pod is still there")
+    return running.seen(
+        f"{len(before)} pods deleted, each replaced within {max(replaced_s):.0f} s",
+        pods=len(before),
+        replaced_s=round(max(replaced_s), 1),
+    )
+
+
+def operator(scene: Scene) -> Seen:
+    """Delete the operator's pods; the new ones take over and weight moves again."""
+    with scene.deployed() as deployed, scene.api() as api:
+        same = pods_of(deployed)
+        held = holder(api)
+        with trial(scene, deployed) as running:
+            begun_s = time.monotonic()
+            scene.kubectl("delete", "pods", f"--namespace={SYSTEM}", f"--selector={OPERATOR_SELECTOR}", "--wait=false")
+            wait_for(lambda: holder(api) not in {held, ""}, timeout_s=90, otherwise=lambda: scene.facts.story(SYSTEM))
+            led_s = time.monotonic() - begun_s
+            followed_s = running.weigh(LOW)
+            running.weigh(HIGH)
+        wait_operator(scene)
+        see(pods_of(deployed) == same, "model pods were replaced")
+    return running.seen(
+        f"another leads {led_s:.0f} s later, and its first change is followed in {followed_s:.2f} s; same model pods",
+        led_s=round(led_s, 1),
+    )
+
+
+def istiod(scene: Scene) -> Seen:
+    """Restart istiod."""
+    return _restart(scene, Component.ISTIOD)
+
+
+def kserve(scene: Scene) -> Seen:
+    """Restart KServe's controller; afterwards it takes up what changes."""
+    return _restart(scene, Component.KSERVE)
+
+
+def kubelet(scene: Scene) -> Seen:
+    """Restart the kubelet; pods are not."""
+    return _restart(scene, Component.KUBELET)
+
+
+def upgrade(scene: Scene) -> Seen:
+    """Move control to another server release by command."""
+    scene.cluster.tag(f"fairlead.local/server:{VERSION}", f"fairlead.local/server:{NEXT_RELEASE}")
+    with scene.deployed() as deployed:
+        # What an experiment compares is frozen, the server release with it.
+        deployed.patch(experiment=None)
+        deployed.wait_condition("Ready")
+        before = deployed.pods()
+        with trial(scene, deployed) as running:
+            begun_s = time.monotonic()
+            told = scene.fairlead("upgrade", DEPLOYMENT, "-n", FLIGHTS, "--to", NEXT_RELEASE).strip()
+            scene.wait("upgrade", lambda: said(deployed), lambda: _runs(deployed, NEXT_RELEASE))
+            deployed.wait_condition("Ready")
+            took_s = time.monotonic() - begun_s
+            scene.wait("upgrade", lambda: "end of the pods before", lambda: not before.keys() & deployed.pods().keys())
+    return running.seen(f"“{told}”; pods of {NEXT_RELEASE} serve after {took_s:.0f} s", upgraded_s=round(took_s, 1))
+
+
+def _restart(scene: Scene, component: Component) -> Seen:
+    with scene.deployed() as deployed:
+        same, restarts = pods_of(deployed), _restarts(deployed)
+        with trial(scene, deployed) as running:
+            begun_s = time.monotonic()
+            scene.cluster.restart(component)
+            took_s = time.monotonic() - begun_s
+            followed_s = running.weigh(LOW)
+            running.weigh(HIGH)
+        deployed.wait_condition("Ready")
+        see(pods_of(deployed) == same, "model pods were replaced")
+        see(_restarts(deployed) == restarts, "containers were restarted")
+    return running.seen(
+        f"back in {took_s:.1f} s, a change is followed in {followed_s:.2f} s; same pods",
+        restarted_s=round(took_s, 1),
+        followed_s=round(followed_s, 2),
+    )
+
+
+def _replace(scene: Scene, deployed: Deployed, pod: dict[str, Any]) -> float:
+    """Delete a pod, and wait until its deployment is whole without it; return the seconds."""
+    begun_s, uid, name = time.monotonic(), pod["metadata"]["uid"], pod["metadata"]["name"]
+    deployed.api.delete(POD, FLIGHTS, name)
+
+    def whole() -> bool:
+        now = deployed.pods()
+        return uid not in now and bool(now) and all(is_ready(one) for one in now.values())
+
+    scene.wait("pods", lambda: f"another pod for {name}", whole)
+    deployed.wait_condition("Ready")
+    return time.monotonic() - begun_s
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Return whether a pod is ready."""
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))
+
+
+def _runs(deployed: Deployed, release: str) -> bool:
+    """Return whether every variant in the route runs a server of a release."""
+    found = [pod for pod in deployed.pods().values() if is_ready(pod)]
+    new = [pod for pod in found if any(one["image"].endswith(f":{release}") for one in pod["spec"]["containers"])]
+    return len(new) >= len(deployed.weights_bp()) and CONTROL in "".join(pod["metadata"]["name"] for pod in new)
+
+
+def _restarts(deployed: Deployed) -> int:
+    statuses = (one for pod in deployed.pods().values() for one in pod["status"].get("containerStatuses", []))
+    return sum(int(one["restartCount"]) for one in statuses)
+
+
+def holder(api: ClusterApi) -> str:
+    """Return which operator leads."""
+    lease = api.find(LEASE, SYSTEM, OPERATOR)
+    return str(((lease or {}).get("spec") or {}).get("holderIdentity") or "")
+
+
+def wait_operator(scene: Scene) -> None:
+    """Return once every pod of the operator is as its Deployment asks."""
+    scene.kubectl("rollout", "status", f"deployment/{OPERATOR}", f"--namespace={SYSTEM}", "--timeout=90s")
