@@ -16,7 +16,7 @@ from kubernetes.aio.config.kube_config import list_kube_config_contexts
 
 from fairlead_operator.errors import OperatorError
 from fairlead_operator.platforms.kubernetes.client import KubeClient, Patience
-from fairlead_operator.platforms.kubernetes.connection import connect
+from fairlead_operator.platforms.kubernetes.connection import SERVICE_ACCOUNT, connect
 from fairlead_operator.platforms.kubernetes.errors import (
     Forbidden,
     Invalid,
@@ -87,8 +87,11 @@ def contexts(kubeconfig: Path | None) -> Contexts:
     Raises:
         ContextUnknown: It cannot be read.
     """
+    given = str(kubeconfig or os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
+    if not any(Path(file).is_file() for file in given.split(os.pathsep)):
+        raise ContextUnknown(f"no kubeconfig at {given}; give --kubeconfig FILE, or set KUBECONFIG")
     try:
-        listed, current = list_kube_config_contexts(str(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG"))
+        listed, current = list_kube_config_contexts(given)
     except (ConfigException, OSError, ValueError) as error:
         where = f"--kubeconfig: {kubeconfig}" if kubeconfig else "the kubeconfig"
         message = f"{where} cannot be read ({error}); give --kubeconfig FILE, or set KUBECONFIG"
@@ -141,7 +144,7 @@ def _require_context(cluster: Cluster) -> None:
     Raises:
         ContextUnknown: There is no such file, or no such context in it.
     """
-    if cluster.context is None and cluster.kubeconfig is None:
+    if cluster.kubeconfig is None and (SERVICE_ACCOUNT / "token").exists():
         return
     known = contexts(cluster.kubeconfig).namespaces
     if cluster.context is not None and cluster.context not in known:
