@@ -1,0 +1,1 @@
+"""Container images of Fairlead, built by buildah from Containerfiles, without a registry."""

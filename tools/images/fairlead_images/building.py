@@ -1,0 +1,180 @@
+"""Building what is not in the cache yet."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fairlead_images import archive, debian, programs, wheels
+from fairlead_images.buildah import Buildah
+from fairlead_images.errors import ImageError
+from fairlead_images.layout import Entry, Layout, entry, files, key, missing
+from fairlead_images.recipes import BASE, BUILDER, RECIPES, REGISTRY, Recipe, reference, version
+
+_WHEELS = "/wheels"
+_TIMESTAMP_S = 315_532_800
+"""1980-01-01: what a zip file, and so a wheel, can say."""
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that took a while."""
+
+    image: str
+    what: str
+    seconds: float
+    detail: str = ""
+
+
+Tell = Callable[[Step], None]
+
+
+def build(names: Sequence[str], at: Layout, tell: Tell, now: Callable[[], float] = time.monotonic) -> list[Entry]:
+    """Build images, those first that they are made from; what is in the cache stays.
+
+    Args:
+        names: Which.
+        at: Checkout and cache.
+        tell: Told of each step.
+        now: Seconds on some clock.
+
+    Raises:
+        ImageError: An image cannot be built; what was built before it stays.
+    """
+    present = [entry(RECIPES[name], at) for name in names]
+    if all(one.built for one in present):
+        return present
+    programs.require("apt-get", "dpkg-deb", "buildah", "unshare")
+    at.cache.mkdir(parents=True, exist_ok=True)
+    with _locked(at.cache / "lock"), tempfile.TemporaryDirectory(prefix=".checkout-", dir=at.cache) as copy:
+        _copy(at.root, Path(copy), names)
+        bench = Bench(replace(at, root=Path(copy)), tell, now)
+        return [bench.build(RECIPES[name]) for name in names]
+
+
+def _copy(root: Path, folder: Path, names: Iterable[str]) -> None:
+    """Copy what images are made from, so that a key is that of the content whatever is edited meanwhile."""
+    for recipe in (RECIPES[name] for name in {BASE, BUILDER, *names}):
+        absent = missing(recipe, root)
+        if absent:
+            hint = f"; `{recipe.made_by}` makes it" if recipe.made_by else ""
+            raise ImageError(f"{recipe.name}: {absent[0]}: no such file{hint}")
+        for path in files(recipe, root):
+            target = folder / path.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Where images are built, one after the other, from files that nobody changes."""
+
+    at: Layout
+    tell: Tell
+    now: Callable[[], float]
+
+    def build(self, recipe: Recipe) -> Entry:
+        """Build an image and what it is made from, unless it is in the cache."""
+        made = entry(recipe, self.at)
+        if made.built or (made.folder.exists() and not recipe.released):
+            return made
+        if not recipe.packages:
+            for parent in (BASE, BUILDER):
+                self.build(RECIPES[parent])
+        with _beside(made.folder) as folder:
+            if recipe.packages:
+                self._build_root(recipe)
+            else:
+                self._build_containerfile(recipe)
+            if recipe.released:
+                self._write(recipe, folder)
+        return made
+
+    def _build_root(self, recipe: Recipe) -> None:
+        log = self._log(recipe)
+        with tempfile.TemporaryDirectory(dir=self.at.cache) as scratch, self._step(recipe, "Debian packages"):
+            wanted = debian.packages(self.at.root / "tools/images/debian.toml", recipe.packages)
+            root = Path(scratch, "root")
+            root.mkdir()
+            debian.make_root(wanted, root, self.at.debian, log, refresh=recipe.name == BASE)
+            self._buildah(recipe).build(
+                root,
+                self.at.root / recipe.containerfile,
+                self._tag(recipe),
+                arguments={},
+                labels=self._labels(),
+                mounts={},
+                timestamp_s=_TIMESTAMP_S,
+            )
+
+    def _build_containerfile(self, recipe: Recipe) -> None:
+        log = self._log(recipe)
+        with self._step(recipe, "wheels"):
+            for file in recipe.requirements:
+                wheels.download(self.at.root / file, self.at.wheels, log)
+        with self._step(recipe, "buildah"):
+            self._buildah(recipe).build(
+                self.at.root,
+                self.at.root / recipe.containerfile,
+                self._tag(recipe),
+                arguments={
+                    "BASE": self._tag(RECIPES[BASE]),
+                    "BUILD": self._tag(RECIPES[BUILDER]),
+                    "PIP_OPTIONS": f"--no-index --find-links={_WHEELS}",
+                },
+                labels=self._labels(),
+                mounts={self.at.wheels: _WHEELS},
+                timestamp_s=_TIMESTAMP_S,
+            )
+
+    def _write(self, recipe: Recipe, folder: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=self.at.cache) as scratch, self._step(recipe, "archive") as detail:
+            layout = Path(scratch, "oci")
+            self._buildah(recipe).push(self._tag(recipe), layout)
+            archive.write(layout, reference(recipe.name, self.at.root), folder / "image.tar")
+            detail.append(f"{(folder / 'image.tar').stat().st_size / _MIB:.0f} MiB")
+
+    def _tag(self, recipe: Recipe) -> str:
+        return f"{REGISTRY}/{recipe.name}:{key(recipe, self.at.root)}"
+
+    def _labels(self) -> dict[str, str]:
+        return {"org.opencontainers.image.version": version(self.at.root)}
+
+    def _buildah(self, recipe: Recipe) -> Buildah:
+        return Buildah(self.at.storage, self._log(recipe))
+
+    def _log(self, recipe: Recipe) -> Path:
+        return self.at.cache / f"{recipe.name}.log"
+
+    @contextlib.contextmanager
+    def _step(self, recipe: Recipe, what: str) -> Iterator[list[str]]:
+        begun = self.now()
+        detail: list[str] = []
+        yield detail
+        self.tell(Step(recipe.name, what, self.now() - begun, " ".join(detail)))
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """Yield a folder that gets the name of ``folder`` when the block ends well, and is removed if it does not."""
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield beside
+        beside.chmod(0o755)
+        beside.replace(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

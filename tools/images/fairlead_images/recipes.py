@@ -1,0 +1,95 @@
+"""Which images there are, and what decides the content of each."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+REGISTRY = "fairlead.local"
+BASE = "base"
+"""The image that all others are made from."""
+BUILDER = "builder"
+"""The image that their build stages run in: the base with pip and a shell."""
+_TOOL = ("tools/images/fairlead_images", "tools/images/left_out.toml", "tools/images/trim.py", ".dockerignore")
+_SDK = ("sdk/pyproject.toml", "sdk/src")
+_SERVER = ("model_server/pyproject.toml", "model_server/src")
+_OPERATOR = ("operator/pyproject.toml", "operator/src")
+_FLIGHTS = (
+    "examples/flights/pyproject.toml",
+    "examples/flights/src",
+    "examples/flights/modeldeployment.yaml",
+    "feature_repo",
+    "build/flights/models",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one image is made."""
+
+    name: str
+    containerfile: str
+    """Its path in the checkout."""
+    inputs: tuple[str, ...]
+    """Files and folders of the checkout that decide the content, besides the Containerfile."""
+    requirements: tuple[str, ...] = ()
+    """Files of pinned Python packages that the build installs."""
+    packages: str = ""
+    """Debian packages that it is made of, by their key in debian.toml; others are made from the base."""
+    made_by: str = ""
+    """Command that makes those inputs which are no part of the checkout."""
+    released: bool = True
+    """Whether it is written as an archive."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Everything whose content decides that of the image."""
+        return (self.containerfile, *self.inputs, *self.requirements, *_TOOL)
+
+
+RECIPES: Mapping[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe(BASE, "tools/images/base/Containerfile", ("tools/images/debian.toml",), packages="base"),
+        Recipe(
+            BUILDER,
+            "tools/images/base/Containerfile",
+            ("tools/images/debian.toml",),
+            packages="builder",
+            released=False,
+        ),
+        Recipe(
+            "server",
+            "model_server/Containerfile",
+            ("tools/images/server/entrypoint.py", *_SDK, *_SERVER),
+            ("requirements/server.txt", "requirements/build.txt"),
+        ),
+        Recipe(
+            "operator",
+            "operator/Containerfile",
+            (*_SDK, *_OPERATOR),
+            ("requirements/operator.txt", "requirements/build.txt"),
+        ),
+        Recipe(
+            "flights",
+            "examples/flights/Containerfile",
+            (*_SDK, *_FLIGHTS),
+            ("requirements/flights.txt", "requirements/build.txt"),
+            made_by="make train",
+        ),
+        Recipe("gateway", "tools/images/gateway/Containerfile", (), ("requirements/gateway.txt",)),
+        Recipe("redis", "tools/images/redis/Containerfile", ("tools/images/debian.toml",)),
+    )
+}
+
+
+def version(root: Path) -> str:
+    """Return the project's version, the tag of all images."""
+    return str(tomllib.loads((root / "sdk/pyproject.toml").read_text())["project"]["version"])
+
+
+def reference(name: str, root: Path) -> str:
+    """Return the name by which clusters know an image."""
+    return f"{REGISTRY}/{name}:{version(root)}"
