@@ -47,7 +47,7 @@ class Publisher:
         """
         self._config = store.config
         self._online = store.provider.online_store
-        self._views = [_PublishedView.read(view, repo / "data") for view in store.list_feature_views()]
+        self._views = [PublishedView.read(view, repo / "data") for view in store.list_feature_views()]
         self._published_us = published_us
 
     @property
@@ -86,7 +86,7 @@ class Publisher:
 
 
 @dataclass(frozen=True, slots=True)
-class _PublishedView:
+class PublishedView:
     """A view's source, in event-time order."""
 
     view: FeatureView
@@ -97,7 +97,8 @@ class _PublishedView:
     features: dict[str, NDArray[np.float32]]
 
     @classmethod
-    def read(cls, view: FeatureView, data: Path) -> _PublishedView:
+    def read(cls, view: FeatureView, data: Path) -> PublishedView:
+        """Read the source of ``view`` from the folder of all sources."""
         table = parquet.read_table(data / f"{view.name}.parquet").sort_by(EVENT_TIME)
         join_key = view.entity_columns[0].name
         key = table[join_key].combine_chunks().dictionary_encode()
@@ -111,14 +112,18 @@ class _PublishedView:
 
     def rows_between(self, after_us: int | None, until_us: int) -> list[OnlineRow]:
         """Return each key's last row with ``after < event time <= until`` in event-time order; None is ever since."""
+        return [self.row(index) for index in sorted(self.last_between(after_us, until_us).values())]
+
+    def last_between(self, after_us: int | None, until_us: int) -> dict[int, int]:
+        """Return the index of each key's last row with ``after < event time <= until``, by key; None is ever since."""
         first = 0 if after_us is None else int(np.searchsorted(self.times_us, after_us, side="right"))
         beyond = int(np.searchsorted(self.times_us, until_us, side="right"))
-        last_of = {key: first + place for place, key in enumerate(self.keys[first:beyond].tolist())}
-        return [self._row(index) for index in sorted(last_of.values())]
+        return {key: first + place for place, key in enumerate(self.keys[first:beyond].tolist())}
 
-    def _row(self, index: int) -> OnlineRow:
+    def row(self, index: int, *, shift_us: int = 0) -> OnlineRow:
+        """Return a row as online stores take it, its event time moved by ``shift_us``."""
         values = {name: _value(column[index].item()) for name, column in self.features.items()}
-        return self.entity_keys[self.keys[index]], values, from_us(self.times_us[index].item()), None
+        return self.entity_keys[self.keys[index]], values, from_us(self.times_us[index].item() + shift_us), None
 
 
 def _entity_key(join_key: str, value: Any) -> EntityKey:
