@@ -33,6 +33,7 @@ STORY: tuple[Chapter[Scene], ...] = (
     (Step("istiod", "istiod restarted under load", faults.istiod, _SPLIT),),
     (Step("kserve", "KServe's controller restarted under load", faults.kserve, _SPLIT),),
     (Step("kubelet", "the kubelet restarted under load", faults.kubelet, _SPLIT),),
+    (Step("upgrade-chart", "helm upgrade under load", upkeep.upgrade, _SPLIT),),
     (Step("upgrade", "fairlead upgrade to another server release under load", faults.upgrade, _SPLIT),),
     (Step("refusals", "five deployments broken at once", refusals.refusals, _SERVING),),
     (
@@ -40,7 +41,6 @@ STORY: tuple[Chapter[Scene], ...] = (
         Step("commands", "the command line and kubectl's plugin", upkeep.commands, _SERVING),
         Step("restricted", "every pod against the restricted standard", upkeep.restricted, _SERVING),
     ),
-    (Step("upgrade-chart", "helm upgrade under load", upkeep.upgrade, _SPLIT),),
     (Step("uninstall", "helm uninstall under load", upkeep.uninstall, _SPLIT),),
     (Step("reinstall", "helm install over what serves", upkeep.reinstall, (*_SERVING, "uninstall")),),
     (Step("delete", "the ModelDeployments deleted", install.delete_flights, _SERVING),),

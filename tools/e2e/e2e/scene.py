@@ -131,13 +131,13 @@ class Scene:
         wait_for(look, timeout_s=timeout_s, otherwise=what)
         return time.monotonic() - begun_s
 
-    def make_namespace(self, name: str) -> None:
-        """Make a namespace that admits only restricted pods.
+    def make_namespace(self, name: str, more: Mapping[str, str] | None = None) -> None:
+        """Make a namespace that admits only restricted pods, with ``more`` labels.
 
         Raises:
             E2eError: There is one of that name that no run made.
         """
-        labels = {"pod-security.kubernetes.io/enforce": "restricted", OWNER_LABEL: OWNER}
+        labels = {"pod-security.kubernetes.io/enforce": "restricted", OWNER_LABEL: OWNER, **(more or {})}
         with self.api() as api:
             found = api.find(NAMESPACE, None, name)
             if found is not None and not is_ours(found):

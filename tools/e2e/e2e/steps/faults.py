@@ -19,8 +19,6 @@ from support.cluster_deployed import Deployed
 
 CHANGES = 10
 LOW = 20
-NEXT_RELEASE = f"{VERSION}-next"
-"""Server release that control is upgraded to: the same image by another tag."""
 OPERATOR_SELECTOR = "app.kubernetes.io/component=operator"
 
 
@@ -88,8 +86,7 @@ def kubelet(scene: Scene) -> Seen:
 
 
 def upgrade(scene: Scene) -> Seen:
-    """Move control to another server release by command."""
-    scene.cluster.tag(f"fairlead.local/server:{VERSION}", f"fairlead.local/server:{NEXT_RELEASE}")
+    """Move the servers to another release by command."""
     with scene.deployed() as deployed:
         # What an experiment compares is frozen, the server release with it.
         deployed.patch(experiment=None)
@@ -97,12 +94,12 @@ def upgrade(scene: Scene) -> Seen:
         before = deployed.pods()
         with trial(scene, deployed) as running:
             begun_s = time.monotonic()
-            told = scene.fairlead("upgrade", DEPLOYMENT, "-n", FLIGHTS, "--to", NEXT_RELEASE).strip()
-            scene.wait("upgrade", lambda: said(deployed), lambda: _runs(deployed, NEXT_RELEASE))
+            told = scene.fairlead("upgrade", DEPLOYMENT, "-n", FLIGHTS, "--to", VERSION).strip()
+            scene.wait("upgrade", lambda: said(deployed), lambda: _runs(deployed, VERSION))
             deployed.wait_condition("Ready")
             took_s = time.monotonic() - begun_s
             scene.wait("upgrade", lambda: "end of the pods before", lambda: not before.keys() & deployed.pods().keys())
-    return running.seen(f"“{told}”; pods of {NEXT_RELEASE} serve after {took_s:.0f} s", upgraded_s=round(took_s, 1))
+    return running.seen(f"“{told}”; pods of {VERSION} serve after {took_s:.0f} s", upgraded_s=round(took_s, 1))
 
 
 def _restart(scene: Scene, component: Component) -> Seen:

@@ -31,7 +31,7 @@ from support.cluster_api import ClusterApi
 from support.cluster_deployed import Deployed
 
 EARLIER = "0.0.9"
-"""Version that the present charts and operator are installed as first, and upgraded from."""
+"""Version that the present charts, operator and server are installed as first, and upgraded from."""
 RELEASE, CRDS_RELEASE = "fairlead", "fairlead-crds"
 OPERATOR = "fairlead-operator"
 MANIFESTS = ROOT / "examples/flights/cluster"
@@ -63,7 +63,8 @@ def fresh(scene: Scene) -> Seen:
 def install(scene: Scene) -> Seen:
     """Install both charts, as the version before, with the bundled Redis."""
     scene.make_namespace(SYSTEM)
-    scene.cluster.tag(f"fairlead.local/operator:{VERSION}", f"fairlead.local/operator:{EARLIER}")
+    for image in ("operator", "server"):
+        scene.cluster.tag(f"fairlead.local/{image}:{VERSION}", f"fairlead.local/{image}:{EARLIER}")
     charts = {name: scene.helm.package(name, EARLIER, scene.folder / "charts") for name in (CRDS_RELEASE, RELEASE)}
     scene.notes[_BEGAN] = time.time()
     begun_s = time.monotonic()
@@ -78,13 +79,13 @@ def install(scene: Scene) -> Seen:
     )
 
 
-def values(tag: str) -> dict[str, object]:
-    """Return the values of a release whose operator has an image of this tag."""
+def values(version: str) -> dict[str, object]:
+    """Return the values of a release whose operator and servers are of a version."""
     return {
-        "operator.image.tag": tag,
+        "operator.image.tag": version,
+        "operator.settings.defaultRelease": version,
         "redis.enabled": True,
-        "redis.namespaces": [FLIGHTS],
-        "networkPolicy.enabled": True,
+        "redis.image.tag": VERSION,
     }
 
 
@@ -98,7 +99,7 @@ def helm_test(scene: Scene) -> Seen:
 
 def flights(scene: Scene) -> Seen:
     """Apply the flights example and wait for both variants, and for the first prediction."""
-    scene.make_namespace(FLIGHTS)
+    scene.make_namespace(FLIGHTS, {"serving.fairlead.dev/redis": "true"})
     scene.kubectl("apply", "--server-side", f"--filename={MANIFESTS}")
     _make_store_secret(scene)
     with scene.deployed() as deployed:

@@ -10,7 +10,7 @@ from e2e.errors import see
 from e2e.helm import CHARTS
 from e2e.scene import DEPLOYMENT, FLIGHT, FLIGHTS, NAMESPACES, SYSTEM, TREATMENT, VERSION, Scene
 from e2e.steps.faults import holder, wait_operator
-from e2e.steps.install import CRDS_RELEASE, RELEASE, values
+from e2e.steps.install import CRDS_RELEASE, EARLIER, RELEASE, values
 from e2e.story import Seen
 from e2e.trial import pods_of, trial
 from fairlead_operator.platforms.kubernetes.kinds import MODEL_DEPLOYMENT, NAMESPACE
@@ -72,10 +72,11 @@ def upgrade(scene: Scene) -> Seen:
             deployed.wait_condition("Ready")
             running.go_on(3)
         see(pods_of(deployed) == before, "model pods were replaced")
-        image = api.get(MODEL_DEPLOYMENT, FLIGHTS, DEPLOYMENT)["status"]["servingRelease"]
+        release = api.get(MODEL_DEPLOYMENT, FLIGHTS, DEPLOYMENT)["status"]["servingRelease"]
+        see(release == EARLIER, f"the server release has moved to {release}")
     charts = ", ".join(sorted(scene.helm.releases().values()))
     return running.seen(
-        f"{charts} after {took_s:.0f} s, the same {len(before)} model pods (server {image}), another operator leads",
+        f"{charts} after {took_s:.0f} s, the same {len(before)} model pods (server {release}), another operator leads",
         upgrade_s=round(took_s, 1),
     )
 
