@@ -110,14 +110,13 @@ def entry(recipe: Recipe, at: Layout) -> Entry:
 
 def missing(recipe: Recipe, root: Path) -> list[str]:
     """Return the inputs that are not there."""
-    return [name for name in recipe.sources if not (root / name).exists()]
+    return [name for name in recipe.sources if not any(root.glob(name))]
 
 
 def files(recipe: Recipe, root: Path) -> Iterator[Path]:
     """Return every file that an image is made from."""
-    for name in recipe.sources:
-        path = root / name
+    for path in (found for name in recipe.sources for found in root.glob(name)):
         if path.is_dir():
             yield from (one for one in path.rglob("*") if one.is_file() and "__pycache__" not in one.parts)
-        elif path.is_file():
+        else:
             yield path

@@ -19,9 +19,9 @@ _OPERATOR = ("operator/pyproject.toml", "operator/src")
 _FLIGHTS = (
     "examples/flights/pyproject.toml",
     "examples/flights/src",
-    "examples/flights/modeldeployment.yaml",
-    "feature_repo",
-    "build/flights/models",
+    "feature_repo/data/*.parquet",
+    "feature_repo/data/registry.db",
+    "build/flights/models/*.onnx",
 )
 
 
@@ -33,7 +33,7 @@ class Recipe:
     containerfile: str
     """Its path in the checkout."""
     inputs: tuple[str, ...]
-    """Files and folders of the checkout that decide the content, besides the Containerfile."""
+    """Files, folders and patterns of the checkout that decide the content, besides the Containerfile."""
     requirements: tuple[str, ...] = ()
     """Files of pinned Python packages that the build installs."""
     packages: str = ""

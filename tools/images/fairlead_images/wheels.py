@@ -57,7 +57,6 @@ def _target() -> Iterable[str]:
         "--abi",
         "none",
     )
-    yield from ("--only-binary", ":all:")
 
 
 def _pip() -> list[str]:
