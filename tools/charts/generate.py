@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from charts.dashboards import dashboard_files
 from charts.pages import schema_json, table, values_yaml
 from charts.rules import rules_file
 from charts.values import CrdsValues, FairleadValues, Part
@@ -23,6 +24,7 @@ def chart_files(root: Path, crd: str) -> dict[str, str]:
         "charts/fairlead-crds/templates/modeldeployments.yaml": crd_template(crd),
         "charts/fairlead/files/rules.yaml": rules_file(_read(root / "operator/rbac/role.yaml")),
     }
+    files |= {f"charts/fairlead/dashboards/{name}": text for name, text in dashboard_files().items()}
     for chart, model in _CHARTS.items():
         files[f"charts/{chart}/values.yaml"] = values_yaml(model)
         files[f"charts/{chart}/values.schema.json"] = schema_json(model)
