@@ -7,6 +7,7 @@ from pathlib import Path
 
 from charts.generate import chart_files
 from fairlead_operator.api import crd
+from fairlead_operator.cli_reference import cli_page
 from fairlead_operator.reference import operator_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,6 +22,7 @@ def generated() -> dict[str, str]:
         "operator/crds/serving.fairlead.dev_modeldeployments.yaml": crd.manifest(),
         "docs/reference/modeldeployment.md": crd.modeldeployment(),
         "docs/reference/conditions.md": crd.condition_list(),
+        "docs/reference/cli.md": cli_page(),
         "docs/reference/operator.md": operator_page(),
         **chart_files(ROOT, crd.manifest()),
     }

@@ -14,12 +14,13 @@ import typer
 from fairlead.cli.main import VersionOption, bare_application, run
 from fairlead_operator.cli import cluster_commands
 from fairlead_operator.cli_options import KUBECTL
+from fairlead_operator.doctor.command import commands as doctor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _PROGRAM = "kubectl fairlead"
-_OF_ONE_MACHINE = ("state",)
+_OF_ONE_MACHINE = ("state", "local", "port")
 """Options that mean nothing in a cluster."""
 _NO_FILES = 4
 _FILES = 0
@@ -30,6 +31,7 @@ def plugin() -> Any:
     """Return the plugin's command, as the library beneath typer has it."""
     app = bare_application(_PROGRAM, _root)
     cluster_commands(app)
+    doctor(app)
     command: Any = typer.main.get_command(app)
     for verb in command.commands.values():
         verb.help = verb.help.replace("Example: fairlead ", "Example: kubectl fairlead ")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _WIDE = 200
 _BAR = 20
 """Characters of a weight of 100 per cent."""
+_STYLES = {"True": "green", "False": "red", "Unknown": "yellow"}
 
 
 class Progress:
@@ -258,7 +259,8 @@ def _conditions(status: dict[str, Any]) -> Table:
     table = _table("CONDITION", "STATUS", "REASON", "SINCE", "MESSAGE")
     for one in status.get("conditions", ()):
         since = str(one.get("lastTransitionTime", ""))[:19]
-        table.add_row(one["type"], _verdict(one["status"]), one["reason"], since, one["message"])
+        status = Text(one["status"], style=_STYLES.get(one["status"], ""))
+        table.add_row(one["type"], status, one["reason"], since, one["message"])
     return table
 
 
@@ -276,9 +278,7 @@ def _table(*columns: str) -> Table:
 
 
 def _verdict(status: str) -> Text:
-    words = {"True": ("yes", "green"), "False": ("no", "red")}
-    word, style = words.get(status, ("unknown", "yellow"))
-    return Text(word, style=style)
+    return Text({"True": "yes", "False": "no"}.get(status, "unknown"), style=_STYLES.get(status, ""))
 
 
 def _bar(percent: float) -> Text:

@@ -18,7 +18,7 @@ class Shell(StrEnum):
 
 def completion(
     context: typer.Context,
-    shell: Annotated[Shell, typer.Argument(help="Which shell's.", show_default=False)],
+    shell: Annotated[Shell, typer.Argument(help="Which shell: bash, zsh or fish.", show_default=False)],
 ) -> None:
     """Print the script that has a shell complete commands, options, and the names of deployments and variants.
 

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.config.kube_config import list_kube_config_contexts
 
@@ -92,9 +93,10 @@ def contexts(kubeconfig: Path | None) -> Contexts:
         raise ContextUnknown(f"no kubeconfig at {given}; give --kubeconfig FILE, or set KUBECONFIG")
     try:
         listed, current = list_kube_config_contexts(given)
-    except (ConfigException, OSError, ValueError) as error:
+    except (ConfigException, yaml.YAMLError, OSError, ValueError) as error:
         where = f"--kubeconfig: {kubeconfig}" if kubeconfig else "the kubeconfig"
-        message = f"{where} cannot be read ({error}); give --kubeconfig FILE, or set KUBECONFIG"
+        why = " ".join(str(error).split())
+        message = f"{where} cannot be read ({why}); give --kubeconfig FILE, or set KUBECONFIG"
         raise ContextUnknown(message) from error
     named = {one["name"]: (one.get("context") or {}).get("namespace") or "" for one in listed}
     return Contexts(named, current["name"])

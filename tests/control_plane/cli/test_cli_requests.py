@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
 from pathlib import Path
 from typing import Any
 
 from fairlead_operator.api.v1alpha1 import PAUSED_ANNOTATION, REQUEST_ANNOTATION
 from fairlead_operator.core.record import Record, Run, State, dumped
+from support.commands import commands_of
 from support.kube import KubeApiServer
 from support.operators import CRD
 
@@ -36,16 +35,8 @@ def resource() -> dict[str, Any]:
 
 async def call(folder: Path, server: KubeApiServer, *arguments: str) -> tuple[int, str]:
     """Run a command beside the server; return its exit code and what it said."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "fairlead.cli.main", *arguments, "--namespace", NAMESPACE),
-        cwd=folder,
-        env={"KUBECONFIG": str(server.kubeconfig(folder)), "PATH": "", "HOME": str(folder)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    said, _ = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode is not None
-    return process.returncode, said.decode()
+    done = await commands_of(server, folder).run(*arguments, "--namespace", NAMESPACE)
+    return done.code, done.out + done.err
 
 
 def found(server: KubeApiServer) -> dict[str, str]:

@@ -1,0 +1,126 @@
+"""Completion as shells do it: real ones, with the script that ``fairlead completion`` prints."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from support.cluster_world import alone, experiment, manual
+from support.commands import here
+from support.kube import KubeApiServer
+from support.kube.faults import Hang
+from support.operators import CRD
+
+BIN = Path(sys.executable).parent
+BASH = """
+source <(fairlead completion bash)
+COMP_WORDS=({words}); COMP_CWORD=$(( ${{#COMP_WORDS[@]}} - 1 ))
+"$(complete -p fairlead | sed 's/.*-F \\([^ ]*\\).*/\\1/')" fairlead
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+ZSH = """
+autoload -Uz compinit && compinit -u -d {folder}/zcompdump
+source <(fairlead completion zsh)
+_arguments() {{ print -rl -- "$@" }}
+_files() {{ print -r -- FILES }}
+words=({words}); CURRENT=${{#words}}
+_fairlead_completion
+"""
+FISH = """
+fairlead completion fish | source
+complete --do-complete={line}
+"""
+SHELLS = [
+    pytest.param(shell, marks=pytest.mark.skipif(not shutil.which(shell), reason=f"{shell} is not installed"))
+    for shell in ("bash", "zsh", "fish")
+]
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[KubeApiServer]:
+    async with KubeApiServer(namespaces=["flights", "taxis"]) as server:
+        server.load(CRD)
+        for made in (experiment(experiment={"id": "e1"}), alone("detour"), manual(name="late")):
+            server.create(made)
+        yield server
+
+
+async def offered(shell: str, folder: Path, *words: str, kubeconfig: Path | None = None) -> list[str]:
+    """Return what a shell offers for the last of ``words``, in its order."""
+    quoted = " ".join(f"'{word}'" for word in words)
+    scripts = {
+        "bash": BASH.format(words=quoted),
+        "zsh": ZSH.format(words=quoted, folder=folder),
+        "fish": FISH.format(line=f"'{' '.join(words)}'"),
+    }
+    environment = {
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "HOME": str(folder),
+        "KUBECONFIG": str(kubeconfig or folder / "none"),
+        "LC_ALL": "C.UTF-8",
+    }
+    command = {"bash": ["bash", "--norc"], "zsh": ["zsh", "-f"], "fish": ["fish", "--no-config"]}[shell]
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [*command, "-c", scripts[shell]],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.stderr == ""
+    lines = [line.strip().strip("()'") for line in done.stdout.splitlines()]
+    return [line.partition("\t")[0].partition(":")[0].strip('"') for line in lines if line and "*: :" not in line]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+async def test_names_come_from_the_cluster(shell: str, server: KubeApiServer, tmp_path: Path) -> None:
+    config = server.kubeconfig(tmp_path)
+    names = await offered(shell, tmp_path, "fairlead", "status", "-n", "flights", "de", kubeconfig=config)
+    assert names == ["delay", "detour"]
+    variants = await offered(shell, tmp_path, "fairlead", "promote", "-n", "flights", "delay", "b", kubeconfig=config)
+    assert variants == ["boosted"]
+
+
+async def test_namespaces_contexts_and_verbs_are_completed(server: KubeApiServer, tmp_path: Path) -> None:
+    config = server.kubeconfig(tmp_path)
+    assert await offered("bash", tmp_path, "fairlead", "abort", "-n", "t", kubeconfig=config) == ["taxis"]
+    assert await offered("bash", tmp_path, "fairlead", "abort", "--context", "", kubeconfig=config) == ["memory"]
+    assert await offered("bash", tmp_path, "fairlead", "up") == ["up", "upgrade"]
+
+
+async def test_what_cannot_be_known_is_left_out_silently_and_soon(server: KubeApiServer, tmp_path: Path) -> None:
+    words = ("fairlead", "status", "-n", "flights", "d")
+    assert await offered("bash", tmp_path, *words) == []
+    config = server.kubeconfig(tmp_path)
+    server.token = "another"  # noqa: S105 -- a test's
+    assert await offered("bash", tmp_path, *words, kubeconfig=config) == []
+    server.token = ""
+    server.faults.inject(Hang(), times=9)
+    assert await offered("bash", tmp_path, *words, kubeconfig=config) == []
+
+
+async def test_names_of_one_machine_come_from_its_state(tmp_path: Path) -> None:
+    for name in ("delay", "late"):
+        (tmp_path / ".fairlead" / name).mkdir(parents=True)
+    (tmp_path / ".fairlead/delay/status.json").write_text(
+        '{"spec": {"variants": [{"name": "logistic", "role": "Control"}]}}'
+    )
+    (tmp_path / ".fairlead/late/status.json").write_text("damaged")
+    assert await offered("bash", tmp_path, "fairlead", "pause", "") == ["delay"]
+    assert await offered("bash", tmp_path, "fairlead", "promote", "delay", "") == ["logistic"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_a_script_of_its_own(shell: str) -> None:
+    script = here("completion", shell)
+    assert (script.code, f"_FAIRLEAD_COMPLETE=complete_{shell}" in script.out) == (0, True)
