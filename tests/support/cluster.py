@@ -9,7 +9,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,11 @@ class Cluster:
     logs: Path
     """Folder of one log per program."""
     programs: Mapping[str, Path]
-    """``kubectl`` and ``versitygw``."""
+    """``kubectl``, ``helm`` and ``versitygw``."""
+    packaged: bool = False
+    """Whether its images are the released ones; only then there is a metrics server."""
+    images: Mapping[str, str] = field(default_factory=dict)
+    """Names of the released images by component."""
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
         """Run kubectl and return its output.
@@ -122,6 +126,8 @@ def read(facts: Path) -> Cluster:
         istiod=found["istiod"],
         logs=Path(found["logs"]),
         programs={name: Path(path) for name, path in found["programs"].items()},
+        packaged=found["packaged"],
+        images=found["images"],
     )
 
 

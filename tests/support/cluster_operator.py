@@ -135,6 +135,12 @@ def install(cluster: Cluster) -> None:
     cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{CRD_NAME}")
 
 
+def installed(cluster: Cluster) -> bool:
+    """Return whether an operator was installed by its chart: it serves all namespaces."""
+    found = cluster.get("deployments", namespace="fairlead-system")["items"]
+    return any(one["metadata"]["name"] == "fairlead-operator" for one in found)
+
+
 @contextmanager
 def operator_of(
     cluster: Cluster, namespace: str, folder: Path, *, name: str = "operator-0", flags: Sequence[str] = ()

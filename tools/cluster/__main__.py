@@ -104,9 +104,9 @@ def up(layout: Layout, *, packaged: bool = False) -> None:
         if teardown.exists(layout) and not layout.netns.exists():
             # What is left of a cluster that did not survive the machine.
             teardown.down(layout)
-        _choose(layout, packaged=packaged)
-        if layout.packaged:
+        if packaged or layout.packaged:
             archives.build()
+        _choose(layout, packaged=packaged)
         network.make(layout)
         network.enter(layout)
         found = pod_images.of(layout, built)
