@@ -11,7 +11,7 @@ from typing import Any
 
 from fairlead_operator.doctor.areas import cluster_checks
 from fairlead_operator.doctor.examine import Examined, examine
-from fairlead_operator.doctor.findings import Finding, Level, Scope
+from fairlead_operator.doctor.findings import Check, Finding, Level, Scope
 from fairlead_operator.doctor.reader import Reader
 from support.kube import Kind, KubeApiServer, feast_kinds, istio_kinds, kserve_kinds
 from support.operators import CRD, client_of, model_deployment
@@ -50,7 +50,7 @@ def extra_kinds() -> tuple[Kind, ...]:
 def healthy(server: KubeApiServer) -> None:
     """Put everything into the cluster that a deployment needs, and a deployment that is Ready."""
     server.load(CRD)
-    server.set_status("CustomResourceDefinition", None, "modeldeployments.serving.fairlead.dev", established())
+    server.set_status("CustomResourceDefinition", "", "modeldeployments.serving.fairlead.dev", established())
     for made in (*_definitions(), *_operator(), *_kserve(), *_istio(), *_gateway(), *_ours()):
         server.create(made)
 
@@ -70,12 +70,18 @@ async def doctor_cluster() -> AsyncIterator[KubeApiServer]:
         yield server
 
 
-async def examined(server: KubeApiServer, folder: Path, scope: Scope | None = None) -> list[Examined]:
-    """Return what the doctor finds."""
+async def examined(
+    server: KubeApiServer, folder: Path, scope: Scope | None = None, *, area: str = ""
+) -> list[Examined]:
+    """Return what the doctor finds; in one area only, if one is given."""
+    checks = checks_of(area) if area else cluster_checks()
     async with client_of(server, folder) as client:
-        return [
-            one async for one in examine(cluster_checks(), Reader(client, deadline_s=10), scope or Scope(NAMESPACE))
-        ]
+        reader = Reader(client, deadline_s=10)
+        return [one async for one in examine(checks, reader, scope or Scope(NAMESPACE))]
+
+
+def checks_of(area: str) -> list[Check[Any]]:
+    return [check for check in cluster_checks() if check.area == area]
 
 
 def of_level(found: list[Examined], level: Level) -> list[tuple[str, Finding]]:

@@ -69,8 +69,8 @@ def doctor(
     text = output is OutputFormat.TEXT
 
     def tell(examined: Examined) -> None:
-        if text:
-            typer.echo("\n".join(lines(examined)))
+        for line in lines(examined) if text else ():
+            typer.echo(line)
 
     if local:
         from fairlead_operator.doctor.local import examine_machine  # noqa: PLC0415 -- --help stays quick

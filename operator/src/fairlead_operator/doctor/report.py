@@ -12,8 +12,9 @@ SIGNS = {Level.GOOD: "✓", Level.DOUBT: "!", Level.BAD: "✗"}
 
 
 def lines(examined: Examined) -> Iterator[str]:
-    """Yield the lines of one area."""
-    yield examined.area
+    """Yield the lines of one area; none if there was nothing to look at."""
+    if examined.findings:
+        yield examined.area
     for finding in examined.findings:
         yield f"  {SIGNS[finding.level]} {finding.subject}: {finding.seen}"
         if finding.fix:

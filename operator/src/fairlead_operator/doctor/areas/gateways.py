@@ -138,10 +138,10 @@ def _repeated(facts: GatewayFacts, pods: list[Resource]) -> Finding:
     if all(value == "false" for value in told):
         return good(subject, f"{REPEATED_HEADERS} is false: a unit given twice counts as missing")
     from_agent = any(_ANNOTATION in (pod["metadata"].get("annotations") or {}) for pod in pods) or facts.mesh.resource
-    known = (
-        "is not false" if from_agent else "cannot be told from here (no annotation, no ConfigMap istio-system/istio)"
-    )
-    said = f"{REPEATED_HEADERS} {known}: a unit that is given twice is hashed by another law, and exposes nobody"
+    trouble = "a unit that is given twice is split by another law, and exposes nobody"
+    said = f"{REPEATED_HEADERS} is not false: {trouble}"
+    if not from_agent:
+        said = f"{REPEATED_HEADERS} cannot be told from here; unless it is false, {trouble}"
     fix = f'annotate the gateway\'s pods: {_ANNOTATION}: {{"runtimeValues": {{"{REPEATED_HEADERS}": "false"}}}}'
     return doubt(subject, said, fix)
 
