@@ -8,12 +8,14 @@ from typing import Any
 
 from fairlead_operator.doctor.findings import Scope
 from fairlead_operator.doctor.objects import Resource
-from fairlead_operator.doctor.reader import Reader
+from fairlead_operator.doctor.reader import Listed, Reader
 from fairlead_operator.platforms.kubernetes.kinds import DEPLOYMENT
 from fairlead_operator.settings import Settings, variable
 
 NAME = "fairlead-operator"
-"""Of the Deployment, the ServiceAccount, the roles and the Lease."""
+"""Of the Deployment, the ServiceAccount, the roles and the Lease, where the release is called ``fairlead``."""
+LABELS = {"app.kubernetes.io/name": "fairlead", "app.kubernetes.io/component": "operator"}
+"""Of the Deployment, whatever it is called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,10 @@ async def installation(reader: Reader, scope: Scope) -> Installation:
     problem = ""
     for place in places:
         found = await reader.one(DEPLOYMENT, place, NAME)
-        if found.resource is not None:
-            return Installation(places, found.resource)
+        named_otherwise = await reader.all(DEPLOYMENT, place, LABELS) if found.is_absent else Listed()
+        deployment = found.resource or next(iter(named_otherwise.items), None)
+        if deployment is not None:
+            return Installation(places, deployment)
         problem = problem or found.problem
     return Installation(places, None, problem)
 

@@ -49,8 +49,11 @@ class Permissions:
         """Ask the API about each rule of the operator's roles, and about the commands."""
         installed = await installation(reader, scope)
         served = [one for one in installed.setting("namespaces").split(",") if one]
-        gateways = [installed.setting("gateway_namespace")] if served else []
-        wanted = [*needed(roles()["ClusterRole"], tuple({*served, *gateways})), *_own(installed.namespace)]
+        gateway = installed.setting("gateway_namespace")
+        rules = roles()
+        wanted = [*needed(rules["ClusterRole"], tuple(served)), *needed(rules["Role"], (installed.namespace,))]
+        if served and gateway not in served:
+            wanted += [access for access in needed(rules["ClusterRole"], (gateway,)) if is_needed_at_gateway(access)]
         theirs = [Access(*one, scope.namespace or "") for one in _COMMANDS]
         return PermissionFacts(
             installed.account,
@@ -63,7 +66,7 @@ class Permissions:
         yield _operator(facts)
         denied = sorted(access for access, allowed in facts.user.items() if allowed is False)
         if denied:
-            fix = "ask for the role fairlead-edit (or -view) in the namespace; kubectl auth can-i --list"
+            fix = "ask for the cluster's role edit (or view) in the namespace; kubectl auth can-i --list"
             yield doubt("you", f"may not {quoted(map(str, denied))}", fix)
         elif None in facts.user.values():
             yield doubt("you", "the API does not say what you may do", "kubectl auth can-i --list")
@@ -105,10 +108,14 @@ def needed(rules: list[Mapping[str, Any]], namespaces: tuple[str, ...] = ()) -> 
 
 
 _CLUSTER_WIDE = frozenset({"clusterstoragecontainers", "namespaces"})
+_WRITTEN_AT_GATEWAY = frozenset({"envoyfilters", "authorizationpolicies"})
 
 
-def _own(namespace: str) -> list[Access]:
-    return needed(roles()["Role"], (namespace,))
+def is_needed_at_gateway(access: Access) -> bool:
+    """Return whether a permission is needed where the gateway's pods are and no ModelDeployment is served."""
+    if access.resource in _CLUSTER_WIDE or access.group == GROUP or access.resource in {"secrets", "events"}:
+        return False
+    return access.resource in _WRITTEN_AT_GATEWAY or access.verb in {"get", "list", "watch"}
 
 
 def roles() -> dict[str, list[Mapping[str, Any]]]:
