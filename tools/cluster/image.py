@@ -59,8 +59,8 @@ def pause(program: Path) -> Image:
 
 
 def server(venv: Path, sources: Sequence[Path], release: str) -> Image:
-    """Return the image of the model server, under its development name and that of the release."""
-    names = tuple(f"fairlead.local/server:{tag}" for tag in ("dev", release))
+    """Return the image of the model server: under its development name, the release, and one to upgrade to."""
+    names = tuple(f"fairlead.local/server:{tag}" for tag in ("dev", release, f"{release}-next"))
     environment = {
         "PATH": f"{inside(venv)}/bin:/usr/local/bin:/usr/bin:/bin",
         "PYTHONPATH": ":".join(str(inside(one)) for one in sources),
