@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import yaml
 from feast import FeatureService, FeatureView
 from onnx import helper
 from prometheus_client import CollectorRegistry
@@ -20,9 +21,11 @@ from fairlead.policy import Action, Hydration
 from fairlead_server.errors import ContractMismatch, InvalidRequest, ModelFileError, StartupError
 from fairlead_server.metrics import ServerMetrics
 from fairlead_server.predict.load import load
+from fairlead_server.predict.offline import NoOfflineStoreConfig
 from fairlead_server.predict.predictor import Predictor
 from fairlead_server.predict.request import PredictRequest
 from fairlead_server.predict.settings import PredictorSettings
+from fairlead_server.predict.store import open_store
 from support.models import expected_probability, write_model
 from support.predictors import contract_for, hydrated, running
 from support.store import FeatureRepo, definitions, make_repo
@@ -279,3 +282,14 @@ async def test_a_missing_or_broken_feature_store_yaml_is_named(repo: FeatureRepo
     (tmp_path / "feature_store.yaml").write_text("project: 1\nonline_store: {type: nothing}\n")
     with pytest.raises(StartupError, match=r"feature_store\.yaml: not a valid feature store configuration"):
         await _load(tmp_path / "model.onnx", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["bigquery", "duckdb", "remote", "of_nobody.AnyOfflineStore"])
+def test_a_server_needs_no_client_of_the_store_that_training_reads(
+    repo: FeatureRepo, tmp_path: Path, kind: str
+) -> None:
+    given = (repo.path / "feature_store.yaml").read_text()
+    settings = yaml.safe_load(given) | {"offline_store": {"type": kind, "host": "warehouse"}}
+    (tmp_path / "feature_store.yaml").write_text(yaml.safe_dump(settings))
+    store = open_store(tmp_path)
+    assert isinstance(store.config.offline_store, NoOfflineStoreConfig)

@@ -8,8 +8,10 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import yaml
 from feast import FeatureStore
 from feast.infra.online_stores.sqlite import SqliteOnlineStore
+from feast.repo_config import RepoConfig
 from feast.utils import get_default_yaml_file_path
 
 from fairlead.contract import Contract
@@ -17,6 +19,7 @@ from fairlead.features.service import FeatureServiceError, ServiceDescription, d
 from fairlead.features.sqlite import SqliteStoreError, check_wal
 from fairlead_server.errors import ContractMismatch, ServerError, StartupError
 from fairlead_server.predict.matching import check_fits
+from fairlead_server.predict.offline import NO_OFFLINE_STORE
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
@@ -42,10 +45,18 @@ def open_store(path: Path) -> FeatureStore:
     if unset:
         raise StartupError(f"{file}: ${{{unset[0]}}} is not set; put it into the Secret that fills the environment")
     try:
-        return FeatureStore(repo_path=str(folder), fs_yaml_file=file)
+        return FeatureStore(repo_path=str(folder), config=_config(folder, file))
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise StartupError(f"{file}: not a valid feature store configuration: {reason}") from error
+
+
+def _config(folder: Path, file: Path) -> RepoConfig:
+    """Read a configuration as Feast does, but for the offline store, which serving never asks."""
+    written = yaml.safe_load(os.path.expandvars(file.read_text()))
+    config = RepoConfig(**(written | {"offline_store": {"type": NO_OFFLINE_STORE}}))
+    config.repo_path = folder
+    return config
 
 
 def read_registry(store: FeatureStore, contract: Contract) -> ServiceDescription:
