@@ -10,7 +10,7 @@ PACKAGES := sdk model_server operator examples/flights
 CODE := sdk model_server operator examples feature_repo tests tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system features train up demo test tools cluster-up cluster-down test-cluster check format gen lock bench clean
+.PHONY: help setup system features train up demo test tools cluster-up cluster-down test-cluster check format gen lock images bench clean
 
 help:  ## what can be made (this list)
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,15 @@ gen: $(READY)  ## write what is generated from the API: CRD and reference pages
 lock:  ## pin requirements/*.in anew, with hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
 	  --custom-compile-command "make lock" requirements/runtime.in requirements/dev.in --output-file requirements/all.txt
+	@for image in build gateway operator server flights; do \
+	  without=requirements/$$image.without.txt; \
+	  uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_36 --generate-hashes --no-annotate \
+	    --constraint requirements/all.txt $$([ ! -e $$without ] || echo --override $$without) \
+	    --custom-compile-command "make lock" requirements/$$image.in --output-file requirements/$$image.txt || exit 1; \
+	done
+
+images: $(READY)  ## build the container images that are not in the cache (Debian, root; ARGS="server operator" for some)
+	@$(BIN)/python tools/images build $(ARGS)
 
 bench: $(READY)  ## CPU per request beside the KServe SDK, answers checked first
 	@$(BIN)/python tools/bench

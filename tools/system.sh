@@ -12,6 +12,7 @@ if [ "$(uname -s)" = Linux ]; then  # the node of the test cluster
   need nft nftables
   need conntrack conntrack
   need ip iproute2
+  need buildah buildah  # the images
 fi
 [ -n "$missing" ] || { echo "setup: system components are there (redis-server, and the test cluster's node)"; exit 0; }
 if [ "${FAIRLEAD_SYSTEM:-yes}" = yes ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
