@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -78,8 +79,9 @@ async def offered(shell: str, folder: Path, *words: str, kubeconfig: Path | None
         timeout=120,
     )
     assert done.stderr == ""
-    lines = [line.strip().strip("()'") for line in done.stdout.splitlines()]
-    return [line.partition("\t")[0].partition(":")[0].strip('"') for line in lines if line and "*: :" not in line]
+    if shell == "zsh":
+        return re.findall(r'(?<!:)"([^"]+)"', done.stdout)  # what follows a colon is said of it
+    return [line.partition("\t")[0] for line in done.stdout.splitlines() if line]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
