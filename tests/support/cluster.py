@@ -9,7 +9,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,11 @@ class Cluster:
     """Folder of one log per program."""
     programs: Mapping[str, Path]
     """``kubectl``, ``helm`` and ``versitygw``."""
-    packaged: bool = False
+    dns: str
+    """Address that answers names of Services, port 53."""
+    packaged: bool
     """Whether its images are the released ones; only then there is a metrics server."""
-    images: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, str]
     """Names of the released images by component."""
 
     def kubectl(self, *arguments: str, given: str | None = None) -> str:
@@ -126,6 +128,7 @@ def read(facts: Path) -> Cluster:
         istiod=found["istiod"],
         logs=Path(found["logs"]),
         programs={name: Path(path) for name, path in found["programs"].items()},
+        dns=found["dns"],
         packaged=found["packaged"],
         images=found["images"],
     )
