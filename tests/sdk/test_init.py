@@ -20,10 +20,10 @@ from fairlead_operator.api.manifest import read
 from fairlead_operator.api.v1alpha1 import NAMES_MAX
 from fairlead_operator.platforms.kubernetes.render.names import name_too_long
 from support.admission import complaints
+from support.charts import ChartRefused, operator_of, rendered
 from support.envoy import wait_until
 from support.servers import free_port
 
-ROOT = Path(__file__).resolve().parents[2]
 LONGEST = "n" * NAME_MAX
 
 
@@ -67,6 +67,20 @@ def test_every_name_that_is_taken_fits_the_api_and_kserve(name: str) -> None:
         assert name_too_long(document["metadata"]["namespace"], f"{name}-{variant['name']}-{'0' * 8}") is None
     stores = [yaml.safe_load(text) for path, text in starter(name) if path.name.startswith("feature_store")]
     assert {store["project"] for store in stores} == {name.replace("-", "_")}
+
+
+def test_the_values_are_those_of_the_chart() -> None:
+    """Helm itself takes them; its schema refuses what is misspelt."""
+    [values] = [yaml.safe_load(text) for path, text in starter("shop") if path.name == "values.yaml"]
+    operator = operator_of(rendered("fairlead", values))
+    assert {"name": "FAIRLEAD_OPERATOR_NAMESPACES", "value": "models"} in _environment(operator)
+    with pytest.raises(ChartRefused):
+        rendered("fairlead", values | {"operater": {}})
+
+
+def _environment(operator: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = operator["spec"]["template"]["spec"]["containers"][0]["env"]
+    return found
 
 
 def test_the_template_s_own_name_is_nowhere_left() -> None:
@@ -157,8 +171,8 @@ def test_the_project_works_as_it_is_written(tmp_path: Path) -> None:
         )
         customer = {"customer_id": "c0001", "basket_eur": 80.0, "items": 3}
         ask = [*cli, "predict", "-f", "modeldeployment.yaml", "--unit-from", "customer_id", "--data"]
-        known = json.loads(run(folder, *ask, json.dumps(customer)))
-        unknown = json.loads(run(folder, *ask, json.dumps(customer | {"customer_id": "nobody"})))
+        both = [customer, customer | {"customer_id": "nobody"}]
+        known, unknown = map(json.loads, run(folder, *ask, json.dumps(both)).splitlines())
     finally:
         up.send_signal(signal.SIGINT)
         assert up.wait(60) == 0, (tmp_path / "up.log").read_text()
