@@ -66,7 +66,7 @@ def test_a_whole_account_passes_and_is_told() -> None:
     ("changes", "told"),
     [
         ({"samples": ()}, "nothing was sent"),
-        ({"samples": (_sample("a", "", problem="503"), _sample("b", "x"))}, "1 of 2 lost: REST a  503"),
+        ({"samples": (_sample("a", "", problem="503"), _sample("b", "x"))}, "1 of 2 lost: REST a 503"),
         ({"misassigned": (_sample("a", "boosted"),)}, "1 of 2 misassigned: REST a boosted"),
         ({"mismatched": 1}, "servers count 1 requests of another arm's units"),
         ({"failed": 1}, "servers count 1 failures, the gateway 0 retries"),
@@ -77,6 +77,17 @@ def test_a_whole_account_passes_and_is_told() -> None:
 def test_an_account_that_does_not_add_up_says_where(changes: dict[str, object], told: str) -> None:
     with pytest.raises(NotSeen, match=told):
         _balance(**changes).check()
+
+
+def test_a_gap_without_pods_is_excused_only_where_it_is_expected_and_for_so_long() -> None:
+    lost = tuple(_sample(unit, "", sent_s, "503 no healthy upstream") for unit, sent_s in (("a", 1.0), ("b", 2.0)))
+    balance = _balance(samples=(*lost, _sample("c", "logistic")), counted=1)
+    balance.check(gap_s=1.2)
+    assert "1.1 s without a pod" in balance.seen("a restart").sentence
+    for gap_s, problem in ((0.0, "503 no healthy upstream"), (1.0, "503 no healthy upstream"), (5.0, "reset")):
+        samples = tuple(replace(sample, problem=problem) for sample in lost)
+        with pytest.raises(NotSeen, match="2 of 2 lost"):
+            _balance(samples=samples, counted=0).check(gap_s=gap_s)
 
 
 def test_a_retried_request_may_be_counted_twice() -> None:

@@ -17,6 +17,8 @@ from support.cluster_api import Resource
 from support.kubeconfig import credentials_of
 
 _EVERY_S = 0.4
+_TIMEOUT_S = 2.0
+"""Short: whoever does not answer keeps the others waiting."""
 _SUCCESS = {"200", "OK"}
 _GONE = (httpx.HTTPStatusError, httpx.TransportError)
 
@@ -28,13 +30,13 @@ class Counting:
 
     def __init__(self, kubeconfig: Path, namespace: str, deployment: str) -> None:
         """Make it; nothing is read yet."""
-        self._client = credentials_of(kubeconfig).client(10.0)
+        self._client = credentials_of(kubeconfig).client(_TIMEOUT_S)
         self._pods = POD.path(namespace)
         self._selector = {"labelSelector": f"{DEPLOYMENT_LABEL}={deployment}"}
         self._tallies = {name: Tally() for name in ("counted", "failed", "mismatched", "exposed")}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="counting")
-        self._problem = ""
+        self._ended: set[str] = set()
 
     def __enter__(self) -> Self:
         """Read what was counted before, and begin."""
@@ -59,13 +61,16 @@ class Counting:
 
     def _read(self, *, first: bool = False) -> None:
         for pod in self._running():
+            uid, ending = pod["metadata"]["uid"], "deletionTimestamp" in pod["metadata"]
             try:
                 answer = self._client.get(f"{self._pods}/{pod['metadata']['name']}:8080/proxy/metrics")
                 found = counters_of(answer.raise_for_status().text)
             except _GONE:
+                if ending:  # it was out of the gateway long before it stopped to answer
+                    self._ended.add(uid)
                 continue
             for name, value in found.items():
-                self._tallies[name].take(pod["metadata"]["uid"], value, new=not first)
+                self._tallies[name].take(uid, value, new=not first)
 
     def _running(self) -> list[Resource]:
         try:
@@ -73,7 +78,7 @@ class Counting:
         except _GONE:
             return []
         found: list[Resource] = [pod for pod in listed["items"] if pod["status"].get("podIP")]
-        return found
+        return [pod for pod in found if pod["metadata"]["uid"] not in self._ended]
 
 
 def counters_of(text: str) -> Counters:

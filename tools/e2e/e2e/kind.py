@@ -52,7 +52,9 @@ class Kind:
         port = next(one["nodePort"] for one in service["spec"]["ports"] if one["port"] == 80)  # noqa: PLR2004 -- HTTP
         gateway = Gateway(f"{node}:{port}", "", f"{_INGRESS}/public", _INGRESS, {"istio": "ingressgateway"})
         programs = {name: Path(shutil.which(name) or name) for name in ("kubectl", "helm")}
-        return Facts(self._kubeconfig, node, gateway, "", self._state / "log", programs)
+        return Facts(
+            self._kubeconfig, node, gateway, "", self._state / "log", programs, dns="", packaged=True, images={}
+        )
 
     @property
     def helm(self) -> Path:

@@ -60,11 +60,17 @@ class Trial:
         until_s = time.monotonic() + seconds
         wait_for(lambda: bool(self.load.sent_since(until_s)), timeout_s=seconds + _FOLLOWS_S)
 
-    def seen(self, sentence: str, **figures: float | str) -> Seen:
-        """Check that every request was answered by its arm, once the load has ended, and return what was seen."""
+    def seen(self, sentence: str, *, gap_s: float = 0.0, **figures: float | str) -> Seen:
+        """Check that every request was answered by its arm, once the load has ended, and return what was seen.
+
+        Args:
+            sentence: What happened.
+            gap_s: See ``Balance.check``.
+            figures: What was measured besides.
+        """
         if self._balance is None:
             raise NotSeen("the load has not ended")
-        self._balance.check()
+        self._balance.check(gap_s=gap_s)
         seen = self._balance.seen(sentence)
         return Seen(seen.sentence, {**seen.figures, **figures})
 

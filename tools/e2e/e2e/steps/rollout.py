@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from e2e.errors import see
 from e2e.scene import CONTROL, DEPLOYMENT, FLIGHTS, TREATMENT, Scene, said
+from e2e.steps.install import MANIFESTS
 from e2e.story import Seen
 from e2e.trial import trial
 from fairlead import BUCKETS
@@ -15,14 +20,16 @@ from fairlead_operator.platforms.kubernetes.kinds import VARIANT_LABEL
 from support.cluster_deployed import Deployed
 
 LOW, HIGH = 10, 50
-KEPT_S = 5
+PODS = 2
+"""Of each variant while things are broken: one can go."""
+KEPT_S = 15
 """How long what a promotion replaced stays warm."""
+MANIFEST = MANIFESTS / "modeldeployment.yaml"
 RAMP = {
     "strategy": "Experiment",
-    "steps": [{"weights": {TREATMENT: LOW}, "hold": "5s"}, {"weights": {TREATMENT: HIGH}}],
+    "steps": [{"weights": {TREATMENT: LOW}, "hold": "3s"}, {"weights": {TREATMENT: HIGH}}],
     "onSuccess": "Hold",
     "keepPrevious": f"{KEPT_S}s",
-    "weights": None,
 }
 
 
@@ -36,37 +43,92 @@ def ramp(scene: Scene) -> Seen:
 
 
 def promote(scene: Scene) -> Seen:
-    """Promote the treatment by command; what it replaced is taken down after ``keepPrevious``."""
+    """Promote the treatment by command, write it down, and take the loser out: its pods go after ``keepPrevious``."""
     with scene.deployed() as deployed:
-        deployed.patch(rollout=RAMP, experiment={"id": f"promoted-{time.time():.0f}"})
+        before = deployed.pods().keys()
+        _give(deployed, {**_manifest(MANIFEST), "rollout": RAMP, "experiment": {"id": _fresh_id("promoted")}})
         deployed.wait_weights(**{TREATMENT: HIGH})
-        before = deployed.pods()
-        told = scene.fairlead("promote", DEPLOYMENT, TREATMENT, "-n", FLIGHTS).strip()
         begun_s = time.monotonic()
+        told = scene.fairlead("promote", DEPLOYMENT, TREATMENT, "-n", FLIGHTS).strip()
         scene.wait("promote", lambda: said(deployed), lambda: deployed.weights_bp().get(TREATMENT) == BUCKETS)
         whole_s = time.monotonic() - begun_s
-        left = partial(_pods_of_control, deployed)
-        scene.wait("promote", lambda: f"{len(left())} pods of {CONTROL} left", lambda: not left())
+        scene.wait("promote", lambda: said(deployed), lambda: _progress(deployed) == "SpecBehind")
+        see(deployed.pods().keys() == before, "writing the spec or promoting replaced pods")
+        _write_down(scene, deployed)
+        control = partial(_pods_of_control, deployed)
+        scene.wait("promote", lambda: f"{len(control())} pods of {CONTROL} left", lambda: not control())
         gone_s = time.monotonic() - begun_s
-        kept = deployed.pods().keys() & before.keys()
-        progress = deployed.condition("Progressing")
-    see(kept, "no pod of the winner was kept")
+        deployed.wait_condition("Ready")
+        see(deployed.pods().keys() <= before, "pods of the winner were replaced")
     see(gone_s > KEPT_S, f"pods of {CONTROL} went after {gone_s:.1f} s; keepPrevious is {KEPT_S} s")
-    see(progress.get("reason") == "SpecBehind", f"Progressing: {progress}")
-    text = f"“{told}”; everything after {whole_s:.1f} s, {CONTROL}'s pods gone {gone_s:.0f} s after the command"
+    text = f"“{told}”: all of it after {whole_s:.1f} s; {CONTROL}'s pods gone {gone_s:.0f} s after the command"
     return Seen(text, {"whole_s": round(whole_s, 1), "gone_s": round(gone_s, 1), "keep_previous_s": KEPT_S})
 
 
 def split_again(scene: Scene) -> Seen:
-    """Split traffic again, by an experiment of another id, for what comes next."""
+    """Split traffic again, by an experiment of another id and with two pods per variant, for what comes next."""
     with scene.deployed() as deployed:
-        rollout = {"strategy": "Manual", "weights": {TREATMENT: HIGH}, "steps": None, "onSuccess": None}
-        deployed.patch(rollout=rollout, experiment={"id": f"faults-{time.time():.0f}"})
+        spec = _manifest(MANIFEST)
+        variants = [{**one, "scaling": {"minReplicas": PODS, "maxReplicas": PODS}} for one in spec["variants"]]
+        rollout = {"strategy": "Manual", "weights": {TREATMENT: HIGH}, "keepPrevious": "1s"}
+        experiment = {"id": _fresh_id("faults")}
+        _give(deployed, {**spec, "variants": variants, "rollout": rollout, "experiment": experiment})
         scene.wait("split", lambda: said(deployed), lambda: deployed.weights_bp().get(TREATMENT) == HIGH * 100)
+        scene.wait("split", lambda: said(deployed), lambda: len(ready_pods(deployed)) == len(variants) * PODS)
         deployed.wait_condition("Ready")
-        return Seen(
-            f"{CONTROL} {100 - HIGH} %, {TREATMENT} {HIGH} %, experiment {deployed.status()['experiment']['id']}"
-        )
+        shares = f"{CONTROL} {100 - HIGH} %, {TREATMENT} {HIGH} %"
+        return Seen(f"{shares}, {PODS} pods each, experiment {experiment['id']}", {"pods": len(deployed.pods())})
+
+
+def ready_pods(deployed: Deployed) -> dict[str, dict[str, Any]]:
+    """Return a deployment's pods that are ready, by uid."""
+    return {uid: pod for uid, pod in deployed.pods().items() if is_ready(pod)}
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Return whether a pod is ready."""
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in pod["status"].get("conditions", []))
+
+
+def _write_down(scene: Scene, deployed: Deployed) -> None:
+    """Have the command line write the winner into a copy of the manifest, and take the loser out of it."""
+    copied = scene.folder / MANIFEST.name
+    copied.parent.mkdir(parents=True, exist_ok=True)
+    copied.write_text(MANIFEST.read_text())
+    scene.fairlead("promote", "-f", str(copied), TREATMENT)
+    spec = _manifest(copied)
+    (winner,) = (one for one in spec["variants"] if one["name"] == TREATMENT)
+    see(winner["role"] == "Control", f"{copied}: {TREATMENT} is {winner['role']}")
+    _give(deployed, {**spec, "variants": [winner]})
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    spec: dict[str, Any] = yaml.safe_load(path.read_text())["spec"]
+    return spec
+
+
+def _give(deployed: Deployed, spec: Mapping[str, Any]) -> None:
+    """Make a deployment's spec this one."""
+    deployed.patch(**change_to(deployed.resource()["spec"], spec))
+
+
+def change_to(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the merge patch that makes ``live`` what is ``wanted``; what the API filled in stays."""
+    change: dict[str, Any] = dict.fromkeys(live.keys() - wanted.keys() - {"serving", "modelName"})
+    for name, value in wanted.items():
+        before = live.get(name)
+        nested = isinstance(value, dict) and isinstance(before, dict)
+        change[name] = change_to(before, value) if nested else value  # type: ignore[arg-type]  # both are objects
+    return change
+
+
+def _fresh_id(word: str) -> str:
+    """Return an id that no experiment has had."""
+    return f"{word}-{time.time():.0f}"
+
+
+def _progress(deployed: Deployed) -> str:
+    return str(deployed.condition("Progressing").get("reason"))
 
 
 def _pods_of_control(deployed: Deployed) -> list[dict[str, Any]]:
