@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fairlead_operator.cli_kubectl import offered as offered_to_kubectl
 from support.cluster_world import alone, experiment, manual
 from support.commands import here
 from support.kube import KubeApiServer
@@ -95,20 +96,31 @@ async def test_names_come_from_the_cluster(shell: str, server: KubeApiServer, tm
 
 async def test_namespaces_contexts_and_verbs_are_completed(server: KubeApiServer, tmp_path: Path) -> None:
     config = server.kubeconfig(tmp_path)
-    assert await offered("bash", tmp_path, "fairlead", "abort", "-n", "t", kubeconfig=config) == ["taxis"]
-    assert await offered("bash", tmp_path, "fairlead", "abort", "--context", "", kubeconfig=config) == ["memory"]
+    assert await beside(config, "abort", "-n", incomplete="t") == ["taxis"]
+    assert await beside(config, "abort", "--context") == ["memory"]
+    assert await beside(config, "assign", "-n", "flights", incomplete="l") == ["late"]
+    assert await beside(config, "assign", "-n", "flights", "late") == []
     assert await offered("bash", tmp_path, "fairlead", "up") == ["up", "upgrade"]
 
 
 async def test_what_cannot_be_known_is_left_out_silently_and_soon(server: KubeApiServer, tmp_path: Path) -> None:
-    words = ("fairlead", "status", "-n", "flights", "d")
-    assert await offered("bash", tmp_path, *words) == []
+    assert await offered("bash", tmp_path, "fairlead", "status", "-n", "flights", "d") == []
+    words = ("status", "-n", "flights")
     config = server.kubeconfig(tmp_path)
     server.token = "another"  # noqa: S105 -- a test's
-    assert await offered("bash", tmp_path, *words, kubeconfig=config) == []
+    assert await beside(config, *words) == []
     server.token = ""
     server.faults.inject(Hang(), times=9)
-    assert await offered("bash", tmp_path, *words, kubeconfig=config) == []
+    assert await beside(config, *words) == []
+    server.faults.clear()
+    assert await beside(config, *words) == ["delay", "detour", "late"]
+
+
+async def beside(kubeconfig: Path, verb: str, *words: str, incomplete: str = "") -> list[str]:
+    """Return what is offered after ``kubectl fairlead VERB WORDS…``, in this process."""
+    typed = [verb, "--kubeconfig", str(kubeconfig), *words]
+    *lines, _ = await asyncio.to_thread(offered_to_kubectl, typed, incomplete)
+    return [line.partition("\t")[0] for line in lines]
 
 
 async def test_names_of_one_machine_come_from_its_state(tmp_path: Path) -> None:
