@@ -16,7 +16,7 @@ from fairlead.features.service import describe
 from fairlead_operator.api.manifest import read
 from fairlead_operator.api.objects import from_object
 from flights.cluster.__main__ import app
-from flights.cluster.manifests import CONFIG_MAP, FOLDER, copy_digests, write, written_registry
+from flights.cluster.manifests import CONFIG_MAP, FOLDER, write, written_registry
 from flights.cluster.registry import serialized
 from flights.features import FEATURE_SERVICES
 from flights.manifest import deployed, set_digest
@@ -69,7 +69,7 @@ def test_a_model_that_was_trained_anew_is_served_in_the_cluster_too(tmp_path: Pa
     folder = tmp_path / "cluster"
     shutil.copytree(FOLDER, folder)
     set_digest(folder / "modeldeployment.yaml", "boosted", f"sha256:{'0' * 64}")
-    assert copy_digests(folder) == ["modeldeployment.yaml"]
+    assert write(folder, FEATURE_REPO) == ["modeldeployment.yaml"]
     assert (folder / "modeldeployment.yaml").read_text() == (FOLDER / "modeldeployment.yaml").read_text()
     for name in SERVICES:
         assert deployed(folder / "modeldeployment.yaml", name).digest == deployed(MANIFEST, name).digest

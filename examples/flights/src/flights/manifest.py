@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,15 @@ def set_digest(manifest: Path, variant: str, digest: str) -> bool:
     fresh.write_text(text.getvalue())
     fresh.replace(manifest)
     return True
+
+
+def follow(manifest: Path, leader: Path, variants: Iterable[str]) -> bool:
+    """Let ``manifest`` name the models that ``leader`` names; return whether it changed.
+
+    Raises:
+        ManifestError: As for :func:`deployed`.
+    """
+    return any([set_digest(manifest, variant, deployed(leader, variant).digest) for variant in variants])
 
 
 def _yaml() -> YAML:

@@ -20,11 +20,13 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from flights.errors import FlightsError
-from flights.manifest import deployed
+from flights.manifest import deployed, follow
 from flights.paths import BUILD, ROOT
 from flights.runs import SERVICES, RunRecord, read_record, record_path, run_digest, write_record
 
 MANIFEST = ROOT / "examples" / "flights" / "modeldeployment.yaml"
+CLUSTER_MANIFEST = ROOT / "examples" / "flights" / "cluster" / "modeldeployment.yaml"
+"""The same models in a cluster; follows the manifest for one machine."""
 RUNS = BUILD / "runs"
 
 
@@ -73,7 +75,10 @@ def train_all(
     """
     columns = (SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
-        return {name: _up_to_date(name, manifest, runs, again=again, progress=progress) for name in names}
+        records = {name: _up_to_date(name, manifest, runs, again=again, progress=progress) for name in names}
+    if manifest == MANIFEST:
+        follow(CLUSTER_MANIFEST, MANIFEST, names)
+    return records
 
 
 def _up_to_date(name: str, manifest: Path, runs: Path, *, again: bool, progress: Progress) -> tuple[RunRecord, bool]:

@@ -26,7 +26,9 @@ _LOG = logging.getLogger(__name__)
 
 WEEK_US = timedelta(weeks=1) // timedelta(microseconds=1)
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, help=__doc__, no_args_is_help=True)
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__, no_args_is_help=True
+)
 
 StoreOption = Annotated[Path, typer.Option(help="Folder of feature_store.yaml and its registry.")]
 DataOption = Annotated[Path, typer.Option(help="Folder of the views' sources.")]

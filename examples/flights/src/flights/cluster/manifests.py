@@ -12,16 +12,16 @@ from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import LiteralScalarString
 
 from flights.cluster.registry import registry_of, same_but_for_pickles, serialized
-from flights.manifest import deployed, set_digest
+from flights.manifest import follow
 from flights.paths import FEATURE_REPO, ROOT
 from flights.runs import SERVICES
+from flights.training import MANIFEST
 
 FOLDER = ROOT / "examples" / "flights" / "cluster"
 CONFIG_MAP = "feast-client"
 NAMESPACE = "flights"
 PROJECT = "flights"
 
-_ONE_MACHINE = ROOT / "examples" / "flights" / "modeldeployment.yaml"
 _DEPLOYMENT = "modeldeployment.yaml"
 _SETTINGS = "feature_store.cluster.yaml"
 _REGISTRY = "registry.db"
@@ -42,7 +42,7 @@ def write(folder: Path = FOLDER, repo: Path = FEATURE_REPO) -> list[str]:
     Returns:
         Names of the files that changed.
     """
-    changed = copy_digests(folder)
+    changed = [_DEPLOYMENT] if follow(folder / _DEPLOYMENT, MANIFEST, SERVICES) else []
     fresh = registry_of(repo, PROJECT)
     path = folder / f"{CONFIG_MAP}.yaml"
     known = written_registry(path)
@@ -52,13 +52,6 @@ def write(folder: Path = FOLDER, repo: Path = FEATURE_REPO) -> list[str]:
         return changed
     path.write_text(text)
     return [*changed, path.name]
-
-
-def copy_digests(folder: Path = FOLDER) -> list[str]:
-    """Let the cluster serve the models that the manifest for one machine names; return the files that changed."""
-    manifest = folder / _DEPLOYMENT
-    changed = [set_digest(manifest, name, deployed(_ONE_MACHINE, name).digest) for name in SERVICES]
-    return [manifest.name] if any(changed) else []
 
 
 def config_map(repo: Path, registry: Registry) -> str:
