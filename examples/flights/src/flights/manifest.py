@@ -73,7 +73,10 @@ def follow(manifest: Path, leader: Path, variants: Iterable[str]) -> bool:
     Raises:
         ManifestError: As for :func:`deployed`.
     """
-    return any([set_digest(manifest, variant, deployed(leader, variant).digest) for variant in variants])
+    changed = False
+    for variant in variants:
+        changed |= set_digest(manifest, variant, deployed(leader, variant).digest)
+    return changed
 
 
 def _yaml() -> YAML:
