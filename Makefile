@@ -10,7 +10,7 @@ PACKAGES := sdk model_server operator examples/flights
 CODE := sdk model_server operator examples feature_repo tests tools
 
 .DEFAULT_GOAL := help
-.PHONY: help setup system features train up demo test tools cluster-up cluster-down test-cluster check format gen lock images bench clean
+.PHONY: terraform help setup system features train up demo test tools cluster-up cluster-down test-cluster check format gen lock images bench clean
 
 help:  ## what can be made (this list)
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ lock:  ## pin requirements/*.in anew, with hashes (needs uv)
 
 images: $(READY)  ## build the container images that are not in the cache (Debian, root; ARGS="server operator" for some)
 	@$(BIN)/python tools/images build $(ARGS)
+
+terraform: $(READY)  ## format, validate and test terraform/ with a mocked provider (ARGS="modules/network" for some)
+	@$(BIN)/python tools/terraform $(ARGS)
 
 bench: $(READY)  ## CPU per request beside the KServe SDK, answers checked first
 	@$(BIN)/python tools/bench

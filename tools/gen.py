@@ -9,6 +9,7 @@ from charts.generate import chart_files
 from fairlead_operator.api import crd
 from fairlead_operator.cli_reference import cli_page
 from fairlead_operator.reference import operator_page
+from terraform.fairlead_terraform.pages import module_pages
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -25,6 +26,7 @@ def generated() -> dict[str, str]:
         "docs/reference/cli.md": cli_page(),
         "docs/reference/operator.md": operator_page(),
         **chart_files(ROOT, crd.manifest()),
+        **module_pages(ROOT),
     }
 
 

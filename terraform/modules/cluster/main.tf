@@ -1,3 +1,6 @@
+# Kubernetes: an EKS cluster with a private API endpoint, encrypted Secrets, logs, access by IAM principals, managed node
+# groups, and the add-ons that serving needs: network with enforced NetworkPolicies, Pod Identity, DNS, metrics.
+
 data "aws_caller_identity" "current" {}
 
 data "aws_partition" "current" {}

@@ -1,3 +1,6 @@
+# Private network over three zones: private subnets for nodes and stores, public ones for load balancers, NAT gateways,
+# endpoints by which AWS is reached from inside, and flow logs of all traffic.
+
 data "aws_caller_identity" "current" {}
 
 data "aws_partition" "current" {}

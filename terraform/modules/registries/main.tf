@@ -1,3 +1,5 @@
+# Registries of images: a tag stays what it is, images are scanned and encrypted, old ones go.
+
 data "aws_caller_identity" "current" {}
 
 data "aws_partition" "current" {}

@@ -1,3 +1,5 @@
+# Buckets for models, features and backups: encrypted by a key of their own, versioned, closed to the public, TLS only.
+
 data "aws_caller_identity" "current" {}
 
 data "aws_partition" "current" {}

@@ -1,0 +1,1 @@
+"""What `make terraform` and `make gen` do with the folder ``terraform/``."""
