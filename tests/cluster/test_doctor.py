@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,9 +31,11 @@ from fairlead_operator.platforms.kubernetes.connection import connect
 from support.cluster import Cluster
 from support.cluster_deployments import Deployed, Stage, stage_of
 from support.cluster_operator import install, operator_of
+from support.console import commands_of
 from support.rbac import ROLE
 from support.servers import RedisServer
 
+TROUBLESHOOTING = Path(__file__).resolve().parents[2] / "docs/troubleshooting.md"
 FLAGS = ("--lease-name=fairlead-operator", "--unavailable-grace-s=5")
 WITHHELD = ("networking.istio.io", "envoyfilters", "patch")
 _SEEN_WITHIN_S = 90.0
@@ -112,6 +115,21 @@ def test_where_all_is_well_nothing_is_bad_and_what_is_outside_is_said_to_be(clus
     assert ("ModelDeployments", f"{stage.namespace}/well") in good
     after = cluster.get("mdep,pods,configmaps,deployments", namespace=stage.namespace)
     assert {_version(one) for one in after["items"]} == {_version(one) for one in before["items"]}
+
+
+def test_the_commands_of_the_troubleshooting_page_work(cluster: Cluster, stage: Stage) -> None:
+    programs = f"{Path(sys.executable).parent}{os.pathsep}{cluster.programs['kubectl'].parent}"
+    environment = os.environ | {
+        "KUBECONFIG": str(cluster.kubeconfig),
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+    }
+    for command in commands_of(TROUBLESHOOTING.read_text(), "cluster"):
+        text = re.sub(r"\bNAMESPACE\b", stage.namespace, command.text)
+        text = re.sub(r"\bNAME\b", "well", text)
+        done = subprocess.run(
+            ["bash", "-euc", text], env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, f"$ {text}\n{done.stdout}{done.stderr}"
 
 
 def test_a_name_that_is_not_there_and_a_name_without_a_namespace(cluster: Cluster, stage: Stage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -21,9 +22,11 @@ from fairlead_operator.api.v1alpha1 import NAMES_MAX
 from fairlead_operator.platforms.kubernetes.render.names import name_too_long
 from support.admission import complaints
 from support.charts import ChartRefused, operator_of, rendered
+from support.console import commands_of
 from support.envoy import wait_until
 from support.servers import free_port
 
+TROUBLESHOOTING = Path(__file__).resolve().parents[2] / "docs/troubleshooting.md"
 LONGEST = "n" * NAME_MAX
 
 
@@ -143,6 +146,21 @@ def run(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def shell(folder: Path, text: str) -> None:
+    """Run a command of the docs in the project."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", text],
+        cwd=folder,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=150,
+    )
+    assert done.returncode == 0, f"$ {text}\n{done.stdout}{done.stderr}"
+
+
 @pytest.mark.timeout(400)
 def test_the_project_works_as_it_is_written(tmp_path: Path) -> None:
     """Train, serve, ask: the answer comes from features of the store, and all that `up` started ends with it."""
@@ -172,6 +190,8 @@ def test_the_project_works_as_it_is_written(tmp_path: Path) -> None:
         customer = {"customer_id": "c0001", "basket_eur": 80.0, "items": 3}
         ask = [*cli, "predict", "-f", "modeldeployment.yaml", "--unit-from", "customer_id", "--data"]
         both = [customer, customer | {"customer_id": "nobody"}]
+        for command in commands_of(TROUBLESHOOTING.read_text(), "here"):
+            shell(folder, command.text)
         known, unknown = map(json.loads, run(folder, *ask, json.dumps(both)).splitlines())
     finally:
         up.send_signal(signal.SIGINT)

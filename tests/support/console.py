@@ -17,13 +17,24 @@ class Command:
     """What the page shows below it."""
 
 
-def commands_of(page: str) -> list[Command]:
-    """Return the commands of a page in order; a line that ends in a backslash or an open quote goes on below."""
+def commands_of(page: str, mark: str = "") -> list[Command]:
+    """Return the commands of a page in order; a line that ends in a backslash or an open quote goes on below.
+
+    Args:
+        page: Its text.
+        mark: Only blocks with this word after ``console``; all if empty.
+    """
     return [
         command
         for block in _FENCE.finditer(page)
+        if not mark or mark in block["info"].split()
         for command in _commands(block["body"], runs_on="runs-on" in block["info"])
     ]
+
+
+def marks_of(page: str) -> list[str]:
+    """Return what stands after ``console`` at each block of a page."""
+    return [block["info"].strip() for block in _FENCE.finditer(page)]
 
 
 def _commands(body: str, *, runs_on: bool) -> list[Command]:
