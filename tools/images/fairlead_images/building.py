@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import shutil
 import tempfile
 import time
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fairlead_images import archive, debian, programs, wheels
+from fairlead_images import archive, contents, debian, inside, programs, sbom, wheels
 from fairlead_images.buildah import Buildah
 from fairlead_images.errors import ImageError
 from fairlead_images.layout import Entry, Layout, entry, files, key, missing
@@ -21,6 +22,8 @@ _WHEELS = "/wheels"
 _TIMESTAMP_S = 315_532_800
 """1980-01-01: what a zip file, and so a wheel, can say."""
 _MIB = 1 << 20
+_NOTED_S = 1.0
+"""A wait for somebody else's build that is worth a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +56,22 @@ def build(names: Sequence[str], at: Layout, tell: Tell, now: Callable[[], float]
         return present
     programs.require("apt-get", "dpkg-deb", "buildah", "unshare")
     at.cache.mkdir(parents=True, exist_ok=True)
+    waited = now()
     with _locked(at.cache / "lock"), tempfile.TemporaryDirectory(prefix=".checkout-", dir=at.cache) as copy:
         _copy(at.root, Path(copy), names)
+        if now() - waited > _NOTED_S:
+            tell(Step("-", "another build", now() - waited))
         bench = Bench(replace(at, root=Path(copy)), tell, now)
         return [bench.build(RECIPES[name]) for name in names]
+
+
+def clean(at: Layout) -> None:
+    """Remove everything from the cache, unless somebody builds: then after that."""
+    if not at.cache.is_dir():
+        return
+    with _locked(at.cache / "lock"):
+        for path in at.cache.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _copy(root: Path, folder: Path, names: Iterable[str]) -> None:
@@ -103,7 +118,8 @@ class Bench:
             wanted = debian.packages(self.at.root / "tools/images/debian.toml", recipe.packages)
             root = Path(scratch, "root")
             root.mkdir()
-            debian.make_root(wanted, root, self.at.debian, log, refresh=recipe.name == BASE)
+            is_base = recipe.name == BASE
+            debian.make_root(wanted, root, self.at.debian, log, refresh=is_base, precompile=is_base)
             self._buildah(recipe).build(
                 root,
                 self.at.root / recipe.containerfile,
@@ -138,8 +154,15 @@ class Bench:
         with tempfile.TemporaryDirectory(dir=self.at.cache) as scratch, self._step(recipe, "archive") as detail:
             layout = Path(scratch, "oci")
             self._buildah(recipe).push(self._tag(recipe), layout)
-            archive.write(layout, reference(recipe.name, self.at.root), folder / "image.tar")
-            detail.append(f"{(folder / 'image.tar').stat().st_size / _MIB:.0f} MiB")
+            written = Entry(folder)
+            archive.write(layout, reference(recipe.name, self.at.root), written.archive)
+            detail.append(f"{written.archive.stat().st_size / _MIB:.0f} MiB")
+        with self._step(recipe, "bill of materials"):
+            found = inside.look(written.archive)
+            written.contents.write_text(json.dumps(contents.described(found), indent=1))
+            pinned = sbom.pins(self.at.root / file for file in recipe.requirements)
+            bill = sbom.bill(recipe.name, version(self.at.root), found, pinned)
+            written.sbom.write_text(json.dumps(bill, indent=1))
 
     def _tag(self, recipe: Recipe) -> str:
         return f"{REGISTRY}/{recipe.name}:{key(recipe, self.at.root)}"

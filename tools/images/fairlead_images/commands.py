@@ -1,4 +1,4 @@
-"""Commands: ``python tools/images build [NAME…] | list [--json]``."""
+"""Commands: ``python tools/images build [NAME…] | list [--json] | contents [--write] | clean``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fairlead_images.building import Step, build
+from fairlead_images import page
+from fairlead_images.building import Step, build, clean
 from fairlead_images.errors import ImageError
 from fairlead_images.layout import Layout, entry, layout
 from fairlead_images.recipes import RECIPES, reference
 
 _ROOT = Path(__file__).resolve().parents[3]
 _MIB = 1 << 20
+_PAGE = "docs/reference/images.md"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -25,8 +27,12 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if given.command == "build":
             _build(at, given.names or released())
-        else:
+        elif given.command == "list":
             _list(at, as_json=given.json)
+        elif given.command == "contents":
+            _contents(at, write=given.write)
+        else:
+            clean(at)
     except ImageError as error:
         print(f"images: {error}", file=sys.stderr)
         return 1
@@ -45,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     building.add_argument("names", nargs="*", metavar="NAME", choices=[*released(), []], help="all if none is given")
     listed = commands.add_parser("list", help="say where the archives are; builds nothing")
     listed.add_argument("--json", action="store_true")
+    shown = commands.add_parser("contents", help="say what is in the images, and what was left out")
+    shown.add_argument("--write", action="store_true", help=f"write {_PAGE}")
+    commands.add_parser("clean", help="remove all images, layers and downloads from the cache")
     return parser
 
 
@@ -68,3 +77,16 @@ def _list(at: Layout, *, as_json: bool) -> None:
         return
     for name in released():
         print(f"{name:10}{rows[name]['archive']}" if name in rows else f"{name:10}not built")
+
+
+def _contents(at: Layout, *, write: bool) -> None:
+    absent = [name for name in released() if not entry(RECIPES[name], at).built]
+    if absent:
+        raise ImageError(f"{', '.join(absent)}: not built; `make images` does it")
+    described = {name: page.read(entry(RECIPES[name], at).contents) for name in released()}
+    text = page.page(described, at.root / "tools/images/left_out.toml")
+    if write:
+        (at.root / _PAGE).write_text(text)
+        print(f"images: wrote {_PAGE}")
+    else:
+        print(text, end="")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import platform
 import subprocess
 import tarfile
 import tomllib
@@ -55,10 +56,11 @@ def packages(file: Path, kind: str) -> Packages:
     """Read which packages a root of ``kind`` has; all but the base have the base's, too."""
     listed = tomllib.loads(file.read_text())
     names = [*listed["base"]["packages"], *(listed[kind]["packages"] if kind != "base" else ())]
-    return Packages(tuple(names), tuple(listed["without"]))
+    machine = platform.machine().replace("_", "-")
+    return Packages(tuple(name.format(machine=machine) for name in names), tuple(listed["without"]))
 
 
-def make_root(wanted: Packages, folder: Path, cache: Path, log: Path, *, refresh: bool) -> None:
+def make_root(wanted: Packages, folder: Path, cache: Path, log: Path, *, refresh: bool, precompile: bool) -> None:
     """Make a root file system in ``folder``.
 
     Args:
@@ -67,6 +69,7 @@ def make_root(wanted: Packages, folder: Path, cache: Path, log: Path, *, refresh
         cache: Where downloaded packages are kept.
         log: Where apt's output goes.
         refresh: Whether apt is to look for newer versions.
+        precompile: Whether to compile the standard library.
     """
     for name in _MERGED:
         (folder / "usr" / name).mkdir(parents=True)
@@ -74,6 +77,10 @@ def make_root(wanted: Packages, folder: Path, cache: Path, log: Path, *, refresh
     for package in _download(wanted.names, cache, log, refresh=refresh):
         _unpack(package, folder, wanted.without)
     _finish(folder)
+    if precompile:
+        # Debian compiles it when a package is installed. A file of an image never changes: unchecked.
+        compiling = ["-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "/usr/lib/python3.11"]
+        run(["chroot", folder, "/usr/bin/python3.11", *compiling], log)
 
 
 def _download(names: Sequence[str], cache: Path, log: Path, *, refresh: bool) -> list[Path]:

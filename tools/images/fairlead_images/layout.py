@@ -19,7 +19,7 @@ from fairlead_images.errors import ImageError
 from fairlead_images.recipes import BASE, BUILDER, RECIPES, Recipe, version
 
 _FORMAT = "1"
-"""Changes with the layout of an entry."""
+"""Changes with the layout of an entry, and with how images are built in ways that no file says which is hashed."""
 _KEY_DIGITS = 16
 
 

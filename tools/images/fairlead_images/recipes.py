@@ -12,10 +12,11 @@ BASE = "base"
 """The image that all others are made from."""
 BUILDER = "builder"
 """The image that their build stages run in: the base with pip and a shell."""
-_TOOL = ("tools/images/fairlead_images", "tools/images/left_out.toml", "tools/images/trim.py", ".dockerignore")
+_ROOT = ("tools/images/debian.toml", "tools/images/fairlead_images/debian.py")
+_FINISH = ("tools/images/left_out.toml", "tools/images/trim.py")
 _SDK = ("sdk/pyproject.toml", "sdk/src")
 _SERVER = ("model_server/pyproject.toml", "model_server/src")
-_OPERATOR = ("operator/pyproject.toml", "operator/src")
+_OPERATOR = ("operator/pyproject.toml", "operator/src", "operator/crds", "operator/rbac")
 _FLIGHTS = (
     "examples/flights/pyproject.toml",
     "examples/flights/src",
@@ -46,41 +47,41 @@ class Recipe:
     @property
     def sources(self) -> tuple[str, ...]:
         """Everything whose content decides that of the image."""
-        return (self.containerfile, *self.inputs, *self.requirements, *_TOOL)
+        return (self.containerfile, *self.inputs, *self.requirements)
 
 
 RECIPES: Mapping[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe(BASE, "tools/images/base/Containerfile", ("tools/images/debian.toml",), packages="base"),
+        Recipe(BASE, "tools/images/base/Containerfile", _ROOT, packages="base"),
         Recipe(
             BUILDER,
             "tools/images/base/Containerfile",
-            ("tools/images/debian.toml",),
+            _ROOT,
             packages="builder",
             released=False,
         ),
         Recipe(
             "server",
             "model_server/Containerfile",
-            ("tools/images/server/entrypoint.py", *_SDK, *_SERVER),
+            ("tools/images/server/entrypoint.py", *_FINISH, *_SDK, *_SERVER),
             ("requirements/server.txt", "requirements/build.txt"),
         ),
         Recipe(
             "operator",
             "operator/Containerfile",
-            (*_SDK, *_OPERATOR),
+            (*_FINISH, *_SDK, *_OPERATOR),
             ("requirements/operator.txt", "requirements/build.txt"),
         ),
         Recipe(
             "flights",
             "examples/flights/Containerfile",
-            (*_SDK, *_FLIGHTS),
+            (*_FINISH, *_SDK, *_FLIGHTS),
             ("requirements/flights.txt", "requirements/build.txt"),
             made_by="make train",
         ),
         Recipe("gateway", "tools/images/gateway/Containerfile", (), ("requirements/gateway.txt",)),
-        Recipe("redis", "tools/images/redis/Containerfile", ("tools/images/debian.toml",)),
+        Recipe("redis", "tools/images/redis/Containerfile", ()),
     )
 }
 
