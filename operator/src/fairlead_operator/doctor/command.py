@@ -108,7 +108,7 @@ async def _examined(
     client = KubeClient(connection, user_agent="fairlead-doctor", patience=patience)
     found = []
     try:
-        async for one in examine(cluster_checks(), Reader(client), scope):
+        async for one in examine(cluster_checks(), Reader(client, address=connection.configuration.host), scope):
             tell(one)
             found.append(one)
     finally:

@@ -74,14 +74,16 @@ class Trial:
 class Reader:
     """Reads; remembers what it has read, since checks look at the same things."""
 
-    def __init__(self, api: KubeApi, *, deadline_s: float = 10.0) -> None:
+    def __init__(self, api: KubeApi, *, address: str = "", deadline_s: float = 10.0) -> None:
         """Make a reader.
 
         Args:
             api: The cluster.
+            address: Where it is, for people.
             deadline_s: Longest wait for one answer.
         """
         self._api = api
+        self.address = address
         self._deadline_s = deadline_s
         self._found: dict[tuple[Kind, str, str], Found] = {}
         self._listed: dict[tuple[Kind, str | None, tuple[tuple[str, str], ...]], Listed] = {}

@@ -21,6 +21,7 @@ class ApiServerFacts:
 
     version: str
     problem: str = ""
+    address: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class ApiServer:
         """Ask for the version."""
         del scope
         found = await reader.version()
-        return ApiServerFacts(str((found.resource or {}).get("gitVersion", "")), found.problem)
+        return ApiServerFacts(str((found.resource or {}).get("gitVersion", "")), found.problem, reader.address)
 
     def judge(self, facts: ApiServerFacts) -> Iterator[Finding]:
         """Compare it with what is needed."""
@@ -50,4 +51,5 @@ class ApiServer:
             yield bad("version", f"{facts.version}; Fairlead needs {needed} or newer", "upgrade the cluster")
         else:
             newer = f", newer than what is tested ({TRIED[0]}.{TRIED[1]})" if version[:2] > TRIED else ""
-            yield good("version", f"{facts.version}{newer}")
+            where = f" at {facts.address}" if facts.address else ""
+            yield good("version", f"{facts.version}{where}{newer}")

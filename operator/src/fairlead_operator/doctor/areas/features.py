@@ -35,6 +35,8 @@ class FeatureFacts:
     """The Feast operator's FeatureStore; None if the deployment names none."""
     model_secrets: Mapping[str, Found] = field(default_factory=dict)
     """Secrets of its models' stores, by name."""
+    invalid: bool = False
+    """Whether its ``spec.featureStore`` is not one of this release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,11 @@ class FeatureStores:
 
 async def _gathered(reader: Reader, deployment: Resource) -> FeatureFacts:
     namespace, spec = deployment["metadata"]["namespace"], deployment["spec"]
-    store = FeatureStore.model_validate(spec["featureStore"])
-    name = client_config_map(store)
+    try:
+        store = FeatureStore.model_validate(spec["featureStore"])
+        name = client_config_map(store)
+    except ValueError:
+        return FeatureFacts(deployment, Found(), "", invalid=True)
     secrets = {
         variant["model"]["storage"]["secretRef"]["name"]
         for variant in spec["variants"]
@@ -74,6 +79,12 @@ async def _gathered(reader: Reader, deployment: Resource) -> FeatureFacts:
 
 def _judged(facts: FeatureFacts) -> Iterator[Finding]:
     subject, namespace = key(facts.deployment), facts.deployment["metadata"]["namespace"]
+    if facts.invalid:
+        name = facts.deployment["metadata"]["name"]
+        yield bad(
+            subject, "its spec.featureStore is not one of this release", f"kubectl -n {namespace} edit mdep {name}"
+        )
+        return
     if facts.feast is not None and facts.feast.is_absent:
         yield bad(subject, "its FeatureStore is not there", f"kubectl -n {namespace} get featurestores.feast.dev")
     yield from _config_map(facts, subject, namespace)
