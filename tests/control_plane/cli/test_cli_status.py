@@ -14,7 +14,7 @@ import yaml
 
 from support.cluster_world import RELEASE, Scene, alone, experiment, manual, scene_of
 from support.commands import commands_of
-from support.kube.faults import Refuse, calls
+from support.kube.faults import CutLine, Refuse, calls
 from support.waiting import until
 
 HERE = ("-n", "flights")
@@ -138,6 +138,7 @@ async def test_watching_shows_each_change_until_it_is_interrupted(tmp_path: Path
         )
         assert process.stdout
         await _read_until(process.stdout, "boosted", " 10 ")
+        scene.server.interrupt_watches(CutLine())
         scene.edit(rollout={"weights": {"boosted": 30}})
         await life.rest()
         await _read_until(process.stdout, "boosted", " 30 ")

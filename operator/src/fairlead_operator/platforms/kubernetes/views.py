@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from fairlead_operator.console import View, targets_of
 from fairlead_operator.errors import ManifestError
 from fairlead_operator.platforms.kubernetes.api import Change, Resource
 from fairlead_operator.platforms.kubernetes.deployed import Place, deployed_from, record_name
-from fairlead_operator.platforms.kubernetes.errors import Expired, Forbidden, NotFound
+from fairlead_operator.platforms.kubernetes.errors import Expired, Forbidden, NotFound, Unavailable
 from fairlead_operator.platforms.kubernetes.kinds import MODEL_DEPLOYMENT
+
+_PAUSE_S = 1.0
+"""Between the end of a watch and the next."""
 
 
 async def viewed(place: Place, name: str) -> View:
@@ -44,33 +48,39 @@ async def followed(place: Place, name: str | None, *, everywhere: bool = False) 
     """
     if name is not None:
         await place.find(name)
+    told: Sequence[View] | None = None
     while True:
-        try:
-            async for found in _changes(place, everywhere=everywhere):
-                if name is None:
-                    yield _ordered(found)
-                    continue
-                mine = found.get((place.namespace, name))
-                if mine is None:
-                    raise NotFound(f"ModelDeployment {place.namespace}/{name} was deleted")
-                yield [await _view(place, mine)]
-        except Expired:
-            continue
+        async for found in _changes(place, everywhere=everywhere):
+            views = _ordered(found) if name is None else [await _one(place, name, found)]
+            if views != told:
+                yield views
+            told = views
+        await asyncio.sleep(_PAUSE_S)
+
+
+async def _one(place: Place, name: str, found: Mapping[tuple[str, str], Resource]) -> View:
+    mine = found.get((place.namespace, name))
+    if mine is None:
+        raise NotFound(f"ModelDeployment {place.namespace}/{name} was deleted")
+    return await _view(place, mine)
 
 
 async def _changes(place: Place, *, everywhere: bool) -> AsyncIterator[dict[tuple[str, str], Resource]]:
-    """Yield all deployments by namespace and name, after each change, until the watch ends."""
+    """Yield all deployments by namespace and name, after each change, until the watch ends or breaks."""
     found, version = await _snapshot(place, everywhere=everywhere)
     yield found
     namespace = None if everywhere else place.namespace
-    async for event in place.api.watch(MODEL_DEPLOYMENT, resource_version=version, namespace=namespace):
-        if event.change is Change.BOOKMARK:
-            continue
-        if event.change is Change.DELETED:
-            found.pop(_key(event.object), None)
-        else:
-            found[_key(event.object)] = event.object
-        yield found
+    try:
+        async for event in place.api.watch(MODEL_DEPLOYMENT, resource_version=version, namespace=namespace):
+            if event.change is Change.BOOKMARK:
+                continue
+            if event.change is Change.DELETED:
+                found.pop(_key(event.object), None)
+            else:
+                found[_key(event.object)] = event.object
+            yield found
+    except (Expired, Unavailable):  # whether the API is there at all the next look will tell
+        return
 
 
 async def _snapshot(place: Place, *, everywhere: bool) -> tuple[dict[tuple[str, str], Resource], str]:
