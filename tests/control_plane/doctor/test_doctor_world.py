@@ -466,6 +466,10 @@ def condition_cases() -> Iterator[Case]:
         "VariantsReady is False, ModelRefused: digest differs",
         "docs/runbooks/conditions.md#modelrefused",
     )
+    summed = condition(Ready=("False", "RefusedByApi", "only this one"))
+    yield Case("sum alone", summed, "ModelDeployments", BAD, "Ready is False, RefusedByApi: only this", "#refusedbyapi")
+    back = condition(Progressing=("False", "RolledBack", "given up"))
+    yield Case("rolled back", back, "ModelDeployments", DOUBT, "RolledBack: given up", "#rolledback")
     unknown = condition(FeaturesReady=("Unknown", "FeaturesUnknown", "nobody told"))
     yield Case("unknown", unknown, "ModelDeployments", DOUBT, "FeaturesReady is Unknown", "#featuresunknown")
     starting = condition(RoutingReady=("False", "Starting", "wait"))

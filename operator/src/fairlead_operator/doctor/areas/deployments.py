@@ -15,8 +15,10 @@ RUNBOOK = "docs/runbooks/conditions.md"
 
 _AT_REST = frozenset({Reason.AS_SPECIFIED, Reason.PAUSED, Reason.STOPPED})
 """Reasons of Progressing=False that need nobody."""
-_PASSING = frozenset({Reason.STARTING, Reason.SCALING_UP, Reason.NOT_OBSERVING, Reason.REDUCED, Reason.SPEC_BEHIND})
-"""Reasons that usually go by themselves, or harm nobody."""
+_PASSING = frozenset(
+    {Reason.STARTING, Reason.SCALING_UP, Reason.NOT_OBSERVING, Reason.REDUCED, Reason.SPEC_BEHIND, Reason.ROLLED_BACK}
+)
+"""Reasons that usually go by themselves, or keep nothing from working."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ def _conditions(deployment: Resource) -> Iterator[Finding]:
     if behind > 0:
         yield doubt(subject, f"the operator has not seen its last {behind} edits yet", look)
     wrong = [one for one in conditions if not _is_well(one)]
+    # Ready sums up the others: it is told only where none of them says why.
+    wrong = [one for one in wrong if one["type"] != ConditionType.READY] or wrong
     for one in wrong:
         said = f"{one['type']} is {one['status']}, {one['reason']}: {one.get('message', '')}"
         weigh = doubt if one["status"] == "Unknown" or one["reason"] in _PASSING else bad
@@ -83,8 +87,4 @@ def _conditions(deployment: Resource) -> Iterator[Finding]:
 def _is_well(condition: Resource) -> bool:
     if condition["type"] == ConditionType.PROGRESSING:
         return condition["status"] == "True" or condition["reason"] in _AT_REST
-    if condition["type"] == ConditionType.READY:
-        return condition["status"] != "False" or condition["reason"] in set(
-            Reason
-        )  # told by the condition that it sums up
     return bool(condition["status"] == "True")
