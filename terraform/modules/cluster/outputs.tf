@@ -22,3 +22,8 @@ output "security_group_id" {
   description = "Security group of nodes and pods: who may reach the stores."
   value       = aws_eks_cluster.this.vpc_config[0].cluster_security_group_id
 }
+
+output "service_cidr" {
+  description = "IPv4 range of Services."
+  value       = var.service_cidr
+}

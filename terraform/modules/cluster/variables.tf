@@ -139,6 +139,17 @@ variable "public_access_cidrs" {
   }
 }
 
+variable "service_cidr" {
+  description = "IPv4 range of Services; apart from the VPC's and all that is routed to it."
+  type        = string
+  default     = "172.20.0.0/16"
+
+  validation {
+    condition     = can(cidrnetmask(var.service_cidr)) && can(regex("/(1[2-9]|2[0-4])$", var.service_cidr))
+    error_message = "service_cidr must be an IPv4 range of /12 to /24, as 172.20.0.0/16."
+  }
+}
+
 variable "subnet_ids" {
   description = "Private subnets of control plane and nodes, in two zones at least."
   type        = list(string)

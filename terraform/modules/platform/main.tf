@@ -14,9 +14,9 @@ locals {
     server = { image = { repository = "server" } }
     networkPolicy = {
       enabled = true
-      # The API server's addresses are those of its interfaces in the private subnets.
+      # EKS looks at a packet before it is sent on from the Service's address to an interface in the private subnets.
       apiServer = {
-        to    = [{ ipBlock = { cidr = module.network.cidr } }]
+        to    = [for cidr in [module.cluster.service_cidr, module.network.cidr] : { ipBlock = { cidr = cidr } }]
         ports = [443]
       }
     }

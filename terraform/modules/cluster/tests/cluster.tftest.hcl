@@ -65,6 +65,11 @@ run "the_cluster_is_private_and_encrypted" {
   }
 
   assert {
+    condition     = aws_eks_cluster.this.kubernetes_network_config[0].service_ipv4_cidr == output.service_cidr
+    error_message = "Services must have the range that is told."
+  }
+
+  assert {
     condition     = keys(aws_eks_addon.before_nodes) == ["eks-pod-identity-agent", "kube-proxy", "vpc-cni"] && keys(aws_eks_addon.on_nodes) == ["coredns", "metrics-server"]
     error_message = "Add-ons must be those that serving needs, with metrics for the autoscaler."
   }
@@ -151,12 +156,13 @@ run "wrong_values_are_refused" {
     node_groups          = {}
     private_access_cidrs = ["0.0.0.0/0"]
     public_access_cidrs  = ["0.0.0.0/0"]
+    service_cidr         = "172.20.0.0/30"
     subnet_ids           = ["subnet-a"]
   }
 
   expect_failures = [
     var.access_entries, var.addon_versions, var.deletion_window_days, var.kubernetes_version, var.log_retention_days,
-    var.name, var.node_groups, var.private_access_cidrs, var.public_access_cidrs, var.subnet_ids,
+    var.name, var.node_groups, var.private_access_cidrs, var.public_access_cidrs, var.service_cidr, var.subnet_ids,
   ]
 }
 

@@ -24,8 +24,8 @@ run "parts_are_wired" {
   }
 
   assert {
-    condition     = yamldecode(output.helm_values).networkPolicy.apiServer == { to = [{ ipBlock = { cidr = "10.40.0.0/16" } }], ports = [443] }
-    error_message = "The operator must reach the API server in the private subnets, and nothing else."
+    condition     = yamldecode(output.helm_values).networkPolicy.apiServer == { to = [{ ipBlock = { cidr = "172.20.0.0/16" } }, { ipBlock = { cidr = "10.40.0.0/16" } }], ports = [443] }
+    error_message = "The operator must reach the API server by its Service and in the private subnets."
   }
 
   assert {
