@@ -27,6 +27,16 @@ kubeconfig's namespace is meant unless `-n` names another.
 | 2 | what was asked, or a file that was named, is wrong |
 | 130 | interrupted while watching |
 
+What a command needs in a cluster, besides `get` of the ModelDeployment:
+
+| command | reads | writes |
+|---|---|---|
+| `status` | list and watch modeldeployments; configmaps, else the weights aimed at are left out | |
+| `predict` | the Service of the gateway, in its namespace, unless `--url` is given | |
+| `assign` | virtualservices.networking.istio.io | |
+| `pause`, `resume`, `promote`, `abort` | configmaps | patch modeldeployments (annotations) |
+| `upgrade` | configmaps | patch modeldeployments (`spec.serving.release`) |
+
 `source <(fairlead completion bash)` completes commands, options, and the names of namespaces, deployments and variants;
 zsh and fish have theirs. `kubectl` completes `kubectl fairlead` by itself.
 """
