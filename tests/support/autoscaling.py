@@ -5,7 +5,7 @@ Needs a cluster with a metrics server (``tools/cluster up --packaged``), and an 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from operator import itemgetter
@@ -26,6 +26,7 @@ from support.gateway_load import Load
 
 NAME = "scaled"
 CONTROL, TREATMENT = "logistic", "boosted"
+EXPERIMENT = "scaled"
 MOST = 3
 """Replicas that the control may have."""
 BEFORE, SHARE = 20, 60
@@ -116,23 +117,38 @@ def manifest(stage: Stage, rollout: Mapping[str, Any], **spec: Any) -> dict[str,
 
 
 def scale(stage: Stage) -> Scaled:
-    """Deploy, have load scale the control up, start an experiment then, and return what was seen.
+    """Deploy, have load scale the control up, start an experiment then, and return what was seen; see ``scaled``."""
+
+    def apply(rollout: Mapping[str, Any], **spec: Any) -> None:
+        stage.apply(manifest(stage, rollout, **spec))
+
+    deployed = Deployed(stage, NAME)
+    load = Load(deployed.address, deployed.host, MODEL_NAME, _UNITS, connections=2, pause_s=0.02)
+    return scaled(deployed, apply, load)
+
+
+def scaled(deployed: Deployed, apply: Callable[..., object], load: Load) -> Scaled:
+    """Have load scale the control of a deployment up, start an experiment then, and return what was seen.
 
     The experiment is left at its only step.
+
+    Args:
+        deployed: What is scaled; it need not be there yet.
+        apply: Gives it a ``rollout`` and more fields of its spec, with the bounds of ``manifest``.
+        load: What it is asked with; not begun yet.
 
     Raises:
         TimeoutError: Something did not happen; the message tells the story.
     """
-    deployed = stage.apply(manifest(stage, {"strategy": "Manual", "weights": {TREATMENT: BEFORE}}))
+    apply({"strategy": "Manual", "weights": {TREATMENT: BEFORE}})
     deployed.wait_weights(**{TREATMENT: BEFORE})
     sights = Sights(deployed)
-    with sights.watching(), _load(deployed) as load:
+    with sights.watching(), load:
         before = sights.route_writes()
         deployed.wait(lambda: sights.all()[-1].available[CONTROL] == MOST, _SCALED_S)
         written = sights.route_writes() - before
         autoscaler = _autoscaler(deployed)
-        step = {"weights": {TREATMENT: SHARE}}
-        stage.apply(manifest(stage, {"strategy": "Experiment", "steps": [step]}, experiment={"id": "scaled"}))
+        apply({"strategy": "Experiment", "steps": [{"weights": {TREATMENT: SHARE}}]}, experiment={"id": EXPERIMENT})
         deployed.wait(lambda: sights.all()[-1].weight == SHARE)
     problems = tuple(f"{sample.protocol} {sample.problem}" for sample in load.lost)
     return Scaled(autoscaler, written, tuple(sights.all()), len(load.samples), problems)
@@ -154,7 +170,3 @@ def _weight(virtual_service: Resource) -> int:
 def _autoscaler(deployed: Deployed) -> Resource:
     found = deployed.api.items(HORIZONTAL_POD_AUTOSCALER, deployed.namespace)
     return next(one for one in found if f"-{CONTROL}-" in one["metadata"]["name"])
-
-
-def _load(deployed: Deployed) -> Load:
-    return Load(deployed.address, deployed.host, MODEL_NAME, _UNITS, connections=2, pause_s=0.02)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from e2e.scene import Scene
-from e2e.steps import faults, install, refusals, rollout, serving, upkeep
+from e2e.steps import faults, install, refusals, rollout, scaling, serving, upkeep
 from e2e.story import Chapter, Step
 
 BEGINNING: tuple[Chapter[Scene], ...] = (
@@ -24,8 +24,10 @@ STORY: tuple[Chapter[Scene], ...] = (
         Step("helm-test", "helm test", install.helm_test, _OPERATOR),
     ),
     (Step("units", "5,000 units over REST and gRPC, against fairlead assign", serving.units, _SERVING),),
+    (Step("predictions", "predictions against the ONNX files", serving.predictions, _SERVING),),
     (Step("ramp", "10 -> 50 % by a patch, under load", rollout.ramp, _SERVING),),
     (Step("promote", "fairlead promote", rollout.promote, _SERVING),),
+    (Step("autoscaling", "pods by load, weight by pods", scaling.autoscale, _SERVING),),
     (Step("split", "a new experiment splits traffic again", rollout.split_again, _SERVING),),
     (Step("weights", "ten weight changes under load", faults.weights, _SPLIT),),
     (Step("pods", "every model pod deleted under load", faults.pods, _SPLIT),),

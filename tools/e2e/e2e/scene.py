@@ -131,6 +131,24 @@ class Scene:
         wait_for(look, timeout_s=timeout_s, otherwise=what)
         return time.monotonic() - begun_s
 
+    @contextmanager
+    def telling(self, step: str, what: Callable[[], str]) -> Iterator[None]:
+        """Tell from time to time ``what`` is so far, in a thread of its own, while it is entered."""
+        ended = threading.Event()
+
+        def tell() -> None:
+            while not ended.wait(_TELL_S):
+                with suppress(AssertionError, httpx.HTTPError):
+                    self.teller.waits(step, what())
+
+        thread = threading.Thread(target=tell, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
     def make_namespace(self, name: str, more: Mapping[str, str] | None = None) -> None:
         """Make a namespace that admits only restricted pods, with ``more`` labels.
 

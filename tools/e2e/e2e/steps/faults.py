@@ -10,7 +10,7 @@ from e2e.clusters import Component
 from e2e.errors import see
 from e2e.scene import CONTROL, DEPLOYMENT, FLIGHTS, SYSTEM, VERSION, Scene, said
 from e2e.steps.install import OPERATOR
-from e2e.steps.rollout import HIGH, is_ready
+from e2e.steps.rollout import HIGH, is_ready, ready_pods
 from e2e.story import Seen
 from e2e.trial import pods_of, trial
 from fairlead_operator.platforms.kubernetes.kinds import LEASE, POD

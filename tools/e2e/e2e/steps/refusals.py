@@ -205,7 +205,7 @@ def _file_server() -> Resource:
     security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
     container = {
         "name": "files",
-        "image": f"fairlead.local/flights:{VERSION}",
+        "image": f"fairlead.local/server:{VERSION}",
         "command": ["python", "-m", "http.server", "8080", "--directory", "/files"],
         "securityContext": security,
         "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},

@@ -46,7 +46,7 @@ def promote(scene: Scene) -> Seen:
     """Promote the treatment by command, write it down, and take the loser out: its pods go after ``keepPrevious``."""
     with scene.deployed() as deployed:
         before = deployed.pods().keys()
-        _give(deployed, {**_manifest(MANIFEST), "rollout": RAMP, "experiment": {"id": _fresh_id("promoted")}})
+        give(deployed, {**spec_of(MANIFEST), "rollout": RAMP, "experiment": {"id": fresh_id("promoted")}})
         deployed.wait_weights(**{TREATMENT: HIGH})
         begun_s = time.monotonic()
         told = scene.fairlead("promote", DEPLOYMENT, TREATMENT, "-n", FLIGHTS).strip()
@@ -68,11 +68,11 @@ def promote(scene: Scene) -> Seen:
 def split_again(scene: Scene) -> Seen:
     """Split traffic again, by an experiment of another id and with two pods per variant, for what comes next."""
     with scene.deployed() as deployed:
-        spec = _manifest(MANIFEST)
+        spec = spec_of(MANIFEST)
         variants = [{**one, "scaling": {"minReplicas": PODS, "maxReplicas": PODS}} for one in spec["variants"]]
         rollout = {"strategy": "Manual", "weights": {TREATMENT: HIGH}, "keepPrevious": "1s"}
-        experiment = {"id": _fresh_id("faults")}
-        _give(deployed, {**spec, "variants": variants, "rollout": rollout, "experiment": experiment})
+        experiment = {"id": fresh_id("faults")}
+        give(deployed, {**spec, "variants": variants, "rollout": rollout, "experiment": experiment})
         scene.wait("split", lambda: said(deployed), lambda: deployed.weights_bp().get(TREATMENT) == HIGH * 100)
         scene.wait("split", lambda: said(deployed), lambda: len(ready_pods(deployed)) == len(variants) * PODS)
         deployed.wait_condition("Ready")
@@ -96,18 +96,19 @@ def _write_down(scene: Scene, deployed: Deployed) -> None:
     copied.parent.mkdir(parents=True, exist_ok=True)
     copied.write_text(MANIFEST.read_text())
     scene.fairlead("promote", "-f", str(copied), TREATMENT)
-    spec = _manifest(copied)
+    spec = spec_of(copied)
     (winner,) = (one for one in spec["variants"] if one["name"] == TREATMENT)
     see(winner["role"] == "Control", f"{copied}: {TREATMENT} is {winner['role']}")
-    _give(deployed, {**spec, "variants": [winner]})
+    give(deployed, {**spec, "variants": [winner]})
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def spec_of(path: Path) -> dict[str, Any]:
+    """Return the spec of a manifest."""
     spec: dict[str, Any] = yaml.safe_load(path.read_text())["spec"]
     return spec
 
 
-def _give(deployed: Deployed, spec: Mapping[str, Any]) -> None:
+def give(deployed: Deployed, spec: Mapping[str, Any]) -> None:
     """Make a deployment's spec this one."""
     deployed.patch(**change_to(deployed.resource()["spec"], spec))
 
@@ -122,7 +123,7 @@ def change_to(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, A
     return change
 
 
-def _fresh_id(word: str) -> str:
+def fresh_id(word: str) -> str:
     """Return an id that no experiment has had."""
     return f"{word}-{time.time():.0f}"
 
