@@ -259,7 +259,8 @@ def _conditions(status: dict[str, Any]) -> Table:
     table = _table("CONDITION", "STATUS", "REASON", "SINCE", "MESSAGE")
     for one in status.get("conditions", ()):
         since = str(one.get("lastTransitionTime", ""))[:19]
-        status = Text(one["status"], style=_STYLES.get(one["status"], ""))
+        is_judged = one["type"] != ConditionType.PROGRESSING  # to have come to rest is well
+        status = Text(one["status"], style=_STYLES.get(one["status"], "") if is_judged else "")
         table.add_row(one["type"], status, one["reason"], since, one["message"])
     return table
 
