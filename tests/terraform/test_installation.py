@@ -70,7 +70,7 @@ def test_the_operator_may_reach_the_api_server_by_either_address(values: dict[st
 
 
 def test_feast_takes_the_online_store(outputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FAIRLEAD_ONLINE_STORE_PASSWORD", "aB3" * 20)
+    monkeypatch.setenv("REDIS_PASSWORD", "aB3" * 20)
     fragment = yaml.safe_load(os.path.expandvars(outputs["feature_store_yaml"]))["online_store"]
     store = RedisOnlineStoreConfig(**fragment)
     nodes, options = RedisOnlineStore._parse_connection_string(store.connection_string)
@@ -79,5 +79,5 @@ def test_feast_takes_the_online_store(outputs: dict[str, Any], monkeypatch: pyte
 
 
 def test_no_password_is_told(outputs: dict[str, Any]) -> None:
-    assert "${FAIRLEAD_ONLINE_STORE_PASSWORD}" in outputs["feature_store_yaml"]
+    assert "${REDIS_PASSWORD}" in outputs["feature_store_yaml"]
     assert "abcdefghijklmnop" not in json.dumps(outputs)

@@ -9,7 +9,7 @@ output "cluster_name" {
 }
 
 output "feature_store_yaml" {
-  description = "The `online_store` of a feature_store.yaml, as YAML; the password comes from FAIRLEAD_ONLINE_STORE_PASSWORD."
+  description = "The `online_store` of a feature_store.yaml, as YAML; the password comes from REDIS_PASSWORD."
   value       = module.platform.feature_store_yaml
 }
 
@@ -26,6 +26,11 @@ output "ledger_database" {
 output "nat_addresses" {
   description = "Public addresses that traffic from the private subnets comes from."
   value       = module.platform.nat_addresses
+}
+
+output "online_store_address" {
+  description = "Address of the online store with TLS, as Feast's connection strings begin."
+  value       = module.platform.online_store_address
 }
 
 output "online_store_secret_arn" {

@@ -55,7 +55,7 @@ run "the_store_is_encrypted_and_asks_for_a_password" {
     condition = output.feast_online_store == {
       type              = "redis"
       redis_type        = "redis"
-      connection_string = "master.mocked.cache.amazonaws.com:6379,ssl=true,password=$${FAIRLEAD_ONLINE_STORE_PASSWORD}"
+      connection_string = "master.mocked.cache.amazonaws.com:6379,ssl=true,password=\"$${REDIS_PASSWORD}\""
     }
     error_message = "Feast must be told the primary, TLS, and where the password comes from, never the password."
   }

@@ -37,9 +37,14 @@ run "parts_are_wired" {
     condition = yamldecode(output.feature_store_yaml).online_store == {
       type              = "redis"
       redis_type        = "redis"
-      connection_string = "master.mocked.cache.amazonaws.com:6379,ssl=true,password=$${FAIRLEAD_ONLINE_STORE_PASSWORD}"
+      connection_string = "master.mocked.cache.amazonaws.com:6379,ssl=true,password=\"$${REDIS_PASSWORD}\""
     }
     error_message = "Feast must be told the installation's store."
+  }
+
+  assert {
+    condition     = output.online_store_address == "master.mocked.cache.amazonaws.com:6379,ssl=true"
+    error_message = "The online store's address must be told, with TLS."
   }
 
   assert {
