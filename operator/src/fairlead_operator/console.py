@@ -260,8 +260,8 @@ def _conditions(status: dict[str, Any]) -> Table:
     for one in status.get("conditions", ()):
         since = str(one.get("lastTransitionTime", ""))[:19]
         is_judged = one["type"] != ConditionType.PROGRESSING  # to have come to rest is well
-        status = Text(one["status"], style=_STYLES.get(one["status"], "") if is_judged else "")
-        table.add_row(one["type"], status, one["reason"], since, one["message"])
+        shown = Text(one["status"], style=_STYLES.get(one["status"], "") if is_judged else "")
+        table.add_row(one["type"], shown, one["reason"], since, one["message"])
     return table
 
 
