@@ -10,10 +10,10 @@ PACKAGES := sdk model_server operator examples/flights
 CODE := sdk model_server operator examples feature_repo tests tools
 
 .DEFAULT_GOAL := help
-.PHONY: terraform help setup system features train up demo test tools cluster-up cluster-down test-cluster check format gen lock images bench clean
+.PHONY: terraform help setup system features train up demo test tools cluster-up cluster-down test-cluster e2e check format gen lock images test-images bench clean
 
 help:  ## what can be made (this list)
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) system  ## make .venv from the hash-pinned requirements, and the servers that tests start
 
@@ -51,10 +51,13 @@ cluster-down: $(READY)  ## end it and leave nothing behind but its logs
 test-cluster: $(READY)  ## tests/cluster against the real cluster, brought up and taken down (ARGS=… for pytest)
 	@$(BIN)/python tools/cluster test $(ARGS)
 
+e2e: train images  ## images, then the whole way on a real cluster: install, use, break, upgrade, uninstall (CLUSTER=kind)
+	@$(BIN)/python tools/e2e --cluster $(or $(CLUSTER),bundled) $(ARGS)
+
 check: $(READY)  ## lint, types, generated files, and what must never be committed
 	@$(BIN)/ruff format --check --quiet $(CODE)
 	@$(BIN)/ruff check --quiet $(CODE)
-	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src examples/flights/src tests
+	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src examples/flights/src tests tools/e2e/e2e
 	@$(BIN)/python tools/tidy.py
 	@$(BIN)/python tools/gen.py --check
 	@echo "check: lint, types, generated files and tidiness are in order"
@@ -78,6 +81,9 @@ lock:  ## pin requirements/*.in anew, with hashes (needs uv)
 
 images: $(READY)  ## build the container images that are not in the cache (Debian, root; ARGS="server operator" for some)
 	@$(BIN)/python tools/images build $(ARGS)
+
+test-images: images  ## tests of what is in the archives (root)
+	@FAIRLEAD_IMAGES=1 $(BIN)/python -m pytest tests/images $(ARGS)
 
 terraform: $(READY)  ## format, validate and test terraform/ with a mocked provider (ARGS="modules/network" for some)
 	@$(BIN)/python tools/terraform $(ARGS)
