@@ -76,6 +76,12 @@ async def test_a_watch_ends_when_its_time_is_over(api: Api) -> None:
         assert [event["type"] for event in await events.rest()] == ["ADDED"]
 
 
+async def test_the_time_of_a_watch_is_whole_seconds(api: Api) -> None:
+    reply = await api.call("GET", api.path(probe("")), watch="true", timeoutSeconds="30.0")
+    assert (reply.code, reply.body["reason"]) == (400, "BadRequest")
+    assert reply.body["message"] == 'strconv.ParseInt: parsing "30.0": invalid syntax'
+
+
 async def test_a_revision_that_is_forgotten_is_expired(api: Api) -> None:
     async with api.watch(probe(""), resourceVersion="1") as events:
         event = await events.next()

@@ -37,7 +37,7 @@ def kopf_settings(*, attempt_s: float, watch_timeout_s: float, silence_s: float)
     settings.posting.enabled = False
     settings.peering.standalone = True
     settings.scanning.disabled = True
-    settings.watching.server_timeout = watch_timeout_s
+    settings.watching.server_timeout = int(watch_timeout_s)  # Kopf sends it as it stands, and the API takes no 300.0
     settings.watching.client_timeout = watch_timeout_s + 10
     settings.watching.connect_timeout = 5.0
     settings.watching.inactivity_timeout = silence_s

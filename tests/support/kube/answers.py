@@ -82,8 +82,16 @@ def watch_request(cluster: Cluster, call: Call) -> WatchRequest:
         revision=call.query.get("resourceVersion", ""),
         bookmarks=call.query.get("allowWatchBookmarks") in {"true", "1"},
         initial_events=call.query.get("sendInitialEvents") in {"true", "1"},
-        timeout_s=float(call.query.get("timeoutSeconds") or _WATCH_S),
+        timeout_s=_whole(call.query.get("timeoutSeconds", "")) or _WATCH_S,
     )
+
+
+def _whole(text: str) -> int:
+    """Return a parameter that must be whole; 0 if it is not given."""
+    try:
+        return int(text or 0)
+    except ValueError:
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
 
 
 def _is_served(kind: Kind, call: Call) -> bool:
