@@ -22,6 +22,9 @@ _WHEELS = "/wheels"
 _TIMESTAMP_S = 315_532_800
 """1980-01-01: what a zip file, and so a wheel, can say."""
 _MIB = 1 << 20
+_LAYERS_BYTES = 12_000_000_000
+_KEPT = 4
+"""Archives of an image that stay in the cache."""
 _NOTED_S = 1.0
 """A wait for somebody else's build that is worth a line."""
 
@@ -54,6 +57,8 @@ def build(names: Sequence[str], at: Layout, tell: Tell, now: Callable[[], float]
     present = [entry(RECIPES[name], at) for name in names]
     if all(one.built for one in present):
         return present
+    for name in names:
+        _check_inputs(RECIPES[name], at.root)
     programs.require("apt-get", "dpkg-deb", "buildah", "unshare")
     at.cache.mkdir(parents=True, exist_ok=True)
     waited = now()
@@ -62,7 +67,24 @@ def build(names: Sequence[str], at: Layout, tell: Tell, now: Callable[[], float]
         if now() - waited > _NOTED_S:
             tell(Step("-", "another build", now() - waited))
         bench = Bench(replace(at, root=Path(copy)), tell, now)
-        return [bench.build(RECIPES[name]) for name in names]
+        _make_room(at)
+        made = [bench.build(RECIPES[name]) for name in names]
+        _forget(at, made)
+        return made
+
+
+def _make_room(at: Layout) -> None:
+    """Remove all layers when they have become too many; the next builds make what they need anew."""
+    if sum(path.lstat().st_size for path in at.storage.rglob("*") if not path.is_symlink()) > _LAYERS_BYTES:
+        shutil.rmtree(at.storage)
+
+
+def _forget(at: Layout, made: Iterable[Entry]) -> None:
+    """Remove all but the newest archives of the images that were asked for."""
+    for name in {one.folder.name.rpartition("-")[0] for one in made} | {BUILDER}:
+        found = sorted(at.cache.glob(f"{name}-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for folder in found[_KEPT:]:
+            shutil.rmtree(folder)
 
 
 def clean(at: Layout) -> None:
@@ -74,13 +96,16 @@ def clean(at: Layout) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def _check_inputs(recipe: Recipe, root: Path) -> None:
+    absent = missing(recipe, root)
+    if absent:
+        hint = f"; `{recipe.made_by}` makes it" if recipe.made_by else ""
+        raise ImageError(f"{recipe.name}: {absent[0]}: no such file{hint}")
+
+
 def _copy(root: Path, folder: Path, names: Iterable[str]) -> None:
     """Copy what images are made from, so that a key is that of the content whatever is edited meanwhile."""
     for recipe in (RECIPES[name] for name in {BASE, BUILDER, *names}):
-        absent = missing(recipe, root)
-        if absent:
-            hint = f"; `{recipe.made_by}` makes it" if recipe.made_by else ""
-            raise ImageError(f"{recipe.name}: {absent[0]}: no such file{hint}")
         for path in files(recipe, root):
             target = folder / path.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +123,8 @@ class Bench:
     def build(self, recipe: Recipe) -> Entry:
         """Build an image and what it is made from, unless it is in the cache."""
         made = entry(recipe, self.at)
-        if made.built or (made.folder.exists() and not recipe.released):
+        layers = self.at.storage / "made" / made.folder.name
+        if (made.built or not recipe.released) and (layers.exists() or not recipe.packages):
             return made
         if not recipe.packages:
             for parent in (BASE, BUILDER):
@@ -110,6 +136,9 @@ class Bench:
                 self._build_containerfile(recipe)
             if recipe.released:
                 self._write(recipe, folder)
+        if recipe.packages:
+            layers.parent.mkdir(parents=True, exist_ok=True)
+            layers.touch()
         return made
 
     def _build_root(self, recipe: Recipe) -> None:
@@ -198,6 +227,7 @@ def _beside(folder: Path) -> Iterator[Path]:
     try:
         yield beside
         beside.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
         beside.replace(folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
