@@ -142,6 +142,6 @@ def _diagnostics(printed: str) -> Iterator[str]:
 
 
 def _outputs(messages: list[dict[str, Any]]) -> dict[str, Any]:
-    states = (message["test_state"] for message in messages if "test_state" in message)
-    first = next(states, {}).get("outputs", {})
+    states: Iterator[dict[str, Any]] = (message["test_state"] for message in messages if "test_state" in message)
+    first: dict[str, Any] = next(states, {}).get("outputs", {})
     return {name: output["value"] for name, output in first.items()}
