@@ -12,7 +12,7 @@ from fairlead_operator.api.conditions import ConditionType, Reason
 from fairlead_operator.core.desired import Desired, refuse_breaking_edit
 from fairlead_operator.core.observed import Health, Problem, Route
 from fairlead_operator.core.record import Record, State, dumped, loaded
-from fairlead_operator.core.rollout import Analysis, Verdict
+from fairlead_operator.core.rollout import Analysis, Verdict, replicas_for
 from fairlead_operator.core.timing import next_look_s
 from fairlead_operator.errors import EditRefused
 from support.world import World, canary, deployment, desired, experiment, steps
@@ -399,6 +399,30 @@ def test_an_abort_after_a_promotion_goes_back_while_control_is_kept() -> None:
     late.look(experiment())
     late.look(asked)
     assert late.weight("boosted") == 100
+
+
+def test_a_step_waits_for_what_control_has_come_to_need_meanwhile() -> None:
+    scaling = {"logistic": {"minReplicas": 1, "maxReplicas": 10}, "boosted": {"minReplicas": 1, "maxReplicas": 10}}
+    wanted = experiment(scaling=scaling)
+    world = World()
+    world.settle(desired({}, roles={"logistic": "Control"}, experiment=None, scaling=scaling))
+    control, treatment = (wanted.revisions[name].name for name in ("logistic", "boosted"))
+    while not world.weight("boosted"):
+        world.look(wanted)
+        world.become(Health.READY)
+    first = world.weight("boosted")
+    world.servers[control] = dataclasses.replace(world.servers[control], replicas=8)  # the autoscaler's doing
+    for _ in range(25):
+        world.look(wanted)
+        if world.weight("boosted") > first:
+            break
+        world.become(Health.READY)
+        world.wait(MINUTE)
+    needed = replicas_for(round(world.weight("boosted") * 100), 8)
+    assert world.weight("boosted") > first
+    assert needed > 1
+    assert world.servers[treatment].min_replicas >= needed
+    assert world.servers[control].min_replicas == 8
 
 
 def test_control_keeps_the_capacity_to_take_everything_back_until_the_promotion_is_final() -> None:

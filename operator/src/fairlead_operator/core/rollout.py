@@ -133,12 +133,16 @@ class _Look:
 
     def from_deploying(self) -> Record:
         """Wait for the candidates, up to the progress deadline."""
-        first = self.desired.strategy.steps[0].weights_bp
-        if self.have_capacity(first):
-            return self.holding(replace(self.run, state=State.RAMPING, since_s=self.now_s))
+        first, sized = self.desired.strategy.steps[0].weights_bp, self.sized()
+        if sized.have_capacity(first):
+            return sized.holding(replace(self.run, state=State.RAMPING, since_s=self.now_s))
         if self.desired.strategy.rolls_back and self.is_late(first):
             return self.decided("Rollback", Reason.PROGRESS_DEADLINE_EXCEEDED)
-        return self.record
+        return sized.record
+
+    def sized(self) -> _Look:
+        """Return this look with control as large as it has come to be: who gains from it has to bear as much."""
+        return replace(self, record=_sized(self.observed, self.record))
 
     def have_capacity(self, weights_bp: Mapping[str, int]) -> bool:
         """Return whether every arm may gain weight, and has the replicas that its weight needs."""
@@ -214,10 +218,11 @@ class _Look:
         run = replace(run, state=State.RAMPING)
         if not held or hold_s is None:
             return self.holding(run)
-        if not self.have_capacity(self.desired.strategy.steps[run.step + 1].weights_bp):
-            return self.holding(replace(run, preparing=True))
+        sized = self.sized()
+        if not sized.have_capacity(self.desired.strategy.steps[run.step + 1].weights_bp):
+            return sized.holding(replace(run, preparing=True))
         following = replace(run, step=run.step + 1, preparing=False)
-        return self.holding(_anew(following, self.now_s))
+        return sized.holding(_anew(following, self.now_s))
 
     def is_held(self) -> bool:
         """Return whether the step's weights are in force at present, with every arm in traffic."""
@@ -425,11 +430,15 @@ def _with_run(desired: Desired, observed: Observed, record: Record, now_s: float
 
 
 def _with_capacity(observed: Observed, record: Record) -> Record:
-    """Note how large control is when somebody takes over from it: the winner has to bear as much."""
+    """Note how large control is while somebody takes over from it."""
+    is_taken_over = record.run is not None and record.run.state is State.PROMOTING
+    return _sized(observed, record) if is_taken_over else record
+
+
+def _sized(observed: Observed, record: Record) -> Record:
+    """Return ``record`` with control's size, if that has grown."""
     control = observed.server(observed.route.control.revision) if observed.route else None
-    if control is None or record.run is None or record.run.state is not State.PROMOTING:
-        return record
-    return replace(record, capacity=max(record.capacity, control.replicas))
+    return replace(record, capacity=max(record.capacity, control.replicas)) if control else record
 
 
 def _edited(desired: Desired, record: Record, run: Run, now_s: float) -> Run:
