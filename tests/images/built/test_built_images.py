@@ -79,7 +79,7 @@ def test_a_model_is_fetched(box_of: Callable[[str], Box], tmp_path: Path, scheme
     content = b"a model" * 1000
     shared = _shared(tmp_path)
     with object_store(**{"late.onnx": content}) as store:
-        place = f"{BUCKET}/late.onnx" if scheme == "s3" else f"{store.url.removeprefix('http://')}/{BUCKET}/late.onnx"
+        place = f"{BUCKET}/late.onnx" if scheme == "s3" else f"{store.url.removeprefix('http://')}/plain/late.onnx"
         address = f"fairlead+{scheme}://{place}@{sha256(content)}"
         ended = box_of("server").run("fetch", address, f"{SHARED}/models", shared=shared, extra=store.environment)
     assert ended.returncode == 0, ended.stderr
