@@ -101,6 +101,7 @@ def test_people_gain_deployments_with_the_roles_that_they_have() -> None:
     ]
     assert aims == [{"view", "edit", "admin"}, {"edit", "admin"}]
     assert {verb for _, _, verb in grants(view["rules"])} == {"get", "list", "watch"}
+    assert ("networking.istio.io", "virtualservices", "get") in grants(view["rules"]), "fairlead assign reads the route"
     assert {resource for _, resource, _ in grants(edit["rules"])} == {"modeldeployments"}, (
         "the status is the operator's"
     )
