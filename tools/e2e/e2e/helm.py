@@ -40,7 +40,7 @@ class Helm:
 
     def releases(self) -> dict[str, str]:
         """Return the charts that are installed, by release."""
-        return {one["name"]: one["chart"] for one in json.loads(self._call("list", "--all", "--output=json"))}
+        return {one["name"]: one["chart"] for one in json.loads(self._call("list", "--output=json"))}
 
     def package(self, chart: str, version: str, folder: Path) -> Path:
         """Package a chart of the checkout as another version of it; return the archive."""

@@ -51,6 +51,8 @@ VERSION = metadata.version("fairlead-operator")
 """Of what is tried: charts, images, server release."""
 
 _TELL_S = 1.0
+_GRAVEST = ("VariantsReady", "FeaturesReady", "RoutingReady", "Servable", "Ready", "ExperimentHealthy")
+_SAID = 160
 _READY_S = 180.0
 
 
@@ -216,8 +218,11 @@ def host_of(deployed: Deployed) -> str:
 
 
 def said(deployed: Deployed) -> str:
-    """Return in a line what a deployment says that is not yet as it should be."""
+    """Return in a line what a deployment says is not yet as it should be."""
     found = deployed.api.find(MODEL_DEPLOYMENT, deployed.namespace, deployed.name)
     conditions = (found or {}).get("status", {}).get("conditions", [])
-    told = [f"{one['type']} {one['reason']}: {one['message']}" for one in conditions if one["status"] != "True"]
-    return "; ".join(told)[:400] or f"{deployed.name} has said nothing yet"
+    told = {one["type"]: one for one in conditions if one["status"] != "True"}
+    gravest = next((told[kind] for kind in _GRAVEST if kind in told), None)
+    if gravest is None:
+        return f"{deployed.name} says that it is ready" if conditions else f"{deployed.name} has said nothing yet"
+    return f"{gravest['type']} {gravest['reason']}: {gravest['message']}"[:_SAID]

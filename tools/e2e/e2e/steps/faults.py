@@ -105,7 +105,7 @@ def upgrade(scene: Scene) -> Seen:
         before = deployed.pods()
         with trial(scene, deployed) as running:
             begun_s = time.monotonic()
-            told = scene.fairlead("upgrade", DEPLOYMENT, "-n", FLIGHTS, "--to", VERSION).strip()
+            told = scene.fairlead("upgrade", DEPLOYMENT, "-n", FLIGHTS, "--to", VERSION).splitlines()[0]
             scene.wait("upgrade", lambda: said(deployed), lambda: _runs(deployed, VERSION))
             deployed.wait_condition("Ready")
             took_s = time.monotonic() - begun_s

@@ -250,7 +250,7 @@ def _note(scene: Scene, watched: Watched, deployments: Mapping[str, Deployed], b
 
 def _missing(watched: Watched, deployments: Mapping[str, Deployed]) -> str:
     left = [name for name in watched.cases if name not in watched.told]
-    return "\n".join(f"{name}: {said(deployments[name])}" for name in left)
+    return "; ".join(f"{name}: {said(deployments[name])}" for name in left)
 
 
 def _judged(watched: Watched, loads: Sequence[Load]) -> Seen:

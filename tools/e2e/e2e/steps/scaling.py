@@ -50,6 +50,9 @@ def _apply(deployed: Deployed, run: str, how: Mapping[str, Any], **more: Any) ->
     del spec["experiment"]
     experiment = {"experiment": {"id": run}} if "experiment" in more else {}
     rollout.give(deployed, {**spec, **experiment, "variants": variants, "rollout": {**how, "keepPrevious": "1s"}})
+    if not experiment:
+        # What belongs to the change itself is written by then.
+        deployed.wait_condition("Ready")
 
 
 def _check(found: Scaled) -> None:
