@@ -11,22 +11,23 @@ from pathlib import Path
 
 import pytest
 
-from flights.training import MANIFEST
+from flights.training import CLUSTER_MANIFEST, MANIFEST
 from support.console import Command, commands_of
 from support.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "tutorial.md"
 
-pytestmark = [pytest.mark.flights, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.flights, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
 def untouched_manifest() -> Iterator[None]:
-    """Put the example's manifest back as it was."""
-    before = MANIFEST.read_bytes()
+    """Put the example's manifests back as they were."""
+    before = {manifest: manifest.read_bytes() for manifest in (MANIFEST, CLUSTER_MANIFEST)}
     yield
-    MANIFEST.write_bytes(before)
+    for manifest, content in before.items():
+        manifest.write_bytes(content)
 
 
 @contextmanager

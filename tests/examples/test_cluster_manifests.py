@@ -27,6 +27,7 @@ from flights.training import MANIFEST
 from support.admission import complaints
 from support.flights_cluster import manifest, manifests, mount_feature_store
 
+pytestmark = pytest.mark.flights  # training writes into the manifests
 WORKLOADS = {"materialize", "models", "push"}
 
 
