@@ -51,7 +51,7 @@ def durations(value: Any) -> Iterator[str]:
 
 
 @given(routes())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_no_route_that_the_filter_hashes_has_one_destination_or_no_weight(of: Route) -> None:
     by_name = {entry["name"]: entry for entry in http(of)}
     assert len(by_name) == len(http(of)), "names of routes are unique"
@@ -63,7 +63,7 @@ def test_no_route_that_the_filter_hashes_has_one_destination_or_no_weight(of: Ro
 
 
 @given(routes())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_what_istio_does_not_check_is_right(of: Route) -> None:
     for entry in http(of):
         assert ("route" in entry) != ("directResponse" in entry)
@@ -84,14 +84,14 @@ def test_what_istio_does_not_check_is_right(of: Route) -> None:
 
 
 @given(routes())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_route_is_read_back_as_it_was_written(of: Route) -> None:
     assert render.read_route(json.loads(json.dumps(rendered(of)))) == of
     assert rendered(of) == rendered(of)
 
 
 @given(routes())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_every_experiment_header_of_a_client_is_taken_off_and_ours_verify(of: Route) -> None:
     for entry in http(of):
         for destination in entry.get("route", []):
