@@ -8,8 +8,10 @@ import pytest
 from e2e.accounts import Balance, Split, Tally, misassigned, wrong_arms
 from e2e.counting import counters_of
 from e2e.errors import NotSeen
+from e2e.steps.scaling import weights_while_scaling
 
 from fairlead import Layout, assign
+from support.autoscaling import BEFORE, CONTROL, MOST, SHARE, TREATMENT, Sight
 from support.gateway_load import Sample
 
 SALT = "flights/arrival-delay/e1"
@@ -117,3 +119,13 @@ fairlead_exposures_total{model="m",variant="v",outcome="rejected"} 3.0
 python_info{version="3.11"} 1.0
 """
     assert counters_of(text) == {"counted": 12.0, "failed": 1.0, "mismatched": 2.0, "exposed": 12.0}
+
+
+def test_weights_are_looked_at_from_the_first_one_given_until_control_has_all_of_its_pods() -> None:
+    def sight(weight: int, pods: int) -> Sight:
+        return Sight(weight, {CONTROL: pods, TREATMENT: 1}, {CONTROL: 1, TREATMENT: 1})
+
+    beginning = [sight(0, 0), sight(0, 1), sight(BEFORE, 1), sight(BEFORE, 2)]
+    end = [sight(BEFORE, MOST), sight(SHARE, MOST)]
+    assert weights_while_scaling([*beginning, *end]) == [BEFORE]
+    assert weights_while_scaling([*beginning, sight(0, 2), *end]) == [BEFORE, 0]

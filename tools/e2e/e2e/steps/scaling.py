@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import dropwhile, groupby, takewhile
 from typing import Any
 
 from e2e.errors import see
@@ -11,7 +12,7 @@ from e2e.scene import CONTROL, DEPLOYMENT, FLIGHT, FLIGHTS, TREATMENT, UNITS, Sc
 from e2e.steps import rollout
 from e2e.story import Seen
 from support import autoscaling
-from support.autoscaling import MOST, NEEDED, SHARE, Scaled
+from support.autoscaling import BEFORE, MOST, NEEDED, SHARE, Scaled, Sight
 from support.cluster_deployed import Deployed
 from support.gateway_load import Load
 
@@ -57,10 +58,18 @@ def _apply(deployed: Deployed, run: str, how: Mapping[str, Any], **more: Any) ->
 
 def _check(found: Scaled) -> None:
     see(not found.problems, f"{len(found.problems)} of {found.requests} lost: {found.problems[:3]}")
-    see(not found.writes_while_scaling, f"{found.writes_while_scaling} writes of the route while pods came")
+    weights = weights_while_scaling(found.sights)
+    see(weights == [BEFORE], f"weights were {weights} while pods came")
     active = {one["type"]: one["status"] for one in found.autoscaler["status"]["conditions"]}
     see(active.get("ScalingActive") == "True", f"the autoscaler says {active}")
     first = next(sight for sight in found.sights if sight.weight == SHARE)
     see(first.available[TREATMENT] >= NEEDED, f"{SHARE} % onto {first.available[TREATMENT]} pods")
     last = found.sights[-1].fewest[CONTROL]
     see(last == MOST, f"control keeps {last} pods while nothing is decided; {MOST} serve everything")
+
+
+def weights_while_scaling(sights: Iterable[Sight]) -> list[int]:
+    """Return the treatment's weights in their order, from the first that was given until control was scaled up."""
+    scaling = takewhile(lambda sight: sight.available[CONTROL] < MOST, sights)
+    given = dropwhile(lambda weight: weight != BEFORE, (sight.weight for sight in scaling))
+    return [weight for weight, _ in groupby(given)]
