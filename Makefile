@@ -51,7 +51,8 @@ cluster-down: $(READY)  ## end it and leave nothing behind but its logs
 test-cluster: $(READY)  ## tests/cluster against the real cluster, brought up and taken down (ARGS=… for pytest)
 	@$(BIN)/python tools/cluster test $(ARGS)
 
-e2e: train images  ## images, then the whole way on a real cluster: install, use, break, upgrade, uninstall (CLUSTER=kind)
+e2e: train  ## images, then the whole way on a real cluster: install, use, break, upgrade, uninstall (CLUSTER=kind)
+	@$(BIN)/python tools/images build
 	@$(BIN)/python tools/e2e --cluster $(or $(CLUSTER),bundled) $(ARGS)
 
 check: $(READY)  ## lint, types, generated files, and what must never be committed
