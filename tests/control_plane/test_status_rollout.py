@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -129,3 +130,15 @@ def test_many_treatments_with_long_names_fit_the_status() -> None:
     }
     world = come_to(State.RAMPING, **spec)
     assert len(status(world, **spec).rollout.weight or "") <= 64
+
+
+@pytest.mark.parametrize(
+    ("least", "says"), [(2, "has 1 of 2 replicas"), (1, "has 1 replicas available, and more are starting")]
+)
+def test_replicas_that_are_missing_are_told_by_what_wants_them(least: int, says: str) -> None:
+    world, spec = World(), {"scaling": {"logistic": {"minReplicas": least, "maxReplicas": 4}}}
+    world.settle(desired(**spec))
+    name = desired(**spec).revisions["logistic"].name
+    world.servers[name] = dataclasses.replace(world.servers[name], health=Health.REDUCED, replicas=1)
+    told = condition(status(world, **spec), ConditionType.VARIANTS_READY)
+    assert f"{name} {says}" in told.message

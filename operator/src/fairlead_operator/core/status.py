@@ -382,6 +382,8 @@ class _Look:
         if server is not None and server.failure is not None:
             return server.failure.message
         if server is not None and server.health is Health.REDUCED:
+            if server.replicas >= server.min_replicas:  # the autoscaler wants more
+                return f"{revision} has {server.replicas} replicas available, and more are starting"
             return f"{revision} has {server.replicas} of {server.min_replicas} replicas"
         return f"{revision} is starting"
 
