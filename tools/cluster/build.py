@@ -29,7 +29,7 @@ from errors import ClusterError, Unavailable
 
 HERE = Path(__file__).resolve().parent
 FLAGS = ("-trimpath", "-buildvcs=false")
-KUBERNETES_VERSION = "v1.34.4"
+KUBERNETES_VERSION = "v1.35.4"
 _LAYOUT = "1"
 """Changes with the layout of an entry."""
 _LOG_LINES = 15
