@@ -11,7 +11,7 @@ from fairlead import Layout, bucket_of
 from support.gateway_load import Sample
 
 _LAG_S = 5.0
-"""How long after a route was written answers by the one before are taken: gateways follow within a second."""
+"""How long after the first answer by a route answers by the one before are taken: a gateway has several workers."""
 _SHOWN = 5
 _NOBODY = "no healthy upstream"
 """What the gateway says where it knows of no pod."""
@@ -19,7 +19,7 @@ _NOBODY = "no healthy upstream"
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How units are split, from when it was asked for to when another was in force."""
+    """How units are split, from when it was asked for to the first answer by the next."""
 
     layout: Layout
     since_s: float
