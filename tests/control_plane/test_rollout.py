@@ -425,6 +425,30 @@ def test_a_step_waits_for_what_control_has_come_to_need_meanwhile() -> None:
     assert world.servers[control].min_replicas == 8
 
 
+def test_candidates_of_which_more_is_asked_have_as_long_again() -> None:
+    scaling = {"logistic": {"minReplicas": 1, "maxReplicas": 30}, "boosted": {"minReplicas": 1, "maxReplicas": 30}}
+    wanted = experiment(scaling=scaling)
+    world = World()
+    world.settle(desired({}, roles={"logistic": "Control"}, experiment=None, scaling=scaling))
+    control = wanted.revisions["logistic"].name
+    world.look(wanted)
+    world.become(Health.READY, "logistic")
+    world.look(wanted)
+    assert world.is_at(State.DEPLOYING)
+    world.wait(9 * MINUTE)
+    world.servers[control] = dataclasses.replace(world.servers[control], replicas=25)  # the autoscaler's doing
+    world.look(wanted)
+    world.wait(9 * MINUTE)
+    world.look(wanted)
+    assert world.is_at(State.DEPLOYING)
+    world.wait(2 * MINUTE)
+    world.look(wanted)
+    assert not world.is_at(State.DEPLOYING)
+    assert world.record.run is not None
+    assert world.record.run.decision is not None
+    assert world.record.run.decision.reason == Reason.PROGRESS_DEADLINE_EXCEEDED
+
+
 def test_control_keeps_the_capacity_to_take_everything_back_until_the_promotion_is_final() -> None:
     scaling = {"logistic": {"minReplicas": 1, "maxReplicas": 10}, "boosted": {"minReplicas": 1, "maxReplicas": 10}}
     wanted = experiment(scaling=scaling)

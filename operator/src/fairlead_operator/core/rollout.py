@@ -136,9 +136,11 @@ class _Look:
         first, sized = self.desired.strategy.steps[0].weights_bp, self.sized()
         if sized.have_capacity(first):
             return sized.holding(replace(self.run, state=State.RAMPING, since_s=self.now_s))
+        if sized.record.capacity > self.record.capacity:  # more is asked of them than was: it may take as long again
+            return sized.holding(replace(self.run, since_s=self.now_s))
         if self.desired.strategy.rolls_back and self.is_late(first):
             return self.decided("Rollback", Reason.PROGRESS_DEADLINE_EXCEEDED)
-        return sized.record
+        return self.record
 
     def sized(self) -> _Look:
         """Return this look with control as large as it has come to be: who gains from it has to bear as much."""
