@@ -9,6 +9,7 @@ module "platform" {
   host_domain          = var.host_domain
   private_access_cidrs = var.private_access_cidrs
   public_access_cidrs  = var.public_access_cidrs
+  repositories         = var.repositories
   workloads            = var.workloads
   tags                 = local.tags
 

@@ -1,9 +1,10 @@
 variable "access_entries" {
-  description = "Who may use the Kubernetes API: an IAM principal, an EKS access policy (View, Edit, Admin or ClusterAdmin), and the namespaces it holds in (all if empty). One ClusterAdmin at least."
+  description = "Who may use the Kubernetes API: an IAM principal, an EKS access policy (View, Edit, Admin or ClusterAdmin), the namespaces it holds in (all if empty), and groups of RBAC: the policies View, Edit and Admin know no ModelDeployments, the roles that groups are bound to do. One ClusterAdmin at least."
   type = map(object({
-    principal_arn = string
-    policy        = string
-    namespaces    = optional(set(string), [])
+    principal_arn     = string
+    policy            = string
+    namespaces        = optional(set(string), [])
+    kubernetes_groups = optional(set(string), [])
   }))
 }
 
@@ -47,6 +48,12 @@ variable "region" {
     condition     = can(regex("^[a-z]{2}(-[a-z]+)+-[0-9]$", var.region))
     error_message = "region must be one of AWS's, as eu-central-1."
   }
+}
+
+variable "repositories" {
+  description = "Images of Fairlead and of what you build: names of registries in ECR, below the installation's."
+  type        = set(string)
+  default     = ["operator", "server"]
 }
 
 variable "workloads" {

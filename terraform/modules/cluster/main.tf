@@ -137,9 +137,10 @@ resource "aws_vpc_security_group_ingress_rule" "private_access" {
 resource "aws_eks_access_entry" "this" {
   for_each = var.access_entries
 
-  cluster_name  = aws_eks_cluster.this.name
-  principal_arn = each.value.principal_arn
-  tags          = merge(var.tags, { Name = "${var.name}-${each.key}" })
+  cluster_name      = aws_eks_cluster.this.name
+  principal_arn     = each.value.principal_arn
+  kubernetes_groups = each.value.kubernetes_groups
+  tags              = merge(var.tags, { Name = "${var.name}-${each.key}" })
 }
 
 resource "aws_eks_access_policy_association" "this" {

@@ -15,11 +15,12 @@ variable "tags" {
 }
 
 variable "access_entries" {
-  description = "Who may use the Kubernetes API: an IAM principal, an EKS access policy (View, Edit, Admin or ClusterAdmin), and the namespaces it holds in (all if empty)."
+  description = "Who may use the Kubernetes API: an IAM principal, an EKS access policy (View, Edit, Admin or ClusterAdmin), the namespaces it holds in (all if empty), and groups of RBAC: the policies View, Edit and Admin know no ModelDeployments, the roles that groups are bound to do."
   type = map(object({
-    principal_arn = string
-    policy        = string
-    namespaces    = optional(set(string), [])
+    principal_arn     = string
+    policy            = string
+    namespaces        = optional(set(string), [])
+    kubernetes_groups = optional(set(string), [])
   }))
 
   validation {
@@ -35,6 +36,11 @@ variable "access_entries" {
   validation {
     condition     = alltrue([for entry in var.access_entries : entry.policy != "ClusterAdmin" || length(entry.namespaces) == 0])
     error_message = "access_entries: a ClusterAdmin holds in all namespaces."
+  }
+
+  validation {
+    condition     = alltrue(flatten([for entry in var.access_entries : [for group in entry.kubernetes_groups : can(regex("^[^:]+(:[^:]+)*$", group)) && !can(regex("^(system|eks|aws|amazon|iam):", group))]]))
+    error_message = "access_entries: EKS refuses groups that start with system:, eks:, aws:, amazon: or iam:."
   }
 }
 

@@ -17,9 +17,10 @@ variable "tags" {
 variable "access_entries" {
   description = "Who may use the Kubernetes API; one ClusterAdmin at least. As in the module cluster."
   type = map(object({
-    principal_arn = string
-    policy        = string
-    namespaces    = optional(set(string), [])
+    principal_arn     = string
+    policy            = string
+    namespaces        = optional(set(string), [])
+    kubernetes_groups = optional(set(string), [])
   }))
 }
 

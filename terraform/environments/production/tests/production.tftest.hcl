@@ -7,8 +7,12 @@ variables {
   availability_zones = ["eu-central-1a", "eu-central-1b", "eu-central-1c"]
   host_domain        = "models.example.com"
   owner              = "forecasting"
-  access_entries     = { admin = { principal_arn = "arn:aws:iam::111122223333:role/admin", policy = "ClusterAdmin" } }
-  workloads          = { serve = { kind = "model_server", namespace = "flights", service_account = "models", folder = "flights" } }
+  repositories       = ["operator", "server", "flights"]
+  access_entries = {
+    admin   = { principal_arn = "arn:aws:iam::111122223333:role/admin", policy = "ClusterAdmin" }
+    flights = { principal_arn = "arn:aws:iam::111122223333:role/flights", policy = "Edit", namespaces = ["flights"], kubernetes_groups = ["flights"] }
+  }
+  workloads = { serve = { kind = "model_server", namespace = "flights", service_account = "models", folder = "flights" } }
 }
 
 run "the_environment_is_as_described" {

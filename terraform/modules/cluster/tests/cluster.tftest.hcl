@@ -8,7 +8,7 @@ variables {
   tags       = { Owner = "forecasting" }
   access_entries = {
     admin   = { principal_arn = "arn:aws:iam::111122223333:role/admin", policy = "ClusterAdmin" }
-    flights = { principal_arn = "arn:aws:iam::111122223333:role/flights", policy = "Edit", namespaces = ["flights"] }
+    flights = { principal_arn = "arn:aws:iam::111122223333:role/flights", policy = "Edit", namespaces = ["flights"], kubernetes_groups = ["flights"] }
   }
   node_groups = {
     models = {
@@ -62,6 +62,11 @@ run "the_cluster_is_private_and_encrypted" {
   assert {
     condition     = aws_eks_access_policy_association.this["flights"].access_scope[0].type == "namespace" && aws_eks_access_policy_association.this["flights"].access_scope[0].namespaces == toset(["flights"])
     error_message = "A team must hold in its namespaces only."
+  }
+
+  assert {
+    condition     = aws_eks_access_entry.this["flights"].kubernetes_groups == toset(["flights"])
+    error_message = "A team must be in its groups of RBAC."
   }
 
   assert {
@@ -177,6 +182,18 @@ run "inconsistent_entries_and_groups_are_refused" {
   }
 
   expect_failures = [var.access_entries, var.node_groups]
+}
+
+run "groups_of_others_are_refused" {
+  command = plan
+
+  variables {
+    access_entries = {
+      admin = { principal_arn = "arn:aws:iam::111122223333:role/a", policy = "ClusterAdmin", kubernetes_groups = ["system:masters"] }
+    }
+  }
+
+  expect_failures = [var.access_entries]
 }
 
 run "unknown_policies_and_capacities_are_refused" {
