@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import os
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
+import yaml
 from e2e.clusters import Component
 from e2e.errors import E2eError, Unavailable
 from e2e.programs import Programs, shown
@@ -17,9 +21,12 @@ from e2e.steps.refusals import all_cases, unfit_model, working
 from e2e import kind
 from fairlead.contract import METADATA_KEY, Contract
 from fairlead_operator.api.objects import from_object
+from support.console import commands_of
 from support.models import contract_of, write_model
 from support.store import make_repo
 
+ROOT = Path(__file__).resolve().parents[2]
+QUICKSTART = "docs/quickstart-cluster.md"
 SPEC = {
     "featureStore": {"configMapRef": {"name": "feast-client"}, "secretRef": {"name": "feast-redis"}},
     "variants": [
@@ -61,6 +68,38 @@ def test_what_kind_installs_has_pinned_versions_and_is_waited_for() -> None:
         assert version.removeprefix("--version=").lstrip("v")[0].isdigit()
         assert "--wait" in words
     assert '--set-json=kserve.controller.deploymentMode="Standard"' in charts[-1]
+
+
+def test_the_quickstart_installs_the_same_charts() -> None:
+    def chart(words: list[str]) -> tuple[str, str]:
+        version = next(n for n, word in enumerate(words) if word.startswith("--version"))
+        return words[version - 1], words[version].partition("=")[2] or words[version + 1]
+
+    page = [shlex.split(one.text.replace("\\\n", "")) for one in commands_of((ROOT / QUICKSTART).read_text())]
+    assert [chart(words) for words in page if words[:2] == ["helm", "install"] and words[3].startswith("oci:")] == [
+        chart(list(words)) for words in kind.installs() if words[0] == "helm"
+    ]
+
+
+def test_charts_of_kserve_and_their_values_exist_in_the_pinned_release() -> None:
+    pinned = re.search(
+        r"^\tgithub.com/kserve/kserve (v\S+)", (ROOT / "tools/cluster/kserve/go.mod").read_text(), re.MULTILINE
+    )
+    assert pinned
+    assert pinned[1] == kind.KSERVE
+    charts = [words for words in kind.installs() if "/kserve/charts/" in " ".join(words)]
+    assert [words[4].rpartition("/")[2] for words in charts] == ["kserve-crd", "kserve-resources"]
+    cache = Path(os.environ.get("GOMODCACHE") or Path.home() / "go/pkg/mod")
+    released = cache / f"github.com/kserve/kserve@{pinned[1]}/charts"
+    if not released.is_dir():
+        return
+    for words in charts:
+        folder = released / words[4].rpartition("/")[2]
+        assert yaml.safe_load((folder / "Chart.yaml").read_text())["version"] == kind.KSERVE
+        for given in (word for word in words if word.startswith("--set-json=")):
+            value = yaml.safe_load((folder / "values.yaml").read_text())
+            for key in given.split("=")[1].split("."):
+                value = value[key]
 
 
 @pytest.mark.parametrize("component", list(Component))

@@ -155,7 +155,7 @@ def installs() -> Sequence[Command]:
         _chart("istiod", "istio-system", f"{_ISTIO_CHARTS}/istiod", ISTIO, {}),
         _chart(_GATEWAY, _INGRESS, f"{_ISTIO_CHARTS}/gateway", ISTIO, gateway),
         _chart("kserve-crd", "kserve", "oci://ghcr.io/kserve/charts/kserve-crd", KSERVE, {}),
-        _chart("kserve", "kserve", "oci://ghcr.io/kserve/charts/kserve", KSERVE, kserve),
+        _chart("kserve", "kserve", "oci://ghcr.io/kserve/charts/kserve-resources", KSERVE, kserve),
         ("kubectl", "label", "namespace", _INGRESS, "pod-security.kubernetes.io/enforce=restricted", "--overwrite"),
     )
 
