@@ -131,7 +131,15 @@ def test_redis_is_not_started_anew_by_a_new_chart() -> None:
 
     once = template({"redis": {"enabled": True}})
     assert once == template({"redis": {"enabled": True}, "commonLabels": {"a": "b"}})
-    assert once != template({"redis": {"enabled": True, "password": "other"}})
+    assert once != template({"redis": {"enabled": True, "maxMemory": "64mb"}})
+
+
+def test_nothing_but_the_secret_tells_of_the_password() -> None:
+    def public(password: str) -> list[Manifest]:
+        objects = rendered("fairlead", {"redis": {"enabled": True, "password": password}})
+        return [manifest for manifest in objects if manifest["kind"] != "Secret"]
+
+    assert public("one") == public("other")
 
 
 def test_objects_of_users_are_templates() -> None:

@@ -248,7 +248,10 @@ class Redis(Placed):
     password: str = Field(
         "",
         pattern=r"^[A-Za-z0-9._~-]*$",
-        description="Password; if empty, the one that its Secret has, and a random one at first.",
+        description=(
+            "Password; if empty, the one that its Secret has, and a random one at first. After another one:"
+            " `kubectl rollout restart` of its Deployment, and of what reads the Secret."
+        ),
     )
     max_memory: str = Field("256mb", pattern=r"^[0-9]+(kb|mb|gb)$", description="Data beyond that is refused.")
     resources: Manifest = Field(_REDIS_RESOURCES, description="Resources of its container.")
