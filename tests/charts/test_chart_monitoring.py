@@ -22,11 +22,16 @@ from fairlead_operator.runtime.queue import Result
 from support.charts import CHARTS, one, rendered, scenarios
 
 ROOT = CHARTS.parent
-ALERTS = [
-    rule
-    for group in yaml.safe_load((CHARTS / "fairlead/files/alerts.yaml").read_text())["groups"]
-    for rule in group["rules"]
-]
+
+
+def alerts(values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """Return the alerts as Prometheus gets them."""
+    wanted = {"monitoring": {"prometheusRule": {"enabled": True}}, **(values or {})}
+    groups = one(rendered("fairlead", wanted), "PrometheusRule")["spec"]["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+ALERTS = alerts()
 DASHBOARDS = sorted((CHARTS / "fairlead/dashboards").glob("*.json"))
 OF_PROMETHEUS = {"namespace", "pod", "job", "instance", "le"}
 """Labels that Prometheus adds."""
@@ -126,13 +131,7 @@ def test_every_alert_has_its_section_of_the_runbook_and_no_section_is_without_on
 
 
 def test_rules_carry_labels_runbooks_and_what_is_not_left_out() -> None:
-    rules = [
-        rule
-        for group in one(rendered("fairlead", scenarios("fairlead")["03-monitoring"]), "PrometheusRule")["spec"][
-            "groups"
-        ]
-        for rule in group["rules"]
-    ]
+    rules = alerts(scenarios("fairlead")["03-monitoring"])
     assert [rule["alert"] for rule in rules] == [a["alert"] for a in ALERTS if a["alert"] != "FairleadSlow"]
     for rule in rules:
         assert rule["labels"]["team"] == "serving"
@@ -141,10 +140,22 @@ def test_rules_carry_labels_runbooks_and_what_is_not_left_out() -> None:
 
 
 def test_templates_of_prometheus_are_not_helms() -> None:
-    rule = one(rendered("fairlead", {"monitoring": {"prometheusRule": {"enabled": True}}}), "PrometheusRule")
-    source = {a["alert"]: a["annotations"]["summary"] for a in ALERTS}
-    made = {r["alert"]: r["annotations"]["summary"] for g in rule["spec"]["groups"] for r in g["rules"]}
-    assert made == source
+    groups = yaml.safe_load((CHARTS / "fairlead/files/alerts.yaml").read_text())["groups"]
+    source = {rule["alert"]: rule["annotations"] for group in groups for rule in group["rules"]}
+    assert {alert["alert"]: alert["annotations"] for alert in ALERTS} == source
+
+
+@pytest.mark.parametrize(
+    ("chosen", "limits"),
+    [({}, (120, 180)), ({"reconcileDeadlineS": 1_200_000, "watchSilenceS": 150.5}, (1_200_000, 301))],
+)
+def test_alerts_wait_for_as_long_as_the_settings_allow(
+    chosen: Mapping[str, float], limits: tuple[float, float]
+) -> None:
+    found = {a["alert"]: a["expr"] for a in alerts({"operator": {"settings": chosen}})}
+    stuck, deaf = (float(found[name].rsplit(" > ", 1)[1]) for name in ("FairleadReconcileStuck", "FairleadWatchDeaf"))
+    assert (stuck, deaf) == limits
+    assert not [name for name, text in found.items() if re.search(r"[A-Z]_S\b", text)]
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)

@@ -217,8 +217,11 @@ class PrometheusRules(Part):
     alert_labels: Texts = Field({}, description="More labels of each alert.")
     disabled: tuple[str, ...] = Field((), description="Names of alerts to leave out.")
     runbook_url: str = Field(
-        "docs/runbooks/alerts.md",
-        description="Where the runbook is in your copy of the documentation; each alert's name follows as `#anchor`.",
+        "",
+        description=(
+            "URL at which you publish docs/runbooks/alerts.md; each alert's name follows as `#anchor`. Alerts have no"
+            " `runbook_url` if empty."
+        ),
     )
 
 
