@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fairlead_operator.doctor.areas.api_server import ApiServer
+from fairlead_operator.doctor.areas.api_server import TRIED, ApiServer
 from fairlead_operator.doctor.examine import examine
 from fairlead_operator.doctor.findings import Check, Finding, Level, Scope, good
 from fairlead_operator.doctor.reader import Reader
@@ -602,6 +603,13 @@ async def test_the_command_answers_in_text_and_json_and_by_its_exit_code(tmp_pat
         assert found["summary"]["bad"] == 1
         [one] = [one for one in found["findings"] if one["level"] == "bad"]
         assert one["fix"].startswith("kubectl -n flights create secret generic feast-redis")
+
+
+def test_the_newest_kubernetes_that_is_tried_is_that_of_the_test_cluster() -> None:
+    build = (Path(__file__).parents[3] / "tools/cluster/build.py").read_text()
+    found = re.search(r'^KUBERNETES_VERSION = "v(\d+)\.(\d+)\.', build, re.MULTILINE)
+    assert found
+    assert tuple(map(int, found.groups())) == TRIED
 
 
 async def test_wrong_use_ends_with_2(tmp_path: Path) -> None:

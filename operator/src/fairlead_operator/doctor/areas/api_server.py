@@ -11,7 +11,7 @@ from fairlead_operator.doctor.reader import Reader
 
 OLDEST = (1, 30)
 """The CRD's rules use ``optionalOldSelf``, which is on since then."""
-TRIED = (1, 34)
+TRIED = (1, 35)
 """What Fairlead's tests run against."""
 
 
