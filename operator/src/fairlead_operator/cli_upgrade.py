@@ -54,7 +54,10 @@ def upgrade(
     if not re.fullmatch(_RELEASE, release):
         raise CommandError(f"--to: {release!r} is no exact release; give one such as 0.2.0", USAGE)
     if file is not None:
-        _write_down(file, release, dry_run=dry_run)
+        if namespace or context or kubeconfig:
+            given = "--namespace" if namespace else "--context" if context else "--kubeconfig"
+            raise CommandError(f"{given}: -f writes a file, and asks no cluster; leave one of the two out", USAGE)
+        _write_down(file, name, release, dry_run=dry_run)
         return
     cluster = cluster_of(namespace, context, kubeconfig)
     if cluster is None:
@@ -80,14 +83,16 @@ def _move(cluster: Cluster, name: str, release: str, *, dry_run: bool, force: bo
         if owner is not None and owner.writes_again and not force:
             raise CommandError(f"{name}: {owner.tool} keeps this spec ({owner.manager}); {_commit(release)}")
         found.move_to(release, dry_run=dry_run)
-    typer.echo(f"{name}: {outlook}{_later(found, dry_run=dry_run)}")
+    typer.echo(f"{name}: {outlook}{_later(found, release, dry_run=dry_run)}")
     if owner is not None:
         typer.echo(_reminder(owner, release))
 
 
-def _later(found: Deployed, *, dry_run: bool) -> str:
+def _later(found: Deployed, release: str, *, dry_run: bool) -> str:
     if dry_run:
         return " (dry run: the API would take it; nothing is written)"
+    if release == found.release:
+        return ""
     if found.is_paused or found.manifest_pauses:
         return "; it is paused, so nothing happens until `fairlead resume`"
     return f"\n`fairlead status {found.key.name} -n {found.key.namespace} --watch` follows it"
@@ -104,14 +109,17 @@ def _reminder(owner: Owner, release: str) -> str:
     return f"{owner.tool} {again}; write it down there, too, under spec: {line}"
 
 
-def _write_down(file: Path, release: str, *, dry_run: bool) -> None:
-    """Name ``release`` in the manifest ``file``."""
+def _write_down(file: Path, name: str | None, release: str, *, dry_run: bool) -> None:
+    """Name ``release`` in the manifest ``file``, which is that of deployment ``name`` if one is given."""
     from fairlead_operator.api.manifest import read  # noqa: PLC0415 -- --help stays quick
     from fairlead_operator.errors import OperatorError  # noqa: PLC0415 -- --help stays quick
     from fairlead_operator.platforms.local.released import released  # noqa: PLC0415 -- --help stays quick
 
     with reporting(OperatorError):
         manifest = read(file)
+        kept = manifest.deployment.metadata.name
+        if name is not None and name != kept:
+            raise CommandError(f"NAME: {file} is the manifest of {kept}, not of {name}; leave NAME out", USAGE)
         content = released(manifest, release)
     experiment = manifest.deployment.spec.experiment
     frozen = f"; where experiment {experiment.id} runs it is refused until its id is a new one" if experiment else ""

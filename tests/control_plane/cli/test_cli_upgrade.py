@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,19 @@ async def test_a_running_experiment_keeps_its_release(tmp_path: Path) -> None:
         scene.edit(experiment=None, rollout={"strategy": "Manual", "steps": None})
         by_api = await upgrade(scene, "--to", NEXT)
     assert (by_api.code, by_api.reason) == (1, f"error: {message}")
+
+
+@pytest.mark.parametrize("given", [experiment, alone])
+async def test_the_release_in_force_is_pinned_and_nothing_moves(tmp_path: Path, given: Callable[..., Any]) -> None:
+    async with scene_of(tmp_path, given(serving={})) as scene, scene.life() as life:
+        await life.rest()
+        before, in_force = scene.service("logistic"), scene.status()["servingRelease"]
+        pinned = await upgrade(scene, "--to", in_force)
+        expected = f"delay: pins server release {in_force}, which is in force; nothing moves\n"
+        assert (pinned.code, pinned.out) == (0, expected), pinned
+        assert spec_of(scene)["serving"] == {"release": in_force}
+        await life.rest()
+        assert scene.service("logistic") == before
 
 
 async def test_a_dry_run_asks_the_api_and_writes_nothing(tmp_path: Path) -> None:
@@ -190,6 +204,17 @@ def test_a_manifest_in_one_line_is_edited_and_its_experiment_is_spoken_of(tmp_pa
     done = here("upgrade", "-f", str(file), "--to", NEXT)
     assert "where experiment e1 runs it is refused until its id is a new one" in done.out
     assert yaml.safe_load(file.read_text()) == given(serving={"release": NEXT})
+
+
+@pytest.mark.parametrize("words", [("-n", "flights"), ("--context", "prod"), ("--kubeconfig", "k"), ("tip",)])
+def test_with_a_manifest_nothing_is_named_that_would_be_ignored(tmp_path: Path, words: tuple[str, ...]) -> None:
+    file = tmp_path / "m.yaml"
+    text = yaml.safe_dump(alone(serving={"release": RELEASE}))
+    file.write_text(text)
+    refused = here("upgrade", "-f", str(file), "--to", NEXT, *words)
+    named = {"-n": "--namespace", "tip": "NAME"}.get(words[0], words[0])
+    assert (refused.code, refused.reason.startswith(f"error: {named}: "), file.read_text()) == (2, True, text), refused
+    assert here("upgrade", "delay", "-f", str(file), "--to", NEXT).code == 0
 
 
 def test_on_one_machine_the_release_is_the_installed_package() -> None:

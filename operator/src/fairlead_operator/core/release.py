@@ -14,6 +14,8 @@ def upgrade(desired: Desired, record: Record, before: str, release: str) -> str:
     Raises:
         RequestRefused: An experiment has frozen the release; the message says how to go on.
     """
+    if release == before:
+        return f"pins server release {release}, which is in force; nothing moves"
     if desired.experiment_id is not None:
         raise RequestRefused(f"{desired.name}: {_frozen(desired, record)}")
     return f"server release {before or 'unknown'} -> {release}; {_course(desired, record)}"
