@@ -65,6 +65,13 @@ def test_redis_reaches_nothing_and_is_reached_from_chosen_namespaces() -> None:
     ]
 
 
+def test_a_null_drops_the_default_label_of_redis_namespaces() -> None:
+    labels = {"serving.fairlead.dev/redis": None, "team": "a"}
+    values = {"redis": {"enabled": True, "namespaceSelector": {"matchLabels": labels}}}
+    (rule,) = policy(values, "fairlead-redis")["ingress"]
+    assert rule["from"][1] == {"namespaceSelector": {"matchLabels": {"team": "a"}}}
+
+
 def test_policies_can_be_somebody_elses() -> None:
     kinds = {m["kind"] for m in rendered("fairlead", scenarios("fairlead")["06-bare"])}
     assert not kinds & {"NetworkPolicy", "Role", "ClusterRole", "ServiceAccount", "PodDisruptionBudget"}

@@ -260,7 +260,11 @@ class Redis(Placed):
     resources: Manifest = Field(_REDIS_RESOURCES, description="Resources of its container.")
     namespace_selector: Manifest = Field(
         {"matchLabels": {"serving.fairlead.dev/redis": "true"}},
-        description="Labels of the namespaces whose pods may reach it, besides its own.",
+        description=(
+            "Labels of the namespaces whose pods may reach it, besides its own. Helm adds yours to these, and a"
+            " namespace must have all: to drop the default, set it to null"
+            " (`matchLabels: {serving.fairlead.dev/redis: null, team: a}`). With none left all namespaces may."
+        ),
     )
 
 
