@@ -142,6 +142,47 @@ def test_nothing_but_the_secret_tells_of_the_password() -> None:
     assert public("one") == public("other")
 
 
+def test_labels_of_the_same_name_are_one_and_selectors_still_hold() -> None:
+    mine = {"team": "a", "app.kubernetes.io/part-of": "ours", "app.kubernetes.io/component": "mine"}
+    more = {"team": "b", "app.kubernetes.io/component": "more", "checksum/settings": "x"}
+    pods = {"podLabels": more, "podAnnotations": {"kubectl.kubernetes.io/default-container": "log", **more}}
+    labelled = {"enabled": True, "labels": more}
+    rules = {"rbac.authorization.k8s.io/aggregate-to-edit": "false"}
+    values = {
+        "commonLabels": {**mine, **rules},
+        "operator": pods,
+        "redis": {"enabled": True, **pods},
+        "monitoring": {
+            "serviceMonitor": labelled,
+            "serverPodMonitor": labelled,
+            "prometheusRule": labelled,
+            "dashboards": labelled,
+        },
+    }
+    objects = rendered("fairlead", values)
+    for name, part in (("fairlead-operator", "operator"), ("fairlead-redis", "redis")):
+        deployment = one(objects, "Deployment", name)
+        pod = deployment["spec"]["template"]["metadata"]
+        assert (pod["labels"]["team"], pod["labels"]["app.kubernetes.io/component"]) == ("b", part)
+        assert deployment["metadata"]["labels"].items() >= {"team": "a", "app.kubernetes.io/part-of": "ours"}.items()
+        assert deployment["spec"]["selector"]["matchLabels"].items() <= pod["labels"].items()
+    operator, redis = (one(objects, "Deployment", f"fairlead-{part}") for part in ("operator", "redis"))
+    annotations = operator["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["kubectl.kubernetes.io/default-container"] == "log"
+    assert redis["spec"]["template"]["metadata"]["annotations"]["checksum/settings"] != "x"
+    assert {m["metadata"]["labels"]["team"] for m in objects if m["kind"] == "PrometheusRule"} == {"b"}
+    role = one(objects, "ClusterRole", "fairlead-edit")["metadata"]["labels"]
+    assert role["rbac.authorization.k8s.io/aggregate-to-edit"] == "true"
+
+
+def test_labels_of_definitions_are_one_each() -> None:
+    mine = {"app.kubernetes.io/name": "mine", "helm.sh/chart": "mine", "helm.sh/resource-policy": "drop"}
+    (definition,) = rendered("fairlead-crds", {"labels": mine, "annotations": mine})
+    assert definition["metadata"]["labels"].items() >= {"app.kubernetes.io/name": "fairlead"}.items()
+    assert definition["metadata"]["labels"]["helm.sh/chart"] == "mine"
+    assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+
+
 def test_objects_of_users_are_templates() -> None:
     names = {m["metadata"]["name"] for m in scenario("fairlead", "05-everything") if m["kind"] == "ConfigMap"}
     assert names == {"fairlead-mine", "fair-text"}

@@ -21,6 +21,18 @@ ChartRefused = helm_python.HelmError
 """The chart does not take the values; the message says which, and why."""
 
 
+class Once(yaml.CSafeLoader):
+    """Refuses a map that has a key twice, as strict readers of manifests do."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the map of a node."""
+        keys = [key.value for key, _ in node.value]
+        if len(keys) != len(set(keys)):
+            twice = sorted({key for key in keys if keys.count(key) > 1})
+            raise yaml.constructor.ConstructorError(None, None, f"written twice: {', '.join(twice)}", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def rendered(chart: str, values: Values | None = None, *, namespace: str = NAMESPACE) -> list[Manifest]:
     """Return every object of a chart, in the order of its templates; the release is called like the chart.
 
@@ -32,7 +44,7 @@ def rendered(chart: str, values: Values | None = None, *, namespace: str = NAMES
         one
         for path, text in sorted(texts.items())
         if not path.endswith(NOTES)
-        for one in yaml.load_all(text, Loader=yaml.CSafeLoader)
+        for one in yaml.load_all(text, Loader=Once)
         if one
     ]
 

@@ -31,24 +31,33 @@
 {{- end }}
 {{- end }}
 
-{{/* Labels. Each takes (list $ COMPONENT). */}}
+{{/* Maps of texts as one, each key once: of two with the same key the later one holds. */}}
+{{- define "fairlead.joined" -}}
+{{- $all := dict }}
+{{- range . }}
+{{- range $key, $value := . }}
+{{- $_ := set $all $key $value }}
+{{- end }}
+{{- end }}
+{{- toYaml $all }}
+{{- end }}
+
+{{/* What selectors go by: (list $ COMPONENT). */}}
 {{- define "fairlead.selectorLabels" -}}
 {{- $root := index . 0 -}}
-app.kubernetes.io/name: {{ include "fairlead.name" $root }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/name: {{ include "fairlead.name" $root | quote }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end }}
 
+{{/* All labels: (list $ COMPONENT MORE...). More labels hold over common ones, these over the chart's, selectors' over all. */}}
 {{- define "fairlead.labels" -}}
-{{- $root := index . 0 -}}
-{{ include "fairlead.selectorLabels" . }}
-app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ $root.Release.Service }}
-app.kubernetes.io/part-of: fairlead
-helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
-{{- with $root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $root := index . 0 }}
+{{- $chart := printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" }}
+{{- $own := dict "app.kubernetes.io/version" $root.Chart.AppVersion "app.kubernetes.io/part-of" "fairlead" "helm.sh/chart" $chart }}
+{{- $fixed := include "fairlead.selectorLabels" . | fromYaml }}
+{{- $_ := set $fixed "app.kubernetes.io/managed-by" $root.Release.Service }}
+{{- include "fairlead.joined" (concat (list $own $root.Values.commonLabels) (slice . 2) (list $fixed)) }}
 {{- end }}
 
 {{/* Images: (list $ IMAGE). */}}
