@@ -52,7 +52,7 @@ test-cluster: $(READY)  ## tests/cluster against the real cluster, brought up an
 	@$(BIN)/python tools/cluster test $(ARGS)
 
 e2e: train  ## images, then the whole way on a real cluster: install, use, break, upgrade, uninstall (CLUSTER=kind)
-	@$(BIN)/python tools/images build
+	@$(BIN)/python tools/images build $(if $(filter kind,$(CLUSTER)),--engine docker)
 	@$(BIN)/python tools/e2e --cluster $(or $(CLUSTER),bundled) $(ARGS)
 
 check: $(READY)  ## lint, types, generated files, and what must never be committed
@@ -80,8 +80,8 @@ lock:  ## pin requirements/*.in anew, with hashes (needs uv)
 	    --custom-compile-command "make lock" requirements/$$image.in --output-file requirements/$$image.txt || exit 1; \
 	done
 
-images: $(READY)  ## build the container images that are not in the cache (Debian, root; ARGS="server operator" for some)
-	@$(BIN)/python tools/images build $(ARGS)
+images: $(READY)  ## build the container images that are not in the cache (Debian, root; else ENGINE=docker; ARGS="server operator" for some)
+	@$(BIN)/python tools/images build $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
 
 test-images: images  ## tests of what is in the archives (root)
 	@FAIRLEAD_IMAGES=1 $(BIN)/python -m pytest tests/images $(ARGS)

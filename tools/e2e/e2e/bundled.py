@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from e2e.programs import ROOT, Programs
 from support.cluster import Cluster as Facts
 from support.cluster import read
 
+IMAGES = {"operator", "server", "flights", "gateway", "redis"}
 _TOOL = ROOT / "tools/cluster"
 _PROGRAM = {Component.ISTIOD: "istiod", Component.KSERVE: "kserve-manager", Component.KUBELET: "kubelet"}
 _CLONE_NEWNET = 0x40000000
@@ -56,10 +57,12 @@ class Bundled:
         """See ``Cluster``."""
         if os.geteuid() != 0:
             raise Unavailable("the bundled cluster needs root: it makes a network namespace, mounts and containers")
+        missing = IMAGES - json.loads(self._run(sys.executable, ROOT / "tools/images", "list", "--json")).keys()
+        if missing:
+            raise Unavailable(f"images not built: {', '.join(sorted(missing))}; `make images` builds them")
 
-    def up(self, archives: Mapping[str, Path]) -> str:
+    def up(self) -> str:
         """See ``Cluster``; the cluster imports the released images by itself."""
-        del archives
         self._tool("up", "--packaged")
         found: dict[str, Any] = json.loads(self._facts_file.read_text())
         if not found.get("packaged"):

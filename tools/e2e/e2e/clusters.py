@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
@@ -41,8 +40,8 @@ class Cluster(Protocol):
         """Raise ``Unavailable`` if it cannot be had on this machine."""
         ...
 
-    def up(self, archives: Mapping[str, Path]) -> str:
-        """Bring it up, or what is missing of it, with images from archives by their names; say what it is."""
+    def up(self) -> str:
+        """Bring it up, or what is missing of it, with the released images; say what it is."""
         ...
 
     def is_up(self) -> bool:

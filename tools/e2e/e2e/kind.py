@@ -1,4 +1,4 @@
-"""A cluster of kind's, where Docker and kind are there: the same images, KServe and Istio from their own charts.
+"""A cluster of kind's, where Docker and kind are there: images built by Docker, KServe and Istio from their own charts.
 
 It cannot be tried where this was written: what is tested is which commands are run.
 """
@@ -15,12 +15,14 @@ from typing import Any
 from e2e.clusters import Component
 from e2e.errors import E2eError, Unavailable
 from e2e.programs import Programs
+from e2e.scene import VERSION
 from support.cluster import Cluster as Facts
 from support.cluster import Gateway
 
 NAME = "fairlead-e2e"
 NODE_IMAGE = "kindest/node:v1.34.0"
 ISTIO, KSERVE, CERT_MANAGER = "1.30.3", "v0.20.0", "v1.19.1"
+IMAGES = ("operator", "server", "flights", "redis")
 _NODE = f"{NAME}-control-plane"
 _INGRESS = "istio-ingress"
 _GATEWAY = "istio-ingressgateway"
@@ -68,8 +70,8 @@ class Kind:
             raise Unavailable(f"a cluster of kind's needs {', '.join(missing)} on the PATH; or use the bundled one")
         self._run("docker", "info")
 
-    def up(self, archives: Mapping[str, Path]) -> str:
-        """See ``Cluster``."""
+    def up(self) -> str:
+        """See ``Cluster``; the images are those that Docker has built."""
         if not self.is_up():
             if NAME in self._run("kind", "get", "clusters").split():
                 raise E2eError(
@@ -80,8 +82,7 @@ class Kind:
             for command in (create(self._kubeconfig), *installs()):
                 self._run(*command, timeout_s=900)
             self._run("kubectl", "apply", "--server-side", "--filename=-", given=json.dumps(public_gateway()))
-        for archive in archives.values():
-            self._run(*load(archive), timeout_s=900)
+        self._run(*load(), timeout_s=900)
         return f"{NAME} of {NODE_IMAGE}, Istio {ISTIO}, KServe {KSERVE}"
 
     def is_up(self) -> bool:
@@ -136,9 +137,9 @@ def create(kubeconfig: Path) -> Command:
     return ("kind", "create", "cluster", *where, "--wait=180s")
 
 
-def load(archive: Path) -> Command:
-    """Return the command that hands an image to the node."""
-    return ("kind", "load", "image-archive", str(archive), f"--name={NAME}")
+def load() -> Command:
+    """Return the command that hands the images to the node; ``make images ENGINE=docker`` builds them."""
+    return ("kind", "load", "docker-image", *(f"fairlead.local/{name}:{VERSION}" for name in IMAGES), f"--name={NAME}")
 
 
 def installs() -> Sequence[Command]:

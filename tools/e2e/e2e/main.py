@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from e2e import evidence, plan
 from e2e.bundled import Bundled
 from e2e.clusters import Cluster
-from e2e.errors import E2eError, Unavailable, Usage
+from e2e.errors import E2eError, Usage
 from e2e.kind import Kind
 from e2e.programs import ROOT, Programs
 from e2e.scene import NAMESPACES, Notes, Scene
@@ -24,7 +23,6 @@ from e2e.story import Chapter, Ended, Outcome, Seen, Step, Teller, chosen, names
 
 STATE = ROOT / "build/e2e"
 _CLUSTERS: Mapping[str, type[Bundled | Kind]] = {"bundled": Bundled, "kind": Kind}
-IMAGES = {"operator", "server", "flights", "gateway", "redis"}
 _FAILED, _USAGE = 1, 2
 
 
@@ -59,7 +57,7 @@ def _run(cluster: Cluster, arguments: argparse.Namespace, story: Sequence[Chapte
     total = len(names_of((*plan.BEGINNING, *story, *ending)))
     teller = Teller(total=total, write=_write)
     _write(f"{total} steps on a {cluster.name} cluster; its state is in {os.path.relpath(state)}")
-    scene = Scene(cluster, state, teller, _archives(), Programs(), Notes(state / "notes.json"))
+    scene = Scene(cluster, state, teller, Programs(), Notes(state / "notes.json"))
     if not cluster.is_up():
         scene.notes.clear()
     try:
@@ -109,20 +107,6 @@ def _down(scene: Scene) -> Seen:
         raise E2eError(f"left behind: {', '.join(left)}")
     scene.notes.clear()
     return Seen("nothing is left: no network namespace, mount, process or control group")
-
-
-def _archives() -> dict[str, Path]:
-    """Return the images that ``tools/images`` has built, by their names.
-
-    Raises:
-        Unavailable: One is not built.
-    """
-    listed = json.loads(Programs()(sys.executable, ROOT / "tools/images", "list", "--json"))
-    found = {one["image"]: Path(one["archive"]) for one in listed.values()}
-    missing = sorted(IMAGES - listed.keys())
-    if missing:
-        raise Unavailable(f"images not built: {', '.join(missing)}; `make images` builds them")
-    return found
 
 
 @contextmanager

@@ -77,8 +77,6 @@ class Scene:
     folder: Path
     """Where the run may write."""
     teller: Teller
-    archives: Mapping[str, Path]
-    """Images as archives, by their names."""
     run: Programs
     """Starts programs as a user of the cluster does: with its kubeconfig and kubectl."""
     notes: Notes

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from fairlead_images import archive, contents, debian, inside, programs, sbom, wheels
 from fairlead_images.buildah import Buildah
-from fairlead_images.errors import ImageError
-from fairlead_images.layout import Entry, Layout, entry, files, key, missing
+from fairlead_images.layout import Entry, Layout, check_inputs, entry, files, key
 from fairlead_images.recipes import BASE, BUILDER, RECIPES, REGISTRY, Recipe, reference, version
 
 _WHEELS = "/wheels"
@@ -58,7 +57,7 @@ def build(names: Sequence[str], at: Layout, tell: Tell, now: Callable[[], float]
     if all(one.built for one in present):
         return present
     for name in names:
-        _check_inputs(RECIPES[name], at.root)
+        check_inputs(RECIPES[name], at.root)
     programs.require("apt-get", "dpkg-deb", "buildah", "unshare")
     at.cache.mkdir(parents=True, exist_ok=True)
     waited = now()
@@ -94,13 +93,6 @@ def clean(at: Layout) -> None:
     with _locked(at.cache / "lock"):
         for path in at.cache.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _check_inputs(recipe: Recipe, root: Path) -> None:
-    absent = missing(recipe, root)
-    if absent:
-        hint = f"; `{recipe.made_by}` makes it" if recipe.made_by else ""
-        raise ImageError(f"{recipe.name}: {absent[0]}: no such file{hint}")
 
 
 def _copy(root: Path, folder: Path, names: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Commands: ``python tools/images build [NAME…] | list [--json] | contents [--write] | clean``."""
+"""Commands: ``python tools/images build [--engine docker] [NAME…] | list [--json] | contents [--write] | clean``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fairlead_images import page
+from fairlead_images import docker, page
 from fairlead_images.building import Step, build, clean
 from fairlead_images.errors import ImageError
 from fairlead_images.layout import Layout, entry, layout
@@ -25,7 +25,10 @@ def main(arguments: Sequence[str]) -> int:
     given = _parser().parse_args(arguments)
     at = layout(_ROOT, os.environ)
     try:
-        if given.command == "build":
+        if given.command == "build" and given.engine == "docker":
+            for image in docker.build(given.names, at.root):
+                print(f"images: {image}  in Docker")
+        elif given.command == "build":
             _build(at, given.names or released())
         elif given.command == "list":
             _list(at, as_json=given.json)
@@ -49,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     building = commands.add_parser("build", help="build what is not in the cache")
     building.add_argument("names", nargs="*", metavar="NAME", choices=[*released(), []], help="all if none is given")
+    building.add_argument(
+        "--engine",
+        choices=("buildah", "docker"),
+        default="buildah",
+        help="buildah: archives from Debian packages, as root; docker: from public bases, without gateway and base",
+    )
     listed = commands.add_parser("list", help="say where the archives are; builds nothing")
     listed.add_argument("--json", action="store_true")
     shown = commands.add_parser("contents", help="say what is in the images, and what was left out")

@@ -113,6 +113,18 @@ def missing(recipe: Recipe, root: Path) -> list[str]:
     return [name for name in recipe.sources if not any(root.glob(name))]
 
 
+def check_inputs(recipe: Recipe, root: Path) -> None:
+    """Check that everything is there that an image is made from.
+
+    Raises:
+        ImageError: Something is not.
+    """
+    absent = missing(recipe, root)
+    if absent:
+        hint = f"; `{recipe.made_by}` makes it" if recipe.made_by else ""
+        raise ImageError(f"{recipe.name}: {absent[0]}: no such file{hint}")
+
+
 def files(recipe: Recipe, root: Path) -> Iterator[Path]:
     """Return every file that an image is made from."""
     for path in (found for name in recipe.sources for found in root.glob(name)):

@@ -42,7 +42,7 @@ _BEGAN = "install_began_s"
 
 def cluster(scene: Scene) -> Seen:
     """Bring the cluster up."""
-    return Seen(scene.cluster.up(scene.archives))
+    return Seen(scene.cluster.up())
 
 
 def fresh(scene: Scene) -> Seen:
