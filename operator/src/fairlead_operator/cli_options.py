@@ -26,7 +26,7 @@ class OutputFormat(StrEnum):
     YAML = "yaml"
 
 
-def _where(context: typer.Context, given: str | None) -> str | None:
+def namespace_meant(context: typer.Context, given: str | None) -> str | None:
     """Return the namespace: empty for the one that the kubeconfig names, None on this machine."""
     return "" if given is None and context.find_root().obj == KUBECTL else given
 
@@ -42,7 +42,7 @@ NamespaceOption = Annotated[
         "-n",
         help="In a cluster: the deployment's namespace.",
         show_default=False,
-        callback=_where,
+        callback=namespace_meant,
         autocompletion=names.namespaces,
     ),
 ]

@@ -18,7 +18,10 @@ _HEAD = """\
 
 `fairlead --help`, and `--help` behind each command, say the same. Without `-n NAMESPACE` a command is about this
 machine (`fairlead up`), with it about a cluster. `kubectl fairlead …` has the commands marked *plugin*; there the
-kubeconfig's namespace is meant unless `-n` names another.
+kubeconfig's namespace is meant unless `-n` names another. Only `doctor` looks at a cluster in any case, unless it is
+given `--local`: without `-n` at the deployments of all namespaces, and `kubectl fairlead doctor NAME` at the one in the
+kubeconfig's namespace. Which cluster it is `--kubeconfig`, `KUBECONFIG` or `~/.kube/config` says, and `--context` in
+them; in a pod where nothing of this is given it is the pod's own.
 
 | exit code | means |
 |---|---|

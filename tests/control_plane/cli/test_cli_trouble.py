@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from fairlead_operator.platforms.kubernetes.connection import connect
+from fairlead_operator.platforms.kubernetes.contexts import Cluster, ContextUnknown, connected
 from support.cluster_world import alone
 from support.commands import Commands, commands_of, here
 from support.kube import KubeApiServer, istio_kinds
@@ -25,6 +28,12 @@ EACH = (
     ("upgrade", "delay", "--to", "0.4.0"),
 )
 HERE = ("-n", "flights")
+WITHOUT_ITS_TOKEN = b"""
+contexts: [{name: a, context: {cluster: c, user: u}}]
+current-context: a
+clusters: [{name: c, cluster: {server: "http://127.0.0.1:9"}}]
+users: [{name: u, user: {tokenFile: /no}}]
+"""
 
 
 @pytest.fixture
@@ -106,12 +115,97 @@ async def test_nobody_listens(server: KubeApiServer, tmp_path: Path) -> None:
     assert "check that it is up, and that --context and KUBECONFIG name the right one" in silent.reason
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "it is empty"),
+        (b"- a\n", "it is a list, not a mapping"),
+        (b"a: [", "while parsing"),
+        (b"\xff\xfe\x00", "codec can't decode"),
+        (b"kind: Config\n", "Expected key current-context"),
+        (b"contexts: [a]\ncurrent-context: a\n", "cannot be read"),
+        (b"contexts: [{name: a, context: {cluster: c}}]\ncurrent-context: a\n", "Expected"),
+        (WITHOUT_ITS_TOKEN, "/no"),
+    ],
+)
+def test_a_broken_kubeconfig_is_named_by_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, why: str
+) -> None:
+    file = tmp_path / "broken"
+    file.write_bytes(content)
+    for words in (*((*words, *HERE) for words in (EACH[0], EACH[3])), ("doctor",)):
+        given = here(*words, "--kubeconfig", str(file))
+        monkeypatch.setenv("KUBECONFIG", str(file))
+        meant = here(*words)
+        monkeypatch.delenv("KUBECONFIG")
+        for ran in (given, meant):
+            assert (ran.code, ran.reason.startswith("error: "), ran.out) == (2, True, ""), ran
+            assert str(file) in ran.reason
+            assert why in ran.reason
+            assert "--kubeconfig FILE" in ran.reason
+
+
+async def test_of_several_kubeconfigs_the_broken_one_is_named(
+    server: KubeApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, absent, broken = server.kubeconfig(tmp_path), tmp_path / "absent", tmp_path / "broken"
+    monkeypatch.setenv("KUBECONFIG", f"{good}:{absent}")
+    assert (await asyncio.to_thread(here, "status", *HERE)).code == 0
+    broken.touch()
+    monkeypatch.setenv("KUBECONFIG", f"{good}:{broken}")
+    refused = await asyncio.to_thread(here, "status", *HERE)
+    expected = f"error: the kubeconfig {broken} cannot be read (it is empty); give --kubeconfig FILE, or set KUBECONFIG"
+    assert (refused.code, refused.reason) == (2, expected)
+
+
+@pytest.fixture
+def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a pod's service account; nothing else says which cluster is meant."""
+    folder = tmp_path / "account"
+    folder.mkdir()
+    for file, text in {"token": "of-the-pod", "ca.crt": "CA", "namespace": "runners\n"}.items():
+        (folder / file).write_text(text)
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
+    return folder
+
+
+async def test_in_a_pod_its_own_cluster_is_meant_only_where_nothing_else_is_said(
+    server: KubeApiServer, tmp_path: Path, pod: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def meant(context: str | None = None, kubeconfig: Path | None = None) -> tuple[str, str]:
+        connection, namespace = await connected(Cluster("", context, kubeconfig), pod)
+        return connection.configuration.host, namespace
+
+    own, other = ("https://10.0.0.1:443", "runners"), (server.url, "default")
+    assert await meant() == own
+    with pytest.raises(ContextUnknown, match="no kubeconfig at"):
+        await meant("memory")
+    file = server.kubeconfig(tmp_path)
+    assert await meant(kubeconfig=file) == other
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    assert await meant() == other
+    assert await meant("memory") == other
+    with pytest.raises(ContextUnknown, match="prod is not in the kubeconfig"):
+        await meant("prod")
+    monkeypatch.delenv("KUBECONFIG")
+    (tmp_path / ".kube").mkdir()
+    file.rename(tmp_path / ".kube/config")
+    assert await meant() == other
+    assert (await connect(service_account=pod)).configuration.host == own[0]
+
+
 async def test_contexts_and_kubeconfigs_that_are_not_there(server: KubeApiServer, tmp_path: Path) -> None:
     unknown = await commands_of(server, tmp_path).run("status", *HERE, "--context", "prod")
     assert (unknown.code, unknown.reason) == (2, "error: --context: prod is not in the kubeconfig; it has memory")
+    assert await commands_of(server, tmp_path).run("doctor", "--context", "prod") == unknown
     absent = await Commands(tmp_path / "none").run("status", *HERE)
     assert (absent.code, "no kubeconfig at" in absent.reason) == (2, True)
     (tmp_path / "broken").write_text("a: [")
+    endless = await Commands(tmp_path / ("k" * 5000)).run("status", *HERE)
+    assert (endless.code, "File name too long" in endless.reason) == (2, True)
     broken = await Commands(tmp_path / "broken").run("status", *HERE)
     assert (broken.code, "cannot be read" in broken.reason) == (2, True)
     for words in (("--context", "memory"), ("--kubeconfig", "x")):

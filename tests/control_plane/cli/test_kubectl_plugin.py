@@ -71,6 +71,24 @@ async def test_a_context_without_a_namespace_means_default(server: KubeApiServer
     assert absent.reason.startswith("error: no ModelDeployment default/delay in this cluster")
 
 
+async def test_the_doctor_looks_everywhere_and_for_a_name_in_the_kubeconfigs_namespace(
+    server: KubeApiServer, tmp_path: Path
+) -> None:
+    commands = commands_of(server, tmp_path)
+    at_home_in(commands.kubeconfig, "taxis")
+
+    async def subjects(*words: str) -> set[str]:
+        ran = await commands.kubectl("doctor", *words, "-o", "json")
+        found = json.loads(ran.out)["findings"]
+        return {one["subject"] for one in found if one["area"] == "ModelDeployments"}
+
+    everywhere, one, named = await subjects(), await subjects("tip"), await subjects("delay", "-n", "flights")
+    assert {"taxis/tip", "flights/delay"} <= everywhere
+    assert (one, named) == ({"taxis/tip"}, {"flights/delay"})
+    halves = await commands.run("doctor", "tip")
+    assert (halves.code, halves.reason) == (2, "error: NAME: give --namespace, too")
+
+
 def test_its_help_is_about_clusters_alone() -> None:
     command = plugin()
     assert "up" not in command.commands

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fairlead.cli.errors import USAGE, CommandError, reporting
+from fairlead_operator import cli_completion as names
+from fairlead_operator.cli_options import namespace_meant
 
 if TYPE_CHECKING:
     from fairlead_operator.doctor.examine import Examined
@@ -32,14 +35,22 @@ def commands(app: typer.Typer) -> None:
 
 def doctor(
     name: Annotated[
-        str | None, typer.Argument(help="Only this deployment; needs --namespace.", show_default=False)
+        str | None, typer.Argument(help="Only this deployment; `fairlead` needs its --namespace.", show_default=False)
     ] = None,
     namespace: Annotated[
         str | None,
-        typer.Option("--namespace", "-n", help="Namespace of the deployments.", show_default="all of them"),
+        typer.Option(
+            "--namespace",
+            "-n",
+            help="Namespace of the deployments.",
+            show_default="all of them",
+            callback=namespace_meant,
+            autocompletion=names.namespaces,
+        ),
     ] = None,
     context: Annotated[
-        str | None, typer.Option(help="Context of the kubeconfig.", show_default="the current one")
+        str | None,
+        typer.Option(help="Context of the kubeconfig.", show_default="the current one", autocompletion=names.contexts),
     ] = None,
     kubeconfig: Annotated[
         Path | None, typer.Option(help="The kubeconfig.", show_default="kubectl's own", dir_okay=False)
@@ -53,7 +64,8 @@ def doctor(
 ) -> None:
     """Look at everything that Fairlead needs, say what is wrong and how to mend it. Nothing is changed.
 
-    Ends with 0 if nothing stands in the way, with 1 if something does.
+    Without --namespace it looks at the deployments of the whole cluster. Ends with 0 if nothing stands in the way, with
+    1 if something does.
 
     Example: fairlead doctor -n flights
     """
@@ -79,7 +91,8 @@ def doctor(
         for one in found:
             tell(one)
     else:
-        found = _cluster(Scope(namespace, name, operator_namespace), kubeconfig, context, tell)
+        scope = Scope(namespace if name is not None else namespace or None, name, operator_namespace)
+        found = _cluster(scope, kubeconfig, context, tell)
     typer.echo(summary(found) if text else json.dumps(document(found), indent=2, ensure_ascii=False))
     if counts(found)[Level.BAD]:
         raise typer.Exit(1)
@@ -101,9 +114,11 @@ async def _examined(
     from fairlead_operator.doctor.examine import examine  # noqa: PLC0415 -- see above
     from fairlead_operator.doctor.reader import Reader  # noqa: PLC0415 -- see above
     from fairlead_operator.platforms.kubernetes.client import KubeClient, Patience  # noqa: PLC0415 -- see above
-    from fairlead_operator.platforms.kubernetes.connection import connect  # noqa: PLC0415 -- see above
+    from fairlead_operator.platforms.kubernetes.contexts import Cluster, connected  # noqa: PLC0415 -- see above
 
-    connection = await connect(kubeconfig=kubeconfig, context=context)
+    connection, namespace = await connected(Cluster(scope.namespace or "", context, kubeconfig))
+    if scope.name is not None:
+        scope = replace(scope, namespace=namespace)
     patience = Patience(connect_s=4.0, attempt_s=8.0, attempts=2)
     client = KubeClient(connection, user_agent="fairlead-doctor", patience=patience)
     found = []

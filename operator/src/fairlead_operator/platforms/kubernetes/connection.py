@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.config.incluster_config import InClusterConfigLoader
@@ -15,6 +16,9 @@ from kubernetes.aio.config.kube_config import load_kube_config
 from fairlead_operator.platforms.kubernetes.errors import Unauthorized
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+UNREADABLE = (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, AttributeError, LookupError)
+"""What the reader of kubeconfigs raises where a file is absent, or is anything but a kubeconfig."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,11 @@ async def connect(
     in_pod = kubeconfig is None and (service_account / "token").exists()
     try:
         return await (_in_pod(service_account, environ) if in_pod else _from_file(kubeconfig, context))
-    except (ConfigException, OSError) as error:
+    except UNREADABLE as error:
+        found = "" if in_pod else f"{kubeconfig or 'the kubeconfig'} cannot be used, "
+        why = f"{found}{' '.join(str(error).split())}"
         raise Unauthorized(
-            f"no credentials for the Kubernetes API: {error}; set KUBECONFIG, or give --kubeconfig FILE"
+            f"no credentials for the Kubernetes API: {why}; set KUBECONFIG, or give --kubeconfig FILE"
         ) from error
 
 

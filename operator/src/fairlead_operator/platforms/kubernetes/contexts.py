@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.config.kube_config import list_kube_config_contexts
 
 from fairlead_operator.errors import OperatorError
 from fairlead_operator.platforms.kubernetes.client import KubeClient, Patience
-from fairlead_operator.platforms.kubernetes.connection import SERVICE_ACCOUNT, connect
+from fairlead_operator.platforms.kubernetes.connection import SERVICE_ACCOUNT, UNREADABLE, Connection, connect
 from fairlead_operator.platforms.kubernetes.errors import (
     Forbidden,
     Invalid,
@@ -68,7 +67,7 @@ class Cluster:
 
 
 class ContextUnknown(OperatorError):
-    """The kubeconfig has no such context, or cannot be read."""
+    """The kubeconfig has no such context, or cannot be read or used."""
 
     exit_code = 2
 
@@ -88,18 +87,78 @@ def contexts(kubeconfig: Path | None) -> Contexts:
     Raises:
         ContextUnknown: It cannot be read.
     """
-    given = str(kubeconfig or os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
-    if not any(Path(file).is_file() for file in given.split(os.pathsep)):
+    given = str(_file_of(kubeconfig))
+    files = [Path(file) for file in given.split(os.pathsep) if file]
+    if not any(map(_is_there, files)):
         raise ContextUnknown(f"no kubeconfig at {given}; give --kubeconfig FILE, or set KUBECONFIG")
+    for file in files:
+        _require_mapping(file)
     try:
         listed, current = list_kube_config_contexts(given)
-    except (ConfigException, yaml.YAMLError, OSError, ValueError) as error:
-        where = f"--kubeconfig: {kubeconfig}" if kubeconfig else "the kubeconfig"
-        why = " ".join(str(error).split())
-        message = f"{where} cannot be read ({why}); give --kubeconfig FILE, or set KUBECONFIG"
-        raise ContextUnknown(message) from error
-    named = {one["name"]: (one.get("context") or {}).get("namespace") or "" for one in listed}
-    return Contexts(named, current["name"])
+        named = {one["name"]: (one.get("context") or {}).get("namespace") or "" for one in listed}
+        return Contexts(named, current["name"])
+    except UNREADABLE as error:
+        raise _broken(given, error) from error
+
+
+def _file_of(kubeconfig: Path | None) -> Path:
+    """Return the kubeconfig that is meant, as kubectl chooses it; ``KUBECONFIG`` may name several."""
+    return kubeconfig or Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube/config")
+
+
+def _is_there(file: Path) -> bool:
+    """Return whether there is such a file, also if that may not be known: then reading it says why."""
+    try:
+        return file.is_file()
+    except OSError:
+        return True
+
+
+def _require_mapping(file: Path) -> None:
+    """Check that a file, if it is there, may be a kubeconfig; of several, the message names the one that is not.
+
+    Raises:
+        ContextUnknown: It cannot be read, or is something else.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return
+    except UNREADABLE as error:
+        raise _broken(file, error) from error
+    if not isinstance(content, dict):
+        raise _broken(file, "it is empty" if content is None else f"it is a {type(content).__name__}, not a mapping")
+
+
+def _broken(file: Path | str, why: object) -> ContextUnknown:
+    reason = " ".join(str(why).split())
+    return ContextUnknown(f"the kubeconfig {file} cannot be read ({reason}); give --kubeconfig FILE, or set KUBECONFIG")
+
+
+async def connected(cluster: Cluster, service_account: Path = SERVICE_ACCOUNT) -> tuple[Connection, str]:
+    """Return the connection, and the namespace that is meant.
+
+    As kubectl does, a command takes the pod's own credentials only where nothing else is said: no context, no
+    kubeconfig, no ``KUBECONFIG``, and no file in the home folder.
+
+    Raises:
+        ContextUnknown: There is no such file or context, or the file is none.
+        Unauthorized: The pod's own credentials cannot be read.
+    """
+    file = _file_of(cluster.kubeconfig)
+    said = cluster.kubeconfig or cluster.context or os.environ.get("KUBECONFIG") or _is_there(file)
+    if not said and (service_account / "token").exists():
+        connection = await connect(service_account=service_account)
+        return connection, cluster.namespace or connection.namespace or _DEFAULT_NAMESPACE
+    known = contexts(cluster.kubeconfig)
+    if cluster.context is not None and cluster.context not in known.namespaces:
+        there = ", ".join(sorted(known.namespaces)) or "none"
+        raise ContextUnknown(f"--context: {cluster.context} is not in the kubeconfig; it has {there}")
+    try:
+        connection = await connect(kubeconfig=file, context=cluster.context)
+    except Unauthorized as error:
+        raise ContextUnknown(str(error)) from error
+    return connection, cluster.namespace or known.namespaces[cluster.context or known.current] or _DEFAULT_NAMESPACE
 
 
 @asynccontextmanager
@@ -110,9 +169,7 @@ async def opened(cluster: Cluster, patience: Patience = _PATIENCE) -> AsyncItera
         KubeError: The API refuses, or cannot be reached; the message says what to do.
         ContextUnknown: The kubeconfig has no such context.
     """
-    _require_context(cluster)
-    connection = await connect(kubeconfig=cluster.kubeconfig, context=cluster.context)
-    namespace = cluster.namespace or connection.namespace or _own_namespace(cluster)
+    connection, namespace = await connected(cluster)
     client = KubeClient(connection, user_agent="fairlead-cli", field_manager=FIELD_MANAGER, patience=patience)
     try:
         yield client, namespace
@@ -138,23 +195,3 @@ def explained(error: KubeError, server: str, namespace: str) -> str:
         sentence = _UNREACHABLE
     cause = str(error).partition(": ")[2] or str(error)
     return sentence.format(error=error, cause=cause, server=server, namespace=namespace)
-
-
-def _require_context(cluster: Cluster) -> None:
-    """Check what was named.
-
-    Raises:
-        ContextUnknown: There is no such file, or no such context in it.
-    """
-    if cluster.kubeconfig is None and (SERVICE_ACCOUNT / "token").exists():
-        return
-    known = contexts(cluster.kubeconfig).namespaces
-    if cluster.context is not None and cluster.context not in known:
-        message = f"--context: {cluster.context} is not in the kubeconfig; it has {', '.join(sorted(known)) or 'none'}"
-        raise ContextUnknown(message)
-
-
-def _own_namespace(cluster: Cluster) -> str:
-    """Return the namespace that the context names."""
-    found = contexts(cluster.kubeconfig)
-    return found.namespaces.get(cluster.context or found.current, "") or _DEFAULT_NAMESPACE
