@@ -72,13 +72,17 @@ def _in_cluster(cluster: Cluster, name: str | None, output: OutputFormat, *, wat
         shown = _Shown(output, listing=name is None, live=watch)
         with shown:
             if watch:
-                async for views in followed(place, name, everywhere=everywhere):
+                async for views in followed(place, name, _tell, everywhere=everywhere):
                     shown.show(views)
             else:
                 shown.show([await viewed(place, name)] if name else await listed(place, everywhere=everywhere))
 
     with reporting(OperatorError):
         _until_interrupted(lambda: asked(cluster, show))
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)
 
 
 def _on_this_machine(state: Path, name: str | None, output: OutputFormat, *, watch: bool) -> None:

@@ -146,6 +146,29 @@ async def test_watching_shows_each_change_until_it_is_interrupted(tmp_path: Path
         assert await asyncio.wait_for(process.wait(), 60) == 130
 
 
+async def test_watching_outlives_an_outage_of_the_api_and_tells_of_it_once(ramping: Scene, tmp_path: Path) -> None:
+    server = ramping.server
+    watching = asyncio.create_task(commands_of(server, tmp_path).run("status", "other", *HERE, "-w", "-o", "json"))
+    await until(lambda: bool(server.open_watches))
+    server.forget_requests()
+    server.faults.inject(Refuse(503, "ServiceUnavailable"), calls("list", "modeldeployments"), times=4)
+    server.interrupt_watches(CutLine())
+    await until(lambda: sum(record.call.verb == "list" for record in server.requests) > 4, 60)
+    await until(lambda: bool(server.open_watches), 60)
+    server.delete("ModelDeployment", "flights", "other")
+    ended: Any = await asyncio.wait_for(watching, 60)
+    away, back, gone = ended.err.splitlines()
+    assert away.startswith("the Kubernetes API does not answer (injected by the test); asking again until it does")
+    assert (back, gone) == ("the Kubernetes API answers again", "error: ModelDeployment flights/other was deleted")
+    assert (ended.code, ended.out.count('"kind": "ModelDeployment"')) == (1, 1)
+
+
+async def test_an_api_that_is_away_from_the_first_ends_the_watch(ramping: Scene, tmp_path: Path) -> None:
+    ramping.server.faults.inject(Refuse(503, "ServiceUnavailable"), calls("list", "modeldeployments"), times=99)
+    ended = await commands_of(ramping.server, tmp_path).run("status", *HERE, "-w")
+    assert (ended.code, ended.reason.startswith("error: ")) == (1, True)
+
+
 async def _read_until(stream: asyncio.StreamReader, first: str, word: str) -> None:
     """Read lines until one begins with ``first`` and has ``word``."""
     while True:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 
 from fairlead_operator.console import View, targets_of
 from fairlead_operator.errors import ManifestError
@@ -39,22 +40,47 @@ async def listed(place: Place, *, everywhere: bool = False) -> Sequence[View]:
     return _ordered(found)
 
 
-async def followed(place: Place, name: str | None, *, everywhere: bool = False) -> AsyncIterator[Sequence[View]]:
+async def followed(
+    place: Place, name: str | None, tell: Callable[[str], None], *, everywhere: bool = False
+) -> AsyncIterator[Sequence[View]]:
     """Yield the deployments, or the one called ``name``, now and after each change, for ever.
+
+    Once something was yielded, an API that cannot be reached is looked for until it can.
+
+    Args:
+        place: Where to look.
+        name: The deployment; None for all.
+        everywhere: Whether all namespaces are meant.
+        tell: Is told once that the API is away, and once that it is back.
 
     Raises:
         NotFound: The one is not there, or goes.
-        KubeError: The API refuses, or cannot be reached.
+        KubeError: The API refuses, or cannot be reached from the first.
     """
     if name is not None:
         await place.find(name)
     told: Sequence[View] | None = None
+    away = False
     while True:
-        async for found in _changes(place, everywhere=everywhere):
-            views = _ordered(found) if name is None else [await _one(place, name, found)]
-            if views != told:
-                yield views
-            told = views
+        try:
+            async with aclosing(_changes(place, everywhere=everywhere)) as changes:
+                async for found in changes:
+                    views = _ordered(found) if name is None else [await _one(place, name, found)]
+                    if away:
+                        tell("the Kubernetes API answers again")
+                    away = False
+                    if views != told:
+                        yield views
+                    told = views
+        except Unavailable as error:
+            if told is None:
+                raise
+            if not away:
+                cause = str(error).partition(": ")[2] or str(error)
+                tell(
+                    f"the Kubernetes API does not answer ({cause}); asking again until it does, and showing how it was"
+                )
+            away = True
         await asyncio.sleep(_PAUSE_S)
 
 
@@ -65,7 +91,7 @@ async def _one(place: Place, name: str, found: Mapping[tuple[str, str], Resource
     return await _view(place, mine)
 
 
-async def _changes(place: Place, *, everywhere: bool) -> AsyncIterator[dict[tuple[str, str], Resource]]:
+async def _changes(place: Place, *, everywhere: bool) -> AsyncGenerator[dict[tuple[str, str], Resource]]:
     """Yield all deployments by namespace and name, after each change, until the watch ends or breaks."""
     found, version = await _snapshot(place, everywhere=everywhere)
     yield found
