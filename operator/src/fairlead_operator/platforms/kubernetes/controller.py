@@ -201,17 +201,17 @@ class ModelDeploymentController:
         lost = self.hosts.lost(key)
         left = tuple(host for host in hosts if host not in lost)
         desired = replace(desired, reach=replace(desired.reach, hosts=left or hosts, gateways=names))
-        gateways, unseen = await self._gateways(names)
+        gateways, unseen = await self._gateways(names, key.namespace)
         prerequisites = Prerequisites(self.access.api, self.access.objects, self.hosts)
         desired, faults = await prerequisites.allowed(key, desired)
         missing = await prerequisites.missing(key, deployment, desired, gateways)
         place = Place(key.namespace, key.name, resource["metadata"]["uid"], settings.server_image)
         return _Reading(resource, deployment, desired, place, record, gateways, (*unseen, *missing, *faults))
 
-    async def _gateways(self, names: Iterable[str]) -> tuple[Gateways, tuple[Problem, ...]]:
+    async def _gateways(self, names: Iterable[str], namespace: str) -> tuple[Gateways, tuple[Problem, ...]]:
         """Return what is known of the gateways; that they cannot be read is a problem like that they are not there."""
         try:
-            return await self.finder.find(names), ()
+            return await self.finder.find(names, namespace), ()
         except OperatorError as error:
             if error.ends_pass:
                 raise
@@ -430,16 +430,16 @@ def _problem_of(error: OperatorError) -> Problem:
 
 
 def _url(reading: _Reading) -> Url | None:
-    if not reading.gateways.entries:
-        return None
-    entry, host = reading.gateways.entries[0], reading.desired.reach.hosts[0]
-    scheme = "https" if entry.tls else "http"
-    usual = entry.port == (443 if entry.tls else 80)
-    return Url(
-        rest=f"{scheme}://{host}" if usual else f"{scheme}://{host}:{entry.port}",
-        grpc=f"{host}:{entry.port}",
-        internal=entry.internal,
-    )
+    for host, entry in itertools.product(reading.desired.reach.hosts, reading.gateways.entries):
+        if entry.takes(host):
+            scheme = "https" if entry.tls else "http"
+            usual = entry.port == (443 if entry.tls else 80)
+            return Url(
+                rest=f"{scheme}://{host}" if usual else f"{scheme}://{host}:{entry.port}",
+                grpc=f"{host}:{entry.port}",
+                internal=entry.internal,
+            )
+    return None
 
 
 def _paused_since_s(deployment: ModelDeployment) -> float | None:

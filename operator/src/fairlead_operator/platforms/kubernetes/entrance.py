@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fairlead_operator.errors import OperatorError
+from fairlead_operator.platforms.kubernetes.addresses import in_url
 from fairlead_operator.platforms.kubernetes.api import KubeApi
 from fairlead_operator.platforms.kubernetes.errors import KubeError
 from fairlead_operator.platforms.kubernetes.kinds import SERVICE
@@ -70,9 +71,8 @@ async def reachable(api: KubeApi, entrance: Entrance) -> str:
     tried = []
     for address in addresses(service):
         if await _answers(address, entrance.port):
-            shown = f"[{address}]" if ":" in address else address
-            return f"{entrance.scheme}://{shown}:{entrance.port}"
-        tried.append(f"{address}:{entrance.port}")
+            return f"{entrance.scheme}://{in_url(address)}:{entrance.port}"
+        tried.append(f"{in_url(address)}:{entrance.port}")
     where = f"no address of the gateway {entrance.service} answers here (tried {', '.join(tried) or 'none'})"
     raise GatewayUnreachable(f"{where}; run {entrance.forwarding()}")
 

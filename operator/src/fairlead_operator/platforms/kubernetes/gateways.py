@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fairlead_operator.platforms.kubernetes.addresses import in_url
 from fairlead_operator.platforms.kubernetes.api import KubeApi
 from fairlead_operator.platforms.kubernetes.kinds import GATEWAY, POD, REQUEST_AUTHENTICATION, SERVICE
 from fairlead_operator.platforms.kubernetes.store import Objects
@@ -15,6 +16,9 @@ from fairlead_operator.runtime.keys import ObjectKey
 Resource = Mapping[str, Any]
 
 _REMEMBERED_S = 30.0
+
+_PLAIN = frozenset({"HTTP", "HTTP2", "HTTP_PROXY", "GRPC", "GRPC-WEB"})
+_PASSED_ON = frozenset({"PASSTHROUGH", "AUTO_PASSTHROUGH"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,19 @@ class Entry:
     """Cluster IP."""
     port: int
     tls: bool
+    hosts: tuple[str, ...] = ()
+    """Hosts, or patterns of them, whose routes answer here, of those in the namespace that was asked for."""
+    redirected: tuple[str, ...] = ()
+    """Those that are sent elsewhere, whatever ``hosts`` says."""
+
+    def takes(self, host: str) -> bool:
+        """Return whether the routes of ``host`` answer here."""
+        return _is_among(host, self.hosts) and not _is_among(host, self.redirected)
+
+    @property
+    def url(self) -> str:
+        """Where it answers, by its address."""
+        return f"{'https' if self.tls else 'http'}://{in_url(self.address)}:{self.port}"
 
     @property
     def internal(self) -> str:
@@ -76,8 +93,8 @@ class GatewayFinder:
         self._namespaces = tuple(namespaces) or (None,)
         self._found: dict[tuple[str, ...], tuple[float, tuple[tuple[Resource, ...], tuple[Resource, ...]]]] = {}
 
-    async def find(self, names: Iterable[str]) -> Gateways:
-        """Return what is known of the Gateways ``names``, each ``namespace/name``."""
+    async def find(self, names: Iterable[str], namespace: str) -> Gateways:
+        """Return what is known of the Gateways ``names``, each ``namespace/name``, for routes in ``namespace``."""
         selected: dict[tuple[str, tuple[tuple[str, str], ...]], Selected] = {}
         entries: list[Entry] = []
         missing: list[str] = []
@@ -88,11 +105,11 @@ class GatewayFinder:
             if gateway is None or not pods:
                 missing.append(name)
                 continue
-            for namespace in sorted({pod["metadata"]["namespace"] for pod in pods}):
-                labels = tuple(p["metadata"].get("labels", {}) for p in pods if p["metadata"]["namespace"] == namespace)
-                place = (namespace, tuple(sorted(selector.items())))
-                selected[place] = Selected(namespace, dict(selector), labels)
-            entries += _entries(gateway, services)
+            for there in sorted({pod["metadata"]["namespace"] for pod in pods}):
+                labels = tuple(p["metadata"].get("labels", {}) for p in pods if p["metadata"]["namespace"] == there)
+                place = (there, tuple(sorted(selector.items())))
+                selected[place] = Selected(there, dict(selector), labels)
+            entries += entries_of(gateway, services, namespace)
         return Gateways(tuple(selected.values()), tuple(entries), tuple(missing))
 
     async def _behind(self, selector: Mapping[str, str]) -> tuple[tuple[Resource, ...], tuple[Resource, ...]]:
@@ -141,11 +158,44 @@ def _copies(rule: Resource, claim: str, header: str) -> bool:
     return any(one.get("claim") == claim and str(one.get("header", "")).lower() == header for one in copied)
 
 
-def _entries(gateway: Resource, services: Iterable[Resource]) -> list[Entry]:
-    ports = {
-        int(server["port"]["number"]): server["port"].get("protocol", "HTTP").upper() in {"HTTPS", "TLS"}
-        for server in gateway.get("spec", {}).get("servers", [])
-    }
+def _is_among(host: str, patterns: Iterable[str]) -> bool:
+    """Return whether one of ``patterns`` is ``host``, or begins with ``*`` and ends as ``host`` does (Istio's rule)."""
+    return any(host.endswith(one[1:]) if one.startswith("*") else host == one for one in patterns)
+
+
+def _hosts_for(namespace: str, server: Resource, own: str) -> Iterator[str]:
+    """Yield the hosts that a server has for routes in ``namespace``; ``.`` is the Gateway's ``own`` namespace."""
+    for host in server.get("hosts") or ():
+        of, slash, name = host.rpartition("/")
+        if not slash or of in {"*", namespace} or (of == "." and own == namespace):
+            yield name
+
+
+@dataclass(slots=True)
+class _Listener:
+    """What the servers of a Gateway on one port take together."""
+
+    hosts: list[str] = field(default_factory=list)
+    redirected: list[str] = field(default_factory=list)
+
+
+def _listeners(gateway: Resource, namespace: str) -> dict[tuple[int, bool], _Listener]:
+    """Return the listeners of a Gateway by port and whether it is TLS, with what they have for ``namespace``."""
+    found: dict[tuple[int, bool], _Listener] = {}
+    for server in gateway.get("spec", {}).get("servers") or ():
+        protocol, tls = server["port"].get("protocol", "HTTP").upper(), server.get("tls") or {}
+        listener = found.setdefault((int(server["port"]["number"]), protocol in {"HTTPS", "TLS"}), _Listener())
+        hosts = _hosts_for(namespace, server, gateway["metadata"]["namespace"])
+        if protocol in _PLAIN and tls.get("httpsRedirect"):  # requests that came by TLS are not redirected
+            listener.redirected += hosts
+        elif protocol in _PLAIN or (protocol == "HTTPS" and tls.get("mode") not in _PASSED_ON):
+            listener.hosts += hosts  # the others know no HTTP, and so none of our routes
+    return found
+
+
+def entries_of(gateway: Resource, services: Iterable[Resource], namespace: str) -> list[Entry]:
+    """Return the ports of ``services`` that a Gateway has servers on, with what they take of ``namespace``."""
+    listeners = _listeners(gateway, namespace)
     entries = []
     for service in services:
         address = service.get("spec", {}).get("clusterIP", "")
@@ -153,9 +203,10 @@ def _entries(gateway: Resource, services: Iterable[Resource]) -> list[Entry]:
             continue
         key = ObjectKey(service["metadata"]["namespace"], service["metadata"]["name"])
         entries += [
-            Entry(key, address, int(port["port"]), ports[port["port"]])
+            Entry(key, address, number, tls, tuple(listener.hosts), tuple(listener.redirected))
             for port in service["spec"].get("ports", [])
-            if port["port"] in ports
+            for (number, tls), listener in listeners.items()
+            if port["port"] == number
         ]
     return entries
 

@@ -22,6 +22,7 @@ from fairlead_operator.core.plan import (
     wanted_revisions,
 )
 from fairlead_operator.core.record import Record, dumped
+from fairlead_operator.platforms.kubernetes.addresses import in_url
 from fairlead_operator.platforms.kubernetes.errors import Stale
 from fairlead_operator.platforms.kubernetes.gateways import Gateways, Selected
 from fairlead_operator.platforms.kubernetes.kinds import (
@@ -112,7 +113,7 @@ class ClusterPlatform:
         """Carry out one action; see ``Platform.apply``.
 
         Raises:
-            Obstacle: Something that is not ours stands in the way.
+            Obstacle: Something that is not ours stands in the way, or no gateway takes a host.
             KubeError: The API refuses, or does not answer.
             GatewayError: A gateway does not obey the assignment law.
         """
@@ -165,8 +166,7 @@ class ClusterPlatform:
             )
             if metadata["labels"].get(REVISION_LABEL) != revision or not address or not ready:
                 continue
-            host = f"[{address}]" if ":" in address else address
-            url = f"http://{host}:{HTTP_PORT}/v2/models/{self.desired.reach.model_name}"
+            url = f"http://{in_url(address)}:{HTTP_PORT}/v2/models/{self.desired.reach.model_name}"
             found.append(Address(revision, metadata["uid"], url))
         return found
 

@@ -160,7 +160,8 @@ class Reports:
 
     async def _fetched(self, address: Address) -> ServerReport | None:
         try:
-            async with asyncio.timeout(self.timeout_s), self.session.get(address.url) as answer:
+            asked = self.session.get(address.url, allow_redirects=False)
+            async with asyncio.timeout(self.timeout_s), asked as answer:
                 content = await answer.content.read(_MAX_BYTES)
                 answer.raise_for_status()
             return ServerReport.from_metadata(_json(content))
