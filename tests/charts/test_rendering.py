@@ -125,6 +125,11 @@ def test_a_random_password_is_one_and_the_same_for_redis_and_its_users() -> None
         assert len(secret["password"]) == 32
 
 
+def test_the_password_outlives_an_uninstall() -> None:
+    secret = one(rendered("fairlead", {"redis": {"enabled": True}}), "Secret")
+    assert secret["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
 def test_redis_is_not_started_anew_by_a_new_chart() -> None:
     def template(values: Any) -> Any:
         return one(rendered("fairlead", values), "Deployment", "fairlead-redis")["spec"]["template"]
@@ -191,7 +196,9 @@ def test_objects_of_users_are_templates() -> None:
 def test_the_notes_say_the_next_command_and_what_is_missing() -> None:
     said = notes("fairlead")
     assert "kubectl --namespace fairlead-system rollout status deployment/fairlead-operator" in said
-    assert [line.split(":")[0] for line in said.splitlines() if "WARNING" in line] == ["WARNING"] * 3
+    assert [line.split(":")[0] for line in said.splitlines() if "WARNING" in line] == ["WARNING"] * 4
+    assert "--set image.registry=" in said
+    assert "image.registry" not in notes("fairlead", {"image": {"registry": "registry.example.org"}})
     assert "helm install fairlead-crds charts/fairlead-crds" in said
     assert "password" not in said
     assert "secret fairlead-redis" in notes("fairlead", {"redis": {"enabled": True}})
