@@ -90,7 +90,8 @@ class Bundled:
 
     def restart(self, component: Component) -> None:
         """See ``Cluster``."""
-        self._tool("restart", _PROGRAM[component])
+        self._tool("stop", _PROGRAM[component])
+        self._tool("up", "--packaged")
 
     def gateway_statistics(self, pattern: str) -> str:
         """See ``Cluster``."""
