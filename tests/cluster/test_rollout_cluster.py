@@ -101,7 +101,7 @@ def test_an_operator_killed_in_mid_ramp_goes_on_where_it_was(scene: Scene) -> No
 def test_a_status_wiped_in_mid_ramp_is_told_again_and_moves_nobody(scene: Scene) -> None:
     deployed = scene.deploy(rollout=RAMP, experiment={"id": "wiped"}, second="Shadow")
     deployed.wait_weights(**{FIRST: 50})
-    deployed.wait(lambda: deployed.status()["rollout"]["step"] == 1)
+    deployed.wait(lambda: _in_force(deployed, step=1))
     told, before = deployed.status(), deployed.route()
     deployed.api.patch(MODEL_DEPLOYMENT, deployed.namespace, NAME, {"status": None}, "status")
     deployed.wait(lambda: deployed.status().get("rollout") == told["rollout"], 20)
@@ -109,6 +109,12 @@ def test_a_status_wiped_in_mid_ramp_is_told_again_and_moves_nobody(scene: Scene)
     assert deployed.route() == before
     salt, routes = f"{deployed.namespace}/{NAME}/wiped", list(scene.writes.routes(NAME))
     assert [route.weight_bp(FIRST) for route in routes if route.salt == salt][-1] == 5000
+
+
+def _in_force(deployed: Deployed, *, step: int) -> bool:
+    """Return whether a step is told with the time at which its weights came into force, so that nothing more is to be told."""
+    rollout = deployed.status()["rollout"]
+    return rollout["step"] == step and "stepStartedAt" in rollout
 
 
 def _single(scene: Scene, model: str, rollout: Mapping[str, Any]) -> Deployed:
