@@ -9,6 +9,7 @@ from e2e.accounts import Balance, Split, Tally, misassigned, wrong_arms
 from e2e.counting import counters_of
 from e2e.errors import NotSeen
 from e2e.steps.scaling import weights_while_scaling
+from e2e.trial import gained
 
 from fairlead import Layout, assign
 from support.autoscaling import BEFORE, CONTROL, MOST, SHARE, TREATMENT, Sight
@@ -129,3 +130,8 @@ def test_weights_are_looked_at_from_the_first_one_given_until_control_has_all_of
     end = [sight(BEFORE, MOST), sight(SHARE, MOST)]
     assert weights_while_scaling([*beginning, *end]) == [BEFORE]
     assert weights_while_scaling([*beginning, sight(0, 2), *end]) == [BEFORE, 0]
+
+
+def test_retries_of_clusters_that_are_gone_take_nothing_off() -> None:
+    before = {"old": 7, "kept": 2, "again": 5}
+    assert gained(before, {"kept": 3, "again": 1, "new": 4}) == 5

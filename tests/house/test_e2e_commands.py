@@ -61,7 +61,7 @@ def test_kind_is_made_with_a_kubeconfig_of_its_own() -> None:
 def test_what_kind_installs_has_pinned_versions_and_is_waited_for() -> None:
     charts = [words for words in kind.installs() if words[0] == "helm"]
     assert [words[3] for words in charts] == [
-        *("cert-manager", "istio-base", "istiod", "istio-ingressgateway", "kserve-crd", "kserve"),
+        *("metrics-server", "cert-manager", "istio-base", "istiod", "istio-ingressgateway", "kserve-crd", "kserve"),
     ]
     for words in charts:
         (version,) = (word for word in words if word.startswith("--version="))

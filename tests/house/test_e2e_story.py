@@ -84,6 +84,23 @@ def test_steps_of_a_chapter_run_side_by_side() -> None:
     assert [end.outcome for end in ends] == [Outcome.PASSED, Outcome.PASSED]
 
 
+def test_an_interrupt_waits_for_no_step_beside_the_one_that_it_hit() -> None:
+    go_on = threading.Event()
+
+    def interrupted(_: Log) -> Seen:
+        raise KeyboardInterrupt
+
+    def goes_on(_: Log) -> Seen:
+        go_on.wait(timeout=60)
+        return Seen("went on")
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            play(((Step("one", "", interrupted), Step("other", "", goes_on)),), [], _teller([]))
+    finally:
+        go_on.set()
+
+
 def test_an_unforeseen_error_fails_its_step_and_tells_where_it_was() -> None:
     def stumble(_: Log) -> Seen:
         raise KeyError("status")

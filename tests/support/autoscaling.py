@@ -21,6 +21,7 @@ from fairlead_operator.platforms.kubernetes.kinds import (
 )
 from fairlead_operator.platforms.kubernetes.render import read_route
 from support.cluster_api import Change, Resource, Watch
+from support.cluster_deployed import Place
 from support.cluster_deployments import MODEL_NAME, Deployed, Stage
 from support.gateway_load import Load
 
@@ -154,7 +155,7 @@ def scaled(deployed: Deployed, apply: Callable[..., object], load: Load) -> Scal
     return Scaled(autoscaler, written, tuple(sights.all()), len(load.samples), problems)
 
 
-def fewest(stage: Stage, variant: str) -> int:
+def fewest(stage: Place, variant: str) -> int:
     """Return the ``minReplicas`` of a variant now."""
     label = {VARIANT_LABEL.replace("/", "__"): variant}
     (found,) = stage.api.items(INFERENCE_SERVICE, stage.namespace, **label)

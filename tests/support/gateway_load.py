@@ -73,7 +73,10 @@ class Load:
         """End; every request that was sent gets its end."""
         self._stopping.set()
         for thread in self._threads:
-            thread.join(_TIMEOUT_S)
+            thread.join(2 * _TIMEOUT_S)
+        left = [thread for thread in self._threads if thread.is_alive()]
+        if left and error is None:
+            raise AssertionError(f"{len(left)} of {len(self._threads)} connections wait for an answer still")
 
     @property
     def lost(self) -> list[Sample]:
@@ -92,7 +95,7 @@ class Load:
                 unit, sent_s, variant, problem = self.units[turn * 7 % len(self.units)], time.monotonic(), "", ""
                 try:
                     variant = ask(unit)
-                except (OSError, http.client.HTTPException, grpc.RpcError, ValueError) as error:
+                except Exception as error:  # noqa: BLE001 -- whatever went wrong is the end of this request
                     problem = repr(error)
                 self.samples.append(Sample(protocol, unit, sent_s, time.monotonic(), variant, problem))
 
@@ -108,7 +111,10 @@ class Load:
             content = answer.read()
             if answer.status != http.client.OK or b"predictions" not in content:
                 raise ValueError(f"{answer.status} {content[:200]!r}")
-            return answer.headers["x-variant"]
+            variant = answer.headers["x-variant"]
+            if not variant:
+                raise ValueError(f"nobody says who answered: {answer.headers.items()}")
+            return variant
 
         yield ask
         connection.close()

@@ -90,8 +90,7 @@ class Bundled:
 
     def restart(self, component: Component) -> None:
         """See ``Cluster``."""
-        self._tool("stop", _PROGRAM[component])
-        self._tool("up", "--packaged")
+        self._tool("restart", _PROGRAM[component])
 
     def gateway_statistics(self, pattern: str) -> str:
         """See ``Cluster``."""

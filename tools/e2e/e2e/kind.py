@@ -1,6 +1,6 @@
 """A cluster of kind's, where Docker and kind are there: images built by Docker, KServe and Istio from their own charts.
 
-It cannot be tried where this was written: what is tested is which commands are run.
+Not run by CI: needs Docker. What is tested is which commands are run.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ IMAGES = ("operator", "server", "flights", "redis")
 _NODE = f"{NAME}-control-plane"
 _INGRESS = "istio-ingress"
 _GATEWAY = "istio-ingressgateway"
+METRICS_SERVER = "3.13.0"
+"""Version of its chart."""
+_METRICS_CHARTS = "https://kubernetes-sigs.github.io/metrics-server/"
 _ISTIO_CHARTS = "oci://gcr.io/istio-release/charts"
 _PROGRAMS = ("docker", "kind", "kubectl", "helm")
 
@@ -79,9 +82,10 @@ class Kind:
                 )
             self._state.mkdir(parents=True, exist_ok=True)
             self._mark.touch()
-            for command in (create(self._kubeconfig), *installs()):
-                self._run(*command, timeout_s=900)
-            self._run("kubectl", "apply", "--server-side", "--filename=-", given=json.dumps(public_gateway()))
+            self._run(*create(self._kubeconfig), timeout_s=900)
+        for command in installs():
+            self._run(*command, timeout_s=900)
+        self._run("kubectl", "apply", "--server-side", "--filename=-", given=json.dumps(public_gateway()))
         self._run(*load(), timeout_s=900)
         return f"{NAME} of {NODE_IMAGE}, Istio {ISTIO}, KServe {KSERVE}"
 
@@ -149,8 +153,14 @@ def installs() -> Sequence[Command]:
         "kserve.controller.gateway.disableIstioVirtualHost": True,
         "kserve.controller.gateway.disableIngressCreation": True,
     }
+    # The certificates of kind's kubelets are signed by nobody.
+    insecure = {"args": ["--kubelet-insecure-tls"]}
     gateway = {"service.type": "NodePort", "labels.istio": "ingressgateway"}
     return (
+        (
+            *_chart("metrics-server", "kube-system", "metrics-server", METRICS_SERVER, insecure),
+            f"--repo={_METRICS_CHARTS}",
+        ),
         _chart("cert-manager", "cert-manager", "oci://quay.io/jetstack/charts/cert-manager", CERT_MANAGER, CRDS),
         _chart("istio-base", "istio-system", f"{_ISTIO_CHARTS}/base", ISTIO, {}),
         _chart("istiod", "istio-system", f"{_ISTIO_CHARTS}/istiod", ISTIO, {}),

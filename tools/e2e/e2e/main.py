@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import sys
 import time
@@ -58,6 +59,7 @@ def _run(cluster: Cluster, arguments: argparse.Namespace, story: Sequence[Chapte
     teller = Teller(total=total, write=_write)
     _write(f"{total} steps on a {cluster.name} cluster; its state is in {os.path.relpath(state)}")
     scene = Scene(cluster, state, teller, Programs(), Notes(state / "notes.json"))
+    shutil.rmtree(state / "evidence", ignore_errors=True)
     if not cluster.is_up():
         scene.notes.clear()
     try:
@@ -69,7 +71,8 @@ def _run(cluster: Cluster, arguments: argparse.Namespace, story: Sequence[Chapte
     except BaseException:
         if not keeps:
             _write("taking the cluster down")
-            cluster.down()
+            with _undisturbed():
+                cluster.down()
         raise
     ends = play(ending, scene, teller, ends)
     about = {
@@ -95,13 +98,22 @@ def _inside(scene: Scene, story: Sequence[Chapter[Scene]], ends: list[Ended]) ->
             failed = sum(end.outcome is Outcome.FAILED for end in ends)
             ends = play([chapter], there, scene.teller, ends)
             if sum(end.outcome is Outcome.FAILED for end in ends) > failed:
-                evidence.collect(there.cluster, NAMESPACES, scene.folder / "evidence" / chapter[0].name)
+                _collect(there, chapter[0].name)
     return ends
+
+
+def _collect(scene: Scene, step: str) -> None:
+    """Keep evidence of what failed; the story goes on without it, too."""
+    try:
+        evidence.collect(scene.cluster, NAMESPACES, scene.folder / "evidence" / step)
+    except Exception as error:  # noqa: BLE001 -- whatever stands in its way, the steps to come matter more
+        _write(f"evidence of {step} is not whole: {error!r}")
 
 
 def _down(scene: Scene) -> Seen:
     """Take the cluster down and look for what is left."""
-    scene.cluster.down()
+    with _undisturbed():
+        scene.cluster.down()
     left = scene.cluster.leftovers()
     if left:
         raise E2eError(f"left behind: {', '.join(left)}")
@@ -121,6 +133,17 @@ def _stopping() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C and SIGTERM, as do the programs that are started meanwhile: what is taken down goes whole."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _write(line: str) -> None:

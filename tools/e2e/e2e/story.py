@@ -192,8 +192,11 @@ def write_result(path: Path, ends: Iterable[Ended], **about: Any) -> None:
 def _side_by_side(steps: Sequence[Step[S]], scene: S, teller: Teller) -> list[Ended]:
     if len(steps) < 2:  # noqa: PLR2004 -- nothing is beside it; in this thread, Ctrl-C ends it at once
         return [_one(step, scene, teller) for step in steps]
-    with ThreadPoolExecutor(len(steps)) as pool:
+    pool = ThreadPoolExecutor(len(steps))
+    try:
         return list(pool.map(lambda step: _one(step, scene, teller), steps))
+    finally:  # all have ended, unless this was interrupted: nothing waits for them then
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _one(step: Step[S], scene: S, teller: Teller) -> Ended:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -106,7 +106,7 @@ def trial(scene: Scene, deployed: Deployed, *, connections: int = 2, pause_s: fl
         counted=counting.gained("counted"),
         failed=counting.gained("failed"),
         mismatched=counting.gained("mismatched"),
-        retried=retries(scene) - before,
+        retried=gained(before, retries(scene)),
     )
     made.close(balance)
 
@@ -133,10 +133,16 @@ def layout_at(weight: int) -> Layout:
     return Layout.of(CONTROL, {TREATMENT: weight * 100})
 
 
-def retries(scene: Scene) -> int:
-    """Return how many attempts the gateway has made anew so far."""
+def retries(scene: Scene) -> dict[str, int]:
+    """Return how many attempts the gateway has made anew so far, by Envoy's cluster."""
     text = scene.cluster.gateway_statistics("upstream_rq_retry$")
-    return sum(int(count) for count in re.findall(r"^cluster\.\S+\.upstream_rq_retry: (\d+)$", text, re.MULTILINE))
+    found = re.findall(r"^cluster\.(\S+)\.upstream_rq_retry: (\d+)$", text, re.MULTILINE)
+    return {name: int(count) for name, count in found}
+
+
+def gained(before: Mapping[str, int], after: Mapping[str, int]) -> int:
+    """Return by how much counters have grown; those of clusters that are gone, or have come again, take nothing off."""
+    return sum(max(0, count - before.get(name, 0)) for name, count in after.items())
 
 
 def pods_of(deployed: Deployed) -> set[str]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 from e2e.clusters import Component
 from e2e.errors import see
-from e2e.scene import CONTROL, DEPLOYMENT, FLIGHTS, SYSTEM, VERSION, Scene, said
+from e2e.scene import CONTROL, DEPLOYMENT, FLIGHTS, SYSTEM, TREATMENT, VERSION, Scene, said
 from e2e.steps.install import OPERATOR
-from e2e.steps.rollout import HIGH, is_ready, ready_pods
+from e2e.steps.rollout import HIGH, PODS, is_ready, ready_pods
 from e2e.story import Seen
 from e2e.trial import pods_of, trial
-from fairlead_operator.platforms.kubernetes.kinds import LEASE, POD
+from fairlead_operator.platforms.kubernetes.kinds import DEPLOYMENT as APPS_DEPLOYMENT
+from fairlead_operator.platforms.kubernetes.kinds import LEASE, POD, VARIANT_LABEL
 from support.cluster import wait_for
 from support.cluster_api import ClusterApi
 from support.cluster_deployed import Deployed
@@ -30,6 +32,7 @@ OPERATOR_SELECTOR = "app.kubernetes.io/component=operator"
 def weights(scene: Scene) -> Seen:
     """Change the weight ten times."""
     with scene.deployed() as deployed:
+        _begin(deployed)
         with trial(scene, deployed) as running:
             lags_s = [running.weigh(LOW if number % 2 == 0 else HIGH) for number in range(CHANGES)]
         worst_s, median_s = max(lags_s), sorted(lags_s)[len(lags_s) // 2]
@@ -58,6 +61,7 @@ def pods(scene: Scene) -> Seen:
 def operator(scene: Scene) -> Seen:
     """Delete the operator's pods; the new ones take over and weight moves again."""
     with scene.deployed() as deployed, scene.api() as api:
+        _begin(deployed)
         same = pods_of(deployed)
         held = holder(api)
         with trial(scene, deployed) as running:
@@ -82,7 +86,15 @@ def istiod(scene: Scene) -> Seen:
 
 def kserve(scene: Scene) -> Seen:
     """Restart KServe's controller; afterwards it takes up what changes."""
-    return _restart(scene, Component.KSERVE)
+
+    def follows(deployed: Deployed) -> None:
+        _scale(scene, deployed, PODS + 1)
+
+    try:
+        return _restart(scene, Component.KSERVE, works=follows)
+    finally:
+        with scene.deployed() as deployed:
+            _scale(scene, deployed, PODS)
 
 
 def kubelet(scene: Scene) -> Seen:
@@ -113,8 +125,12 @@ def upgrade(scene: Scene) -> Seen:
     return running.seen(f"“{told}”; pods of {VERSION} serve after {took_s:.0f} s", upgraded_s=round(took_s, 1))
 
 
-def _restart(scene: Scene, component: Component, *, gap_s: float = 0.0) -> Seen:
+def _restart(
+    scene: Scene, component: Component, *, gap_s: float = 0.0, works: Callable[[Deployed], None] | None = None
+) -> Seen:
+    """Restart a component, and see that weight moves and, by ``works``, that it does its own work again."""
     with scene.deployed() as deployed:
+        _begin(deployed)
         same, restarts = pods_of(deployed), _restarts(deployed)
         with trial(scene, deployed) as running:
             begun_s = time.monotonic()
@@ -122,8 +138,11 @@ def _restart(scene: Scene, component: Component, *, gap_s: float = 0.0) -> Seen:
             took_s = time.monotonic() - begun_s
             followed_s = running.weigh(LOW)
             running.weigh(HIGH)
+            if works:
+                works(deployed)
         deployed.wait_condition("Ready")
-        see(pods_of(deployed) == same, "model pods were replaced")
+        now = pods_of(deployed)
+        see(same <= now if works else same == now, "model pods were replaced")
         see(_restarts(deployed) == restarts, "containers were restarted")
     return running.seen(
         f"back in {took_s:.1f} s, a change is followed in {followed_s:.2f} s; same pods",
@@ -131,6 +150,26 @@ def _restart(scene: Scene, component: Component, *, gap_s: float = 0.0) -> Seen:
         restarted_s=round(took_s, 1),
         followed_s=round(followed_s, 2),
     )
+
+
+def _begin(deployed: Deployed) -> None:
+    """Give the weight that a step changes; it has it, unless the step before failed."""
+    deployed.patch(rollout={"strategy": "Manual", "weights": {TREATMENT: HIGH}})
+    deployed.wait_weights(**{TREATMENT: HIGH})
+
+
+def _scale(scene: Scene, deployed: Deployed, pods: int) -> None:
+    """Ask for so many pods of the treatment, and wait until KServe's Deployment has them."""
+    variants = deployed.resource()["spec"]["variants"]
+    scaling = {"minReplicas": pods, "maxReplicas": pods}
+    deployed.patch(variants=[{**one, "scaling": scaling} if one["name"] == TREATMENT else one for one in variants])
+
+    def has() -> list[tuple[int, int]]:
+        found = deployed.api.items(APPS_DEPLOYMENT, FLIGHTS, **{VARIANT_LABEL.replace("/", "__"): TREATMENT})
+        return [(one["spec"]["replicas"], one["status"].get("availableReplicas", 0)) for one in found]
+
+    scene.wait("kserve", lambda: f"{TREATMENT} has {has()} pods of {pods}", lambda: has() == [(pods, pods)])
+    deployed.wait_condition("Ready")
 
 
 def _replace(scene: Scene, deployed: Deployed, pod: dict[str, Any], count: int) -> float:

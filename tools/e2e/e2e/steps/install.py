@@ -71,7 +71,7 @@ def install(scene: Scene) -> Seen:
     scene.helm.install(CRDS_RELEASE, charts[CRDS_RELEASE], {})
     said_ = scene.helm.install(RELEASE, charts[RELEASE], values(EARLIER))
     took_s = time.monotonic() - begun_s
-    see("kubectl" in said_ or "fairlead" in said_, f"the chart's notes name no next command:\n{said_}")
+    see("kubectl apply -f" in said_, f"the chart's notes do not say how to serve a model:\n{said_}")
     pods = scene.facts.get("pods", namespace=SYSTEM)["items"]
     return Seen(
         f"{', '.join(sorted(scene.helm.releases().values()))}: {len(pods)} pods in {took_s:.0f} s",

@@ -256,6 +256,7 @@ def _missing(watched: Watched, deployments: Mapping[str, Deployed]) -> str:
 def _judged(watched: Watched, loads: Sequence[Load]) -> Seen:
     late = {name: told.after_s for name, told in watched.told.items() if told.after_s > WITHIN_S}
     see(not late, f"said later than {WITHIN_S:.0f} s after the change: {late}")
+    see(all(load.samples for load in loads), "a control was not asked at all")
     lost = [sample for load in loads for sample in load.lost]
     see(not lost, f"{len(lost)} requests to controls were lost: {lost[:3]}")
     elsewhere = {sample.variant for load in loads for sample in load.samples} - {CONTROL}

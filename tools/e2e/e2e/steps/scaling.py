@@ -33,6 +33,7 @@ def autoscale(scene: Scene) -> Seen:
         _check(found)
         told = scene.fairlead("abort", DEPLOYMENT, "-n", FLIGHTS).strip()
         deployed.wait_weights(**{TREATMENT: 0})
+        deployed.wait(lambda: autoscaling.fewest(deployed.stage, CONTROL) == 1)
     text = (
         f"load scales {CONTROL} to {MOST} pods, no weight moves; {SHARE} % go to {TREATMENT} only with {NEEDED} pods; "
         f"{found.requests} sent, 0 lost; “{told}”"
@@ -57,12 +58,17 @@ def _apply(deployed: Deployed, run: str, how: Mapping[str, Any], **more: Any) ->
 
 
 def _check(found: Scaled) -> None:
+    see(found.requests, "nothing was sent")
     see(not found.problems, f"{len(found.problems)} of {found.requests} lost: {found.problems[:3]}")
     weights = weights_while_scaling(found.sights)
     see(weights == [BEFORE], f"weights were {weights} while pods came")
     active = {one["type"]: one["status"] for one in found.autoscaler["status"]["conditions"]}
     see(active.get("ScalingActive") == "True", f"the autoscaler says {active}")
+    see(found.autoscaler["status"].get("currentMetrics"), "the autoscaler knows no metrics")
+    scaled = next(sight for sight in found.sights if sight.available[CONTROL] == MOST)
+    see(scaled.fewest[TREATMENT] == 1, f"{TREATMENT} had to keep {scaled.fewest[TREATMENT]} pods before it needed them")
     first = next(sight for sight in found.sights if sight.weight == SHARE)
+    see(first.fewest[TREATMENT] == NEEDED, f"{SHARE} % onto a bound of {first.fewest[TREATMENT]} pods")
     see(first.available[TREATMENT] >= NEEDED, f"{SHARE} % onto {first.available[TREATMENT]} pods")
     last = found.sights[-1].fewest[CONTROL]
     see(last == MOST, f"control keeps {last} pods while nothing is decided; {MOST} serve everything")

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
+import grpc
 import pandas as pd
 
 from e2e.accounts import wrong_arms
@@ -32,9 +33,9 @@ def units(scene: Scene) -> Seen:
         begun_s = time.monotonic()
         rest = _over_rest(scene, deployed)
         rest_s = time.monotonic() - begun_s
-        grpc = _over_grpc(scene, deployed)
+        over_grpc = _over_grpc(scene, deployed)
         grpc_s = time.monotonic() - begun_s - rest_s
-    for protocol, answers in (("REST", rest), ("gRPC", grpc)):
+    for protocol, answers in (("REST", rest), ("gRPC", over_grpc)):
         wrong = wrong_arms(answers, wanted)
         see(not wrong, f"{len(wrong)} of {len(wanted)} over {protocol} land elsewhere: {list(wrong.items())[:5]}")
     split = ", ".join(f"{arm} {count}" for arm, count in Counter(wanted.values()).most_common())
@@ -106,4 +107,6 @@ def _over_grpc(scene: Scene, deployed: Deployed) -> Mapping[str, str]:
     metadata = [[("x-unit-id", unit)] for unit in UNITS]
     message = infer_message(DEPLOYMENT, FLIGHT)
     ends = call(scene.facts.gateway.address, host_of(deployed), metadata, method="ModelInfer", message=message)
+    refused = [end for end in ends if end.code is not grpc.StatusCode.OK]
+    see(not refused, f"{len(refused)} refused: {refused[:2]}")
     return {unit: end.variant for unit, end in zip(UNITS, ends, strict=True)}

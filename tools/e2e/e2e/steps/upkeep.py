@@ -8,17 +8,20 @@ import time
 
 from e2e.errors import see
 from e2e.helm import CHARTS
-from e2e.scene import DEPLOYMENT, FLIGHT, FLIGHTS, NAMESPACES, SYSTEM, TREATMENT, VERSION, Scene
+from e2e.scene import DEPLOYMENT, FLIGHT, FLIGHTS, NAMESPACES, SYSTEM, TREATMENT, VERSION, Scene, said
 from e2e.steps.faults import holder, wait_operator
 from e2e.steps.install import CRDS_RELEASE, EARLIER, RELEASE, values
+from e2e.steps.rollout import HIGH, LOW
 from e2e.story import Seen
 from e2e.trial import pods_of, trial
 from fairlead_operator.platforms.kubernetes.kinds import MODEL_DEPLOYMENT, NAMESPACE
+from support.cluster_deployed import Deployed
 
 CRD = "modeldeployments.serving.fairlead.dev"
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 _VERSION = f"{_ENFORCE}-version"
 _LATEST, _PINNED = "latest", "v1.34"
+_PAUSED = "Paused"
 
 
 def doctor(scene: Scene) -> Seen:
@@ -37,8 +40,11 @@ def commands(scene: Scene) -> Seen:
     see('"status": 200' in answer, answer)
     plugin = scene.run("kubectl", "fairlead", "status", DEPLOYMENT, "-n", FLIGHTS)
     see(TREATMENT in plugin, plugin)
-    scene.fairlead("pause", DEPLOYMENT, "-n", FLIGHTS)
-    scene.fairlead("resume", DEPLOYMENT, "-n", FLIGHTS)
+    with scene.deployed() as deployed:
+        scene.fairlead("pause", DEPLOYMENT, "-n", FLIGHTS)
+        scene.wait("commands", lambda: said(deployed), lambda: _is_paused(deployed))
+        scene.fairlead("resume", DEPLOYMENT, "-n", FLIGHTS)
+        scene.wait("commands", lambda: said(deployed), lambda: not _is_paused(deployed))
     return Seen("status, predict, pause, resume, and kubectl fairlead status say what they should")
 
 
@@ -50,7 +56,9 @@ def restricted(scene: Scene) -> Seen:
         for name in (*NAMESPACES, ingress):
             labels = api.get(NAMESPACE, None, name)["metadata"]["labels"]
             see(labels.get(_ENFORCE) == "restricted", f"namespace {name} enforces {labels.get(_ENFORCE)}")
-            pods += len(scene.facts.get("pods", namespace=name)["items"])
+            found = scene.facts.get("pods", namespace=name)["items"]
+            see(found, f"namespace {name} has no pod to check")
+            pods += len(found)
             warned = _would_warn(scene, name, _LATEST if labels.get(_VERSION, _LATEST) != _LATEST else _PINNED)
             see(not warned, f"pods of {name} are not restricted: {warned}")
     where = ", ".join((*NAMESPACES, ingress))
@@ -95,12 +103,23 @@ def uninstall(scene: Scene) -> Seen:
 
 def reinstall(scene: Scene) -> Seen:
     """Install the operator again: it takes up what is there and replaces nothing."""
-    with scene.deployed() as deployed:
-        before = pods_of(deployed)
+    with scene.deployed() as deployed, scene.api() as api:
+        before, held = pods_of(deployed), holder(api)
         scene.helm.install(RELEASE, CHARTS / RELEASE, values(VERSION))
+        scene.wait("reinstall", lambda: "nobody leads yet", lambda: holder(api) not in {held, ""})
+        was = deployed.weights_bp().get(TREATMENT, 0) // 100
+        weight = LOW if was != LOW else HIGH
+        deployed.patch(rollout={"strategy": "Manual", "weights": {TREATMENT: weight}})
+        deployed.wait_weights(**{TREATMENT: weight})
         deployed.wait_condition("Servable")
+        wait_operator(scene)
         see(pods_of(deployed) == before, "model pods were replaced")
-    return Seen(f"the operator is back, the same {len(before)} model pods")
+    text = f"the operator leads again and takes {TREATMENT} from {was} to {weight} %, the same {len(before)} model pods"
+    return Seen(text, {"weight": weight})
+
+
+def _is_paused(deployed: Deployed) -> bool:
+    return deployed.condition("Progressing").get("reason") == _PAUSED
 
 
 def _operators(scene: Scene) -> list[object]:
