@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,13 +14,17 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from e2e.accounts import Tally
+from e2e.errors import NotSeen
 from fairlead_operator.platforms.kubernetes.kinds import DEPLOYMENT_LABEL, POD
 from support.cluster_api import Resource
 from support.kubeconfig import credentials_of
 
 _EVERY_S = 0.4
 _TIMEOUT_S = 2.0
-"""Short: whoever does not answer keeps the others waiting."""
+"""Short: whoever does not answer keeps the next reading waiting."""
+_AT_ONCE = 8
+_WHOLE_S = 90.0
+"""How long the first and the last reading may take until every pod has answered."""
 _SUCCESS = {"200", "OK"}
 _GONE = (httpx.HTTPStatusError, httpx.TransportError)
 
@@ -36,11 +42,13 @@ class Counting:
         self._tallies = {name: Tally() for name in ("counted", "failed", "mismatched", "exposed")}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="counting")
-        self._ended: set[str] = set()
+        self._readers = ThreadPoolExecutor(_AT_ONCE, "reader")
+        self._before: set[str] = set()
+        """Pods that ran when it was entered."""
 
     def __enter__(self) -> Self:
         """Read what was counted before, and begin."""
-        self._read(first=True)
+        self._read_whole(first=True)
         self._thread.start()
         return self
 
@@ -48,8 +56,12 @@ class Counting:
         """Read for the last time."""
         self._stopping.set()
         self._thread.join()
-        self._read()
-        self._client.close()
+        try:
+            if error is None:
+                self._read_whole()
+        finally:
+            self._readers.shutdown()
+            self._client.close()
 
     def gained(self, counter: str) -> int:
         """Return how much was counted since it was entered: ``counted``, ``failed``, ``mismatched`` or ``exposed``."""
@@ -59,26 +71,52 @@ class Counting:
         while not self._stopping.wait(_EVERY_S):
             self._read()
 
-    def _read(self, *, first: bool = False) -> None:
-        for pod in self._running():
-            uid, ending = pod["metadata"]["uid"], "deletionTimestamp" in pod["metadata"]
-            try:
-                answer = self._client.get(f"{self._pods}/{pod['metadata']['name']}:8080/proxy/metrics")
-                found = counters_of(answer.raise_for_status().text)
-            except _GONE:
-                if ending:  # it was out of the gateway long before it stopped to answer
-                    self._ended.add(uid)
+    def _read_whole(self, *, first: bool = False) -> None:
+        """Read until every pod that runs has answered.
+
+        Raises:
+            NotSeen: One has not.
+        """
+        until_s = time.monotonic() + _WHOLE_S
+        while missing := self._read(first=first):
+            if time.monotonic() > until_s:
+                raise NotSeen(f"what {', '.join(missing)} counted could not be read")
+            time.sleep(_EVERY_S)
+
+    def _read(self, *, first: bool = False) -> list[str]:
+        """Read every pod that runs; return what could not be read."""
+        running, missing = self._running(), []
+        if running is None:
+            return ["the list of pods"]
+        if first:
+            self._before |= {pod["metadata"]["uid"] for pod in running}
+        for pod, found in zip(running, self._readers.map(self._counters, running), strict=True):
+            uid = pod["metadata"]["uid"]
+            if found is None:
+                missing.append(pod["metadata"]["name"])
                 continue
             for name, value in found.items():
-                self._tallies[name].take(uid, value, new=not first)
+                self._tallies[name].take(uid, value, new=uid not in self._before)
+        return missing
 
-    def _running(self) -> list[Resource]:
+    def _counters(self, pod: Resource) -> Counters | None:
+        """Return what a pod shows: nothing if it has ended, None if it may answer yet."""
+        try:
+            answer = self._client.get(f"{self._pods}/{pod['metadata']['name']}:8080/proxy/metrics")
+            return counters_of(answer.raise_for_status().text)
+        except httpx.HTTPStatusError:
+            # One that ends was out of the gateway long before it stopped to answer.
+            return {} if "deletionTimestamp" in pod["metadata"] else None
+        except httpx.TransportError:
+            return None
+
+    def _running(self) -> list[Resource] | None:
+        """Return the pods that run and may answer; None if they could not be had."""
         try:
             listed = self._client.get(self._pods, params=self._selector).raise_for_status().json()
         except _GONE:
-            return []
-        found: list[Resource] = [pod for pod in listed["items"] if pod["status"].get("podIP")]
-        return [pod for pod in found if pod["metadata"]["uid"] not in self._ended]
+            return None
+        return [pod for pod in listed["items"] if pod["status"].get("phase") == "Running"]
 
 
 def counters_of(text: str) -> Counters:
