@@ -112,7 +112,7 @@ def test_a_status_wiped_in_mid_ramp_is_told_again_and_moves_nobody(scene: Scene)
 
 
 def _in_force(deployed: Deployed, *, step: int) -> bool:
-    """Return whether a step is told with the time from which its weights are in force: nothing more is to be told of it."""
+    """Return whether a step is told with the time from which its weights are in force: no more is to be told of it."""
     rollout = deployed.status()["rollout"]
     return rollout["step"] == step and "stepStartedAt" in rollout
 
