@@ -17,7 +17,7 @@ from e2e.programs import ROOT
 from e2e.scene import CONTROL, DEPLOYMENT, FLIGHT, FLIGHTS, OWNER, OWNER_LABEL, UNITS, VERSION, Scene, host_of, said
 from e2e.story import Seen
 from fairlead.contract import METADATA_KEY, Contract, sha256
-from fairlead_operator.platforms.kubernetes.kinds import CONFIG_MAP, MODEL_DEPLOYMENT, POD, SERVICE
+from fairlead_operator.platforms.kubernetes.kinds import CONFIG_MAP, DEPLOYMENT_LABEL, MODEL_DEPLOYMENT, POD, SERVICE
 from support.cluster_api import ClusterApi, Resource
 from support.cluster_deployed import Deployed
 from support.gateway_load import Load
@@ -276,6 +276,9 @@ def _remove(scene: Scene, api: ClusterApi, names: Sequence[str]) -> None:
         api.delete(MODEL_DEPLOYMENT, FLIGHTS, name)
 
     def gone() -> bool:
-        return not any(api.find(MODEL_DEPLOYMENT, FLIGHTS, name) for name in names)
+        if any(api.find(MODEL_DEPLOYMENT, FLIGHTS, name) for name in names):
+            return False
+        pods = api.items(POD, FLIGHTS)  # they outlive their deployment, and what looks next would find them broken
+        return not any(pod["metadata"].get("labels", {}).get(DEPLOYMENT_LABEL) in names for pod in pods)
 
     scene.wait("refusals", lambda: f"end of {', '.join(names)}", gone)
