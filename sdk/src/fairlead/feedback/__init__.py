@@ -1,0 +1,1 @@
+"""Feedback: what a server says of a prediction, and what an application says of it later."""
