@@ -1,0 +1,73 @@
+"""What a server is told of feedback: read and written, and refused by field without a secret in the message."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fairlead.feedback.keys import KeyRing, SigningKey
+from fairlead.feedback.serving import Feedback, FeedbackError
+
+_SECRET = b"\xab" * 16
+_KEYS = KeyRing((SigningKey("k1", _SECRET), SigningKey("k0", b"\xcd" * 32)), units=b"\xef" * 16)
+_FEEDBACK = Feedback(
+    ledger="https://ledger.flights:8443/base",
+    keys=_KEYS,
+    api_key="server-1.t0psecret",
+    covariates={"flights/delay/1": "carrier_daily__delay_rate"},
+    log_sampling=0.25,
+)
+
+
+def test_what_is_dumped_is_loaded() -> None:
+    assert Feedback.loaded(_FEEDBACK.dumped()) == _FEEDBACK
+    assert Feedback.loaded(_FEEDBACK.dumped().encode()) == _FEEDBACK
+
+
+def test_only_ledger_and_keys_are_needed() -> None:
+    text = json.dumps({"ledger": "http://127.0.0.1:8090/", "keys": json.loads(_KEYS.dumped())})
+
+    assert Feedback.loaded(text) == Feedback("http://127.0.0.1:8090", _KEYS)
+
+
+def test_no_secret_is_shown() -> None:
+    shown = repr(_FEEDBACK)
+
+    assert "t0psecret" not in shown
+    assert repr(_SECRET) not in shown
+    assert _SECRET.hex() not in shown
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("ledger", "ftp://ledger"),
+        ("ledger", "http://"),
+        ("ledger", "http://user:t0psecret@ledger"),
+        ("ledger", "http://ledger:port"),
+        ("ledger", 7),
+        ("api_key", "t0psecret\r\nhost: other"),
+        ("keys", {"signing": [{"id": "k1", "secret": "t0psecret"}], "units": "ef" * 16}),
+        ("keys", {"signing": [], "units": "ef" * 16}),
+        ("keys", "t0psecret"),
+        ("covariates", {"NO SALT": "feature"}),
+        ("covariates", {"flights/delay/1": None}),
+        ("log_sampling", 2),
+        ("unheard_of", "t0psecret"),
+    ],
+)
+def test_a_wrong_field_is_named_without_its_value(field: str, value: Any) -> None:
+    content = json.loads(_FEEDBACK.dumped()) | {field: value}
+
+    with pytest.raises(FeedbackError, match=field) as caught:
+        Feedback.loaded(json.dumps(content))
+
+    assert "t0psecret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_what_is_no_json_is_said() -> None:
+    with pytest.raises(FeedbackError, match=r"feedback\.json: JSON"):
+        Feedback.loaded("t0psecret")
