@@ -6,8 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.fairlead-ready
 MANIFEST := examples/flights/modeldeployment.yaml
-PACKAGES := sdk model_server operator examples/flights
-CODE := sdk model_server operator examples feature_repo tests tools
+PACKAGES := sdk model_server operator ledger examples/flights
+CODE := sdk model_server operator ledger examples feature_repo tests tools
 
 .DEFAULT_GOAL := help
 .PHONY: terraform help setup system features train up demo test tools cluster-up cluster-down test-cluster e2e check format gen lock images test-images bench clean
@@ -58,7 +58,7 @@ e2e: train  ## images, then the whole way on a real cluster: install, use, break
 check: $(READY)  ## lint, types, generated files, and what must never be committed
 	@$(BIN)/ruff format --check --quiet $(CODE)
 	@$(BIN)/ruff check --quiet $(CODE)
-	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src examples/flights/src tests tools/e2e/e2e
+	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src ledger/src examples/flights/src tests tools/e2e/e2e
 	@$(BIN)/python tools/tidy.py
 	@$(BIN)/python tools/gen.py --check
 	@echo "check: lint, types, generated files and tidiness are in order"
