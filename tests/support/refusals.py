@@ -43,6 +43,27 @@ def experiment() -> Object:
     }
 
 
+def judged() -> Object:
+    """Return a good ModelDeployment whose experiment says how it is judged."""
+    block = {
+        "id": "e1",
+        "objective": {"metric": "brier", "minimumEffect": "5%"},
+        "guardrails": [
+            {"metric": "latency_ms", "margin": "10%"},
+            {"metric": "error", "margin": "0.1pp"},
+            {"metric": "complaints", "kind": "Proportion", "better": "Lower", "margin": "0.01"},
+            {"metric": "wait_s", "kind": "Quantile", "better": "Lower", "quantile": 0.99, "margin": "5%"},
+        ],
+        "alpha": 0.05,
+        "requestsPerUnit": 50,
+        "outcomeWindow": "24h",
+        "covariate": {"feature": "tail_performance:mean_delay_7d"},
+        "maximumDuration": "14d",
+    }
+    feedback = {"ledger": {"url": "http://fairlead-ledger.fairlead.svc:8080"}}
+    return changed(experiment(), {"spec.experiment": block, "spec.feedback": feedback})
+
+
 def manual() -> Object:
     """Return a good ModelDeployment with weights that stand in it."""
     return changed(
@@ -114,6 +135,36 @@ class Transition:
 
 
 _CHOSE = "choose another"
+_OBJECTIVE = "spec.experiment.objective"
+_GUARDRAIL = "spec.experiment.guardrails.0"
+
+
+def _of_a_metric(name: str, at: str, size: str) -> tuple[Refusal, ...]:
+    """Return what is refused of a metric with the size of an effect, in an objective or in a guardrail."""
+    described = {"metric": "clicks", "kind": "Mean", "better": "Higher", size: "5%"}
+    quantile = {**described, "kind": "Quantile", "quantile": 0.5}
+    without = {key: value for key, value in quantile.items() if key != "quantile"}
+    return tuple(
+        Refusal(f"{name}-{what}", {at: given}, said, said, judged())
+        for what, given, said in (
+            ("built-in", {"metric": "log_loss", "kind": "Mean", size: "5%"}, "is built in, so that its kind and"),
+            ("built-in", {"metric": "log_loss", "quantile": 0.5, size: "5%"}, "remove kind, better and quantile"),
+            ("described", {"metric": "clicks", "better": "Higher", size: "5%"}, "); say its kind and which is better"),
+            (
+                "described",
+                {"metric": "clicks", "kind": "Mean", size: "5%"},
+                "is not built in (brier, log_loss",
+            ),
+            ("quantile", without, "is required where kind is Quantile, and is for that alone"),
+            ("quantile", {**quantile, "kind": "Mean"}, "is required where kind is Quantile, and is for that alone"),
+            ("over-0", {**described, size: "0.0%"}, "must be over 0; a difference of nothing can never be told"),
+            ("under-100", {**described, size: "100%"}, "must be under 100 per cent; lower it"),
+            ("points", {**described, size: "5pp"}, "has pp, which is for proportions; give per cent, or the metric"),
+            ("points", {"metric": "log_loss", size: "5pp"}, "has pp, which is for proportions; give per cent, or"),
+        )
+    )
+
+
 _STEP = "spec.rollout.steps.0.weights"
 
 REFUSALS: tuple[Refusal, ...] = (
@@ -317,6 +368,53 @@ REFUSALS: tuple[Refusal, ...] = (
     Refusal("role: one of three", {"spec.variants.0.role": "control"}, "'Control'", '"Control"'),
     Refusal("name: form", {"metadata.name": "arrival.delay"}, "should match pattern", "should match"),
     Refusal("name: length", {"metadata.name": "a" * 35}, "at most 34", "metadata.name"),
+    *_of_a_metric("objective", _OBJECTIVE, "minimumEffect"),
+    *_of_a_metric("guardrails", _GUARDRAIL, "margin"),
+    Refusal("size: form", {f"{_OBJECTIVE}.minimumEffect": "5 %"}, "should match pattern", "should match", judged()),
+    Refusal("size: form", {f"{_OBJECTIVE}.minimumEffect": "-5%"}, "should match pattern", "should match", judged()),
+    Refusal("size: a text", {f"{_OBJECTIVE}.minimumEffect": 0.05}, "valid string", "must be of type string", judged()),
+    Refusal(
+        "metrics-differ",
+        {f"{_GUARDRAIL}.metric": "brier"},
+        "brier is judged twice; name each metric once",
+        "the objective is judged twice; name each metric once",
+        judged(),
+    ),
+    Refusal(
+        "guardrails: unique",
+        {f"{_GUARDRAIL}.metric": "error"},
+        " is judged twice; name each metric once",
+        'spec.experiment.guardrails[1]: Duplicate value: {"metric":"error"}',
+        judged(),
+    ),
+    Refusal(
+        "metrics-of-one-meaning",
+        {f"{_GUARDRAIL}.metric": "absolute_error"},
+        "squared_error and absolute_error for numbers; keep those of one kind",
+        "squared_error and absolute_error for numbers; keep those of one kind",
+        judged(),
+    ),
+    Refusal(
+        "outcome-window-required",
+        {"spec.experiment.outcomeWindow": GONE},
+        "is required where outcomes are waited for; say how long after a prediction they come",
+        "is required where outcomes are waited for; say how long after a prediction they come, such as 24h",
+        judged(),
+    ),
+    Refusal(
+        "alpha: bounds", {"spec.experiment.alpha": 0.6}, "less than or equal to 0.5", "less than or equal", judged()
+    ),
+    Refusal(
+        "covariate: form",
+        {"spec.experiment.covariate.feature": "mean_delay_7d"},
+        "should match pattern",
+        "should match",
+        judged(),
+    ),
+    *(
+        Refusal("ledger: form", {"spec.feedback.ledger.url": url}, "should match pattern", "should match", judged())
+        for url in ("ledger", "ftp://ledger", "http://user@ledger", "http://ledger/?a=b")
+    ),
     Refusal("experiment: id", {"spec.experiment.id": "E 1"}, "should match pattern", "should match"),
     Refusal("unknown field", {"spec.featureStore.pfad": "x"}, "Extra inputs", 'unknown field "spec.featureStore.pfad"'),
     Refusal("variants: some", {"spec.variants": []}, "at least 1 item", "at least 1 items"),
@@ -346,6 +444,7 @@ _REACHED = changed(
     {"spec.routing.hosts": ["a.example", "b.example"], "spec.routing.gateways": ["ingress/public", "ingress/own"]},
 )
 _BY_HAND = changed(manual(), {"spec.experiment": {"id": "e1"}})
+_JUDGED_BY_HAND = changed(manual(), {"spec.experiment": judged()["spec"]["experiment"]})
 _CLAIMED = changed(experiment(), {"spec.routing.unit": {"jwtClaim": "sub"}})
 
 TRANSITIONS: tuple[Transition, ...] = (
@@ -438,6 +537,42 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "a step more", {"spec.rollout.steps.1.hold": "1h", "spec.rollout.steps.+": {"weights": {"forest": 5}}}, ""
     ),
+    *(
+        Transition("design-frozen", {f"spec.experiment.{field}": value}, f"e1 has frozen its design{_SUFFIX}", judged())
+        for field, value in {
+            "objective": GONE,
+            "objective.minimumEffect": "4%",
+            "guardrails": GONE,
+            "guardrails.1.margin": "0.2pp",
+            "alpha": 0.1,
+            "requestsPerUnit": GONE,
+            "outcomeWindow": "48h",
+            "covariate": GONE,
+            "maximumDuration": "28d",
+        }.items()
+    ),
+    Transition(
+        "design-frozen",
+        {"spec.experiment": judged()["spec"]["experiment"]},
+        f"e1 has frozen its design{_SUFFIX}",
+    ),
+    Transition("a new id", {"spec.experiment": {"id": "e2"}}, "", judged()),
+    Transition("the address of the ledger", {"spec.feedback.ledger.url": "https://ledger.example.org"}, "", judged()),
+    Transition(
+        "plan-frozen",
+        {"spec.rollout.steps.1.hold": "1h", "spec.rollout.steps.+": {"weights": {"forest": 5}}},
+        f"e1 has frozen rollout.strategy, the number of its steps and, under Manual, its weights{_SUFFIX}",
+        judged(),
+    ),
+    Transition(
+        "plan-frozen",
+        {"spec.rollout": {"strategy": "Manual", "weights": {"boosted": 5}}},
+        "e1 has frozen rollout.strategy",
+        judged(),
+    ),
+    Transition("plan-frozen", {"spec.rollout.weights.boosted": 20}, "under Manual, its weights", _JUDGED_BY_HAND),
+    Transition("what follows success", {"spec.rollout.onSuccess": "Hold"}, "", judged()),
+    Transition("what follows success", {"spec.rollout.onSuccess": "Hold"}, "", _JUDGED_BY_HAND),
     Transition("weights that nobody planned", {"spec.rollout.weights.boosted": 20}, "", _BY_HAND),
     Transition("hosts-frozen", {"spec.routing.hosts": ["a.example"]}, f"e1 has frozen routing.hosts{_SUFFIX}"),
     Transition("hosts-frozen", {"spec.routing.hosts.+": "c.example"}, "frozen routing.hosts", _REACHED),

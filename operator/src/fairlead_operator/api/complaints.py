@@ -21,7 +21,13 @@ _PATTERNS = {
     "id": "must be lower-case letters, digits and inner dashes",
     "header": "must be a lower-case header name",
     "release": "must be one exact release such as 0.1.0",
+    "minimumEffect": 'must be 5% of control, 0.1pp of a proportion, or "0.02" in the metric\'s own unit',
+    "margin": 'must be 5% of control, 0.1pp of a proportion, or "0.02" in the metric\'s own unit',
+    "feature": "must be view:name, as the model's contract lists it",
+    "url": "must be http:// or https://, a host, and nothing but a path behind it",
+    "metric": "must be lower-case letters, digits and inner underscores",
 }
+_SIZES = frozenset({"minimumEffect", "margin"})
 
 
 def first_complaint(error: ValidationError) -> tuple[Field, str]:
@@ -43,4 +49,6 @@ def _message(error: ErrorDetails, path: Field) -> str:
             return "must be a duration such as 20ms, 1s or 24h"
         names = [part for part in path if isinstance(part, str)]
         return _PATTERNS.get(names[-1] if names else "", message)
+    if error["type"] == "string_type" and path and path[-1] in _SIZES:
+        return _PATTERNS[str(path[-1])]
     return _HINTS.get(error["type"], message)

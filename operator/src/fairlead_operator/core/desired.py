@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from pydantic import TypeAdapter
 
+from fairlead.experiment.design import Design
 from fairlead.policy import Hydration
 from fairlead_operator.api.v1alpha1 import (
     FeatureStore,
@@ -22,6 +23,7 @@ from fairlead_operator.api.v1alpha1 import (
     seconds,
 )
 from fairlead_operator.api.v1alpha1.routing import ConnectionPool, Fault, OutlierDetection
+from fairlead_operator.core.experiment import Plan, design_of, differing_field
 from fairlead_operator.errors import EditRefused
 
 _HASH_LENGTH = 8
@@ -123,6 +125,10 @@ class Desired:
     """What somebody decided, as the annotation says it: ``promote VARIANT RUN`` or ``abort RUN``."""
     roles: Mapping[str, str] = field(default_factory=dict)
     """Role by variant."""
+    design: Design | None = None
+    """How the experiment is judged; None where nothing is compared."""
+    ledger: str | None = None
+    """Address of the ledger; None for the platform's own."""
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -151,17 +157,27 @@ def desired_from(deployment: ModelDeployment, release: str, identity: PodIdentit
     """
     spec = deployment.spec
     routing = spec.routing
+    strategy = _strategy(deployment)
+    revisions = {
+        variant.name: _revision(deployment, variant, spec.serving.release or release, identity)
+        for variant in spec.variants
+    }
+    treatments = tuple(variant.name for variant in spec.treatments)
+    plan = Plan(
+        salt=deployment.salt,
+        control=spec.control.name,
+        treatments=treatments,
+        weights_bp=tuple(step.weights_bp for step in strategy.steps),
+        predictions={name: revision.prediction for name, revision in revisions.items()},
+    )
     return Desired(
         namespace=deployment.metadata.namespace,
         name=deployment.metadata.name,
         generation=deployment.metadata.generation,
-        revisions={
-            variant.name: _revision(deployment, variant, spec.serving.release or release, identity)
-            for variant in spec.variants
-        },
+        revisions=revisions,
         scaling={variant.name: variant.scaling for variant in spec.variants},
         control=spec.control.name,
-        treatments=tuple(variant.name for variant in spec.treatments),
+        treatments=treatments,
         shadows=tuple(variant.name for variant in spec.variants if variant.role == "Shadow"),
         salt=deployment.salt,
         experiment_id=spec.experiment.id if spec.experiment else None,
@@ -179,10 +195,12 @@ def desired_from(deployment: ModelDeployment, release: str, identity: PodIdentit
             mirror_percent=routing.mirror.percent,
             fault=routing.fault,
         ),
-        strategy=_strategy(deployment),
+        strategy=strategy,
         paused=deployment.paused,
         request=deployment.request,
         roles={variant.name: variant.role for variant in spec.variants},
+        design=design_of(spec.experiment, plan),
+        ledger=spec.feedback.ledger.url,
     )
 
 
@@ -211,6 +229,19 @@ def refuse_breaking_edit(old: Desired, new: Desired) -> None:
                 f"experiment {old.experiment_id} has frozen {what}; "
                 "choose a new id to start another experiment, or remove the block to end this one"
             )
+    field = _differs(old.design, new.design)
+    if field is not None:
+        raise EditRefused(
+            f"experiment {old.experiment_id} has frozen its design ({field}); "
+            "choose a new id to start another experiment, or remove the block to end this one"
+        )
+
+
+def _differs(old: Design | None, new: Design | None) -> str | None:
+    """Return in which field a design has become another one; None if it has not."""
+    if old is None or new is None:
+        return None if old is new else "objective and guardrails"
+    return differing_field(old, new)
 
 
 def _planned(old: Desired, new: Desired) -> tuple[list[Mapping[str, int]], list[Mapping[str, int]]]:

@@ -20,16 +20,18 @@ _COLUMNS = (
     ("Stable", "Revision that serves what no candidate has.", ".status.rollout.stable"),
     ("Candidate", "Revision that is being rolled out.", ".status.rollout.candidate"),
     ("Weight", "Weights in force of all candidates, per cent.", ".status.rollout.weight"),
-    ("Verdict", "How the last rollout was decided.", ".status.rollout.decision.verdict"),
+    ("Verdict", "How the rollout was decided; before that what the analysis says.", ".status.rollout.verdict"),
 )
 _LISTS: dict[str, Schema] = {
     "spec.variants": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     "spec.routing.hosts": {"x-kubernetes-list-type": "set"},
     "spec.routing.gateways": {"x-kubernetes-list-type": "set"},
     "spec.rollout.steps": {"x-kubernetes-list-type": "atomic"},
+    "spec.experiment.guardrails": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["metric"]},
     "status.conditions": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
     "status.variants": {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
     "status.history": {"x-kubernetes-list-type": "atomic"},
+    "status.experiment.metrics": {"x-kubernetes-list-type": "atomic"},
 }
 _REFERENCES = (
     "spec.featureStore.configMapRef",

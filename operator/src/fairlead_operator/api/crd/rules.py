@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairlead import BUCKETS
+from fairlead.experiment.design import Kind, Meaning, Source
 from fairlead.route import OVERRIDE_HEADER, UNIT_HEADER
 from fairlead_operator.api.objects import SCHEMES
 from fairlead_operator.api.v1alpha1 import NAMES_MAX, HydrationSpec
+from fairlead_operator.api.v1alpha1.experiment import BUILT_IN
 from fairlead_operator.api.v1alpha1.rollout import MOST_STEPS
 from fairlead_operator.api.v1alpha1.routing import TAKEN_HEADERS
 
@@ -24,6 +26,11 @@ _SAME_EXPERIMENT = "has(self.experiment) && has(oldSelf.experiment) && self.expe
 _FITS = f"size(self.metadata.name) + size(v.name) <= {NAMES_MAX}"
 _TOO_LONG = f"metadata.name and the name of a variant together have over {NAMES_MAX} letters; shorten one"
 _END = "bump experiment.id, or remove the experiment block to end it"
+_JUDGED = "(has(self.experiment.objective) || has(self.experiment.guardrails) && size(self.experiment.guardrails) > 0)"
+_METRICS = (
+    "((has(self.objective) ? [self.objective.metric] : [])"
+    " + (has(self.guardrails) ? self.guardrails.map(one, one.metric) : []))"
+)
 _STEPS_KEPT = (
     f"{_SPEC_STRATEGY} != 'Experiment' || oldSelf.?rollout.?strategy.orValue('Manual') != 'Experiment'"
     " || !has(oldSelf.rollout.steps) || has(self.rollout.steps)"
@@ -123,6 +130,72 @@ def _weights(name: str, wrong: str, unless: str, message: str) -> tuple[Rule, Ru
         Rule(f"steps-{name}", "spec", steps, f"an entry of weights {message}", field=".rollout.steps"),
     )
 
+
+def _measured(at: str, size: str) -> tuple[Rule, ...]:
+    """Return the rules of a metric with the size of an effect.
+
+    Args:
+        at: The object that has both.
+        size: Field of the size.
+    """
+    (name,) = at.removesuffix("[]").split(".")[-1:]
+    built_in = f"self.metric in {list(BUILT_IN)}"
+    proportions = [metric for metric, known in BUILT_IN.items() if known.kind is Kind.PROPORTION]
+    number = f"double(self.{size}.find('[0-9]+([.][0-9]+)?'))"
+    return (
+        Rule(
+            f"{name}-built-in",
+            at,
+            f"!({built_in}) || !has(self.kind) && !has(self.better) && !has(self.quantile)",
+            "is built in, so that its kind and direction are known; remove kind, better and quantile",
+            field=".metric",
+            reason="FieldValueForbidden",
+        ),
+        Rule(
+            f"{name}-described",
+            at,
+            f"{built_in} || has(self.kind) && has(self.better)",
+            f"is not built in ({', '.join(BUILT_IN)}); say its kind and which is better",
+            field=".metric",
+            reason="FieldValueRequired",
+        ),
+        Rule(
+            f"{name}-quantile",
+            at,
+            "self.?kind.orValue('') == 'Quantile' ? has(self.quantile) : !has(self.quantile) || " + built_in,
+            "quantile is required where kind is Quantile, and is for that alone",
+            field=".metric",
+        ),
+        Rule(
+            f"{name}-over-0",
+            at,
+            f"{number} > 0.0",
+            "must be over 0; a difference of nothing can never be told",
+            field=f".{size}",
+        ),
+        Rule(
+            f"{name}-under-100",
+            at,
+            f"!self.{size}.endsWith('%') && !self.{size}.endsWith('pp') || {number} < 100.0",
+            "must be under 100 per cent; lower it",
+            field=f".{size}",
+        ),
+        Rule(
+            f"{name}-points",
+            at,
+            f"!self.{size}.endsWith('pp') || self.metric in {proportions} || self.?kind.orValue('') == 'Proportion'",
+            "has pp, which is for proportions; give per cent, or the metric's own unit",
+            field=f".{size}",
+        ),
+    )
+
+
+def _named(meaning: Meaning) -> list[str]:
+    return [name for name, known in BUILT_IN.items() if known.meaning is meaning]
+
+
+_WAITED_FOR = [name for name, known in BUILT_IN.items() if known.source is Source.SYSTEM]
+"""Metrics without outcomes."""
 
 RULES: tuple[Rule, ...] = (
     # The API server tolerates what an older schema let in as long as it is not touched, but the whole always is. So
@@ -316,6 +389,43 @@ RULES: tuple[Rule, ...] = (
         f"int(WEIGHTS[n] * {BUCKETS / 100} + 0.5) * {_TREATMENTS}.size() > {BUCKETS}",
         "",
         "is over its slot, which is 100 divided by the number of Treatments; lower it",
+    ),
+    *_measured("spec.experiment.objective", "minimumEffect"),
+    *_measured("spec.experiment.guardrails[]", "margin"),
+    Rule(
+        "metrics-differ",
+        "spec.experiment",
+        "!has(self.objective) || !has(self.guardrails)"
+        " || !self.guardrails.exists(one, one.metric == self.objective.metric)",
+        "the objective is judged twice; name each metric once",
+        field=".guardrails",
+    ),
+    Rule(
+        "metrics-of-one-meaning",
+        "spec.experiment",
+        f"!{_METRICS}.exists(m, m in {_named(Meaning.PROBABILITY)})"
+        f" || !{_METRICS}.exists(m, m in {_named(Meaning.NUMBER)})",
+        "brier and log_loss are for probabilities, squared_error and absolute_error for numbers;"
+        " keep those of one kind",
+        field=".guardrails",
+    ),
+    Rule(
+        "outcome-window-required",
+        "spec.experiment",
+        f"has(self.outcomeWindow) || {_METRICS}.all(m, m in {_WAITED_FOR})",
+        "is required where outcomes are waited for; say how long after a prediction they come, such as 24h",
+        field=".outcomeWindow",
+        reason="FieldValueRequired",
+    ),
+    _frozen("design-frozen", "its design", "self.experiment == oldSelf.experiment", ".experiment"),
+    _frozen(
+        "plan-frozen",
+        "rollout.strategy, the number of its steps and, under Manual, its weights",
+        f"!{_JUDGED} || {_same('rollout.strategy', repr('Manual'))}"
+        f" && ({_SPEC_STRATEGY} != 'Manual' || {_same('rollout.weights', '{}')})"
+        " && (!has(self.rollout) || !has(self.rollout.steps)"
+        " || size(self.rollout.steps) == oldSelf.?rollout.?steps.orValue([]).size())",
+        ".rollout",
     ),
     _frozen("arms-frozen", "its arms", _both(_arms("v.name")), ".variants"),
     _frozen("models-frozen", "the models of its arms", _both(_arms("v.model.digest")), ".variants"),

@@ -8,8 +8,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, StringConstraints, model_validator
 
 from fairlead import BUCKETS
+from fairlead_operator.api.v1alpha1.experiment import Covariate, Experiment, Feedback, Guardrail, Objective
 from fairlead_operator.api.v1alpha1.fields import Label, Name, Record, basis_points, broken, seconds
-from fairlead_operator.api.v1alpha1.rollout import Experiment, Rollout, Step
+from fairlead_operator.api.v1alpha1.rollout import Rollout, Step
 from fairlead_operator.api.v1alpha1.routing import Routing, Unit
 from fairlead_operator.api.v1alpha1.serving import (
     FeatureStore,
@@ -25,7 +26,9 @@ from fairlead_operator.api.v1alpha1.status import (
     Decision,
     ExperimentStatus,
     HistoryEntry,
+    MetricStatus,
     RolloutStatus,
+    SampleRatio,
     Status,
     Url,
     VariantFailure,
@@ -54,20 +57,26 @@ __all__ = [
     "PLURAL",
     "REQUEST_ANNOTATION",
     "VERSION",
+    "Covariate",
     "Decision",
     "Experiment",
     "ExperimentStatus",
     "FeatureStore",
+    "Feedback",
+    "Guardrail",
     "HistoryEntry",
     "HydrationSpec",
     "Metadata",
+    "MetricStatus",
     "Model",
     "ModelDeployment",
     "Name",
+    "Objective",
     "Resources",
     "Rollout",
     "RolloutStatus",
     "Routing",
+    "SampleRatio",
     "Scaling",
     "Serving",
     "Spec",
@@ -108,6 +117,9 @@ class Spec(Record):
     routing: Routing = Field(default=Routing(), description="How requests reach variants.")
     rollout: Rollout = Field(default=Rollout(), description="How weight is moved.")
     experiment: Experiment | None = Field(default=None, description="An experiment; only observed under Manual.")
+    feedback: Feedback = Field(
+        default=Feedback(), description="Where it is told who was answered and what became of it."
+    )
     serving: Serving = Field(default=Serving(), description="Which release of the model server serves.")
     paused: bool = Field(default=False, description="Keep what is in force; changes wait.")
     revision_history_limit: int = Field(default=5, ge=0, le=100, description="How many rollouts the history keeps.")

@@ -52,11 +52,3 @@ class Rollout(Record):
     keep_previous: Annotated[Duration, at_most(30 * DAY_S)] = Field(
         default="1h", description="How long the last good revision's pods stay warm after it was replaced."
     )
-
-
-class Experiment(Record):
-    """An experiment: its id names the assignment and the analysis."""
-
-    id: Annotated[Label, Field(max_length=40)] = Field(
-        description="Last part of the salt; a new id draws all units anew."
-    )

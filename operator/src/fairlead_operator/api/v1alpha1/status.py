@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from fairlead_operator.api.conditions import Condition
@@ -52,6 +54,12 @@ class Decision(Record):
     reason: str = Field(max_length=128, description="CamelCase reason.")
     variant: str | None = Field(default=None, max_length=63, description="The winner of a promotion.")
     at: str = Field(max_length=40, description="When, ISO 8601 UTC.")
+    analysis: str | None = Field(
+        default=None, max_length=32, description="Verdict of the analysis that decided: Pass, Fail or Insufficient."
+    )
+    record: str | None = Field(
+        default=None, max_length=1024, description="Address of the decision record; none until the ledger has it."
+    )
 
 
 class RolloutStatus(Record):
@@ -68,6 +76,38 @@ class RolloutStatus(Record):
         default=None, max_length=40, description="Since when everything is paused, ISO 8601 UTC; none if it is not."
     )
     decision: Decision | None = Field(default=None, description="How it was decided.")
+    verdict: str | None = Field(
+        default=None,
+        max_length=128,
+        description="How it was decided, and why; before that what the analysis says now.",
+    )
+
+
+Number = Annotated[float, Field(ge=-1e300, le=1e300)]
+
+
+class SampleRatio(Record):
+    """Whether arms have as many units as was planned."""
+
+    ok: bool = Field(description="Whether nothing speaks against it.")
+    p: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="Always-valid p-value of the shares that were seen; none before any unit."
+    )
+
+
+class MetricStatus(Record):
+    """What is known of one metric and one Treatment in the step in force."""
+
+    name: str = Field(max_length=63, description="Name of the metric.")
+    variant: str = Field(max_length=63, description="The Treatment.")
+    role: str = Field(max_length=16, description="Objective or Guardrail.")
+    control: Number | None = Field(default=None, description="Its value under Control.")
+    treatment: Number | None = Field(default=None, description="Its value under the Treatment.")
+    scale: str = Field(max_length=16, description="Relative or Absolute: what effect, low and high are.")
+    effect: Number | None = Field(default=None, description="Estimated difference.")
+    low: Number | None = Field(default=None, description="Lower end of its interval, valid at any look.")
+    high: Number | None = Field(default=None, description="Upper end of its interval.")
+    verdict: str = Field(max_length=32, description="Pass, Fail, Insufficient or NoData.")
 
 
 class ExperimentStatus(Record):
@@ -77,6 +117,18 @@ class ExperimentStatus(Record):
     salt: str = Field(max_length=256, description="Salt of the assignment.")
     started_at: str | None = Field(default=None, max_length=40, description="When its first phase began, ISO 8601 UTC.")
     observing: bool = Field(description="Whether experiment headers are sent: every arm is in traffic.")
+    design: str | None = Field(default=None, max_length=128, description="Digest of its design, as registered.")
+    verdict: str | None = Field(default=None, max_length=32, description="Verdict of the last analysis.")
+    reason: str | None = Field(default=None, max_length=128, description="Its CamelCase reason.")
+    analysed_at: str | None = Field(default=None, max_length=40, description="When that was, ISO 8601 UTC.")
+    page: str | None = Field(default=None, max_length=1024, description="Address of its page.")
+    units: dict[str, Annotated[int, Field(ge=0, le=2**53)]] = Field(
+        default={}, max_length=33, description="Units exposed in the step in force, by variant."
+    )
+    sample_ratio: SampleRatio | None = Field(default=None, description="Whether arms have as many units as planned.")
+    metrics: tuple[MetricStatus, ...] = Field(
+        default=(), max_length=544, description="Every metric and Treatment in the step in force."
+    )
 
 
 class HistoryEntry(Record):
