@@ -184,6 +184,18 @@ class Contract(_Record):
         """What a full request brings: the graph's inputs by name, with their types."""
         return {f.input: f.dtype for f in self.features}
 
+    @property
+    def primary_output(self) -> Output | None:
+        """The number that a prediction token carries and metrics of prediction and actual are computed from.
+
+        The first probability; without one the first value. None for a model that answers labels alone.
+        """
+        for meaning in ("probability", "value"):
+            for output in self.outputs:
+                if output.meaning == meaning and output.dtype != "string":
+                    return output
+        return None
+
     def to_json(self) -> str:
         """Return the canonical JSON: sorted keys, no blanks; the same contract always gives the same bytes."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
