@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fairlead.contract import Output
+from fairlead.contract import Feature, Output
 from support.models import make_contract
 
 
@@ -34,4 +34,6 @@ EARLY = _output("probability_early", meaning="probability")
 def test_the_first_probability_is_carried_or_else_the_first_value(
     outputs: tuple[Output, ...], primary: Output | None
 ) -> None:
-    assert make_contract().model_copy(update={"outputs": outputs}).primary_output == primary
+    contract = make_contract([Feature(view="plane", name="seats", dtype="int64")])
+
+    assert contract.model_copy(update={"outputs": outputs}).primary_output == primary
