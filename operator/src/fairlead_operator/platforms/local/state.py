@@ -1,7 +1,8 @@
 """The state folder: one lock, and per deployment what must outlive ``fairlead up``.
 
 ``.fairlead/lock``, ``.fairlead/clock`` (replayed time); ``.fairlead/NAME/``: ``state.json``, ``status.json``,
-``serving/route-keys.json`` (secret), ``envoy/``, ``logs/``.
+``serving/route-keys.json``, ``serving/feedback.json`` and ``ledger/keys.json`` (secret), ``ledger/``, ``envoy/``,
+``logs/``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from fairlead.feedback.keys import KeyRing, KeyRingError, SigningKey
+from fairlead.feedback.serving import FEEDBACK_FILE, Feedback
 from fairlead.route import RouteKey
 from fairlead_operator.core.record import Record, dumped, loaded
 from fairlead_operator.errors import StateInUse, StateUnreadable, StateUnwritable
@@ -38,6 +41,8 @@ class StateRecord(BaseModel):
     rollout: str | None = None
     """What the rollout remembers, as JSON."""
     processes: tuple[ProcessRecord, ...] = ()
+    ledger_port: int | None = Field(default=None, ge=1, le=65535)
+    """Where the embedded ledger listened last."""
 
     def rollout_before(self, release: str) -> Record:
         """Return what the rollout remembers; a fresh record with ``release`` at first."""
@@ -63,6 +68,7 @@ class State:
         self.logs = self.folder / "logs"
         self.envoy = self.folder / "envoy"
         self.serving = self.folder / "serving"
+        self.ledger = self.folder / "ledger"
         self.clock = self.root / "clock"
         self.status_file = self.folder / "status.json"
         self.annotations_file = self.folder / "annotations.json"
@@ -123,6 +129,38 @@ class State:
             return RouteKey(first["id"], bytes.fromhex(first["secret"]))
         except (ValueError, KeyError, IndexError, TypeError) as error:
             raise StateUnreadable(f"{file}: is damaged; remove it, and a new key is made") from error
+
+    @property
+    def ledger_keys_file(self) -> Path:
+        """Where the root ring is."""
+        return self.ledger / "keys.json"
+
+    def ledger_keys(self) -> KeyRing:
+        """Return the root ring, made at the first call and kept for ever.
+
+        Raises:
+            StateUnreadable: The key file is damaged.
+        """
+        file = self.ledger_keys_file
+        if not file.exists():
+            signing = (SigningKey("k1", secrets.token_bytes(_KEY_BYTES)),)
+            write_whole(file, KeyRing(signing, secrets.token_bytes(_KEY_BYTES)).dumped(), mode=0o600)
+        try:
+            return KeyRing.loaded(file.read_bytes())
+        except KeyRingError as error:
+            raise StateUnreadable(
+                f"{file}: is damaged; restore it, or remove {self.ledger} and its evidence"
+            ) from error
+
+    def tell_servers(self, feedback: Feedback | None) -> None:
+        """Say to servers where the ledger is; None lets them answer no token and report nothing."""
+        file = self.serving / FEEDBACK_FILE
+        if feedback is None:
+            file.unlink(missing_ok=True)
+            return
+        text = feedback.dumped()
+        if not file.exists() or file.read_text(encoding="utf-8") != text:
+            write_whole(file, text, mode=0o600)
 
 
 @contextmanager

@@ -40,6 +40,11 @@ _REST_PATHS = (
 _GRPC_PREFIX = "/inference.GRPCInferenceService/"
 _RETRY_ON = "connect-failure,refused-stream,reset-before-request"
 
+_UNIT_COPY = "x-fairlead-unit"
+"""Request header in which an experiment's destinations name the unit again, under one name for the log."""
+_UNANSWERED = ("LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "URX", "UPE", "UMSDR", "NC", "DT")
+"""Envoy's flags of requests that no server has answered; a client that went away (DC) is none of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -64,14 +69,17 @@ _PROTOCOLS = (
 )
 
 
-def bootstrap(*, host: str, port: int, folder: Path, admin_socket: Path) -> Resource:
-    """Return the configuration that Envoy starts with: one listener, routes and clusters from files in ``folder``."""
+def bootstrap(*, host: str, port: int, folder: Path, admin_socket: Path, unanswered: Path) -> Resource:
+    """Return the configuration that Envoy starts with: one listener, routes and clusters from files in ``folder``.
+
+    Requests of experiments that no server has answered are logged to ``unanswered``, a line of JSON each.
+    """
     return {
         "node": {"id": "fairlead", "cluster": "fairlead"},
         "admin": {"address": {"pipe": {"path": str(admin_socket), "mode": 0o600}}},
         "layered_runtime": {"layers": [{"name": "fairlead", "static_layer": _RUNTIME}]},
         "dynamic_resources": {"cds_config": _file(folder / "clusters.json")},
-        "static_resources": {"listeners": [_listener(host, port, folder / "routes.json")]},
+        "static_resources": {"listeners": [_listener(host, port, folder / "routes.json", unanswered)]},
     }
 
 
@@ -182,7 +190,10 @@ def _entries(
         {
             "name": protocol.cluster(destination.revision),
             "weight": destination.width_bp,
-            "request_headers_to_remove": [EXPERIMENT_HEADER, *sorted({OVERRIDE_HEADER, route.reach.override_header})],
+            "request_headers_to_remove": [
+                *(EXPERIMENT_HEADER, _UNIT_COPY),
+                *sorted({OVERRIDE_HEADER, route.reach.override_header}),
+            ],
             "request_headers_to_add": [
                 _set(VARIANT_HEADER, destination.variant),
                 *_experiment(route, destination, key),
@@ -206,12 +217,16 @@ def _experiment(route: Route, destination: Destination, key: RouteKey | None) ->
         layout=observed.layout,
         unit_source=route.reach.unit.source,
     ).sign(key)
-    return [_set(EXPERIMENT_HEADER, signed)]
+    return [_set(EXPERIMENT_HEADER, signed), _copy(_UNIT_COPY, route.reach.unit_header)]
 
 
 def _set(name: str, value: str) -> Resource:
     # A per cent sign would start one of Envoy's substitutions.
     return {"header": {"key": name, "value": value.replace("%", "%%")}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+
+
+def _copy(name: str, of: str) -> Resource:
+    return {"header": {"key": name, "value": f"%REQ({of})%"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
 
 
 def _refusal(match: Resource, status: int, message: str) -> Resource:
@@ -254,7 +269,7 @@ def _clusters(revision: str, endpoint: Endpoint) -> Iterator[Resource]:
         }
 
 
-def _listener(host: str, port: int, routes_file: Path) -> Resource:
+def _listener(host: str, port: int, routes_file: Path, unanswered: Path) -> Resource:
     manager = {
         "@type": f"{_TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "gateway",
@@ -266,6 +281,7 @@ def _listener(host: str, port: int, routes_file: Path) -> Resource:
         "common_http_protocol_options": {"idle_timeout": "300s"},
         "request_headers_timeout": "10s",
         "local_reply_config": _LOCAL_REPLIES,
+        "access_log": [_log_of_unanswered(unanswered)],
         "rds": {"route_config_name": ROUTES, "config_source": _file(routes_file)},
         "http_filters": [
             {
@@ -284,6 +300,26 @@ def _listener(host: str, port: int, routes_file: Path) -> Resource:
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],
+    }
+
+
+def _log_of_unanswered(path: Path) -> Resource:
+    named = {"header_filter": {"header": {"name": EXPERIMENT_HEADER, "present_match": True}}}
+    return {
+        "name": "envoy.access_loggers.file",
+        "filter": {"and_filter": {"filters": [named, {"response_flag_filter": {"flags": list(_UNANSWERED)}}]}},
+        "typed_config": {
+            "@type": f"{_TYPE}.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": str(path),
+            "log_format": {
+                "json_format": {
+                    "experiment": f"%REQ({EXPERIMENT_HEADER})%",
+                    "unit": f"%REQ({_UNIT_COPY})%",
+                    "flags": "%RESPONSE_FLAGS%",
+                    "duration_ms": "%DURATION%",
+                }
+            },
+        },
     }
 
 
