@@ -24,7 +24,7 @@ from support.servers import free_port, redis_server
 from support.store import make_repo
 from support.waiting import until
 
-NAMES = ["base", "server", "operator", "flights", "gateway", "redis"]
+NAMES = ["base", "server", "operator", "flights", "gateway", "redis", "postgres"]
 MINUTE = timedelta(minutes=1)
 START_S = 160.0
 
@@ -118,6 +118,42 @@ async def test_redis_keeps_what_it_is_given(box_of: Callable[[str], Box], tmp_pa
         await until(lambda: "PONG" in box.run(*asking, "ping", entrypoint=["redis-cli"]).stdout, START_S)
         box.run(*asking, "set", "unit", "7", entrypoint=["redis-cli"])
         assert box.run(*asking, "get", "unit", entrypoint=["redis-cli"]).stdout == "7\n"
+
+
+async def test_postgres_keeps_what_it_is_given_and_takes_the_password_of_its_file(
+    box_of: Callable[[str], Box], tmp_path: Path
+) -> None:
+    box, shared, port = box_of("postgres"), _shared(tmp_path), free_port()
+    environment = {"PGDATA": f"{SHARED}/data", "PASSWORD_FILE": f"{SHARED}/password"}
+    said = tmp_path / "postgres.log"
+
+    def ask(password: str, statement: str) -> subprocess.CompletedProcess[str]:
+        address = f"host=127.0.0.1 port={port} user=ledger dbname=ledger"
+        words = ("--no-psqlrc", "--tuples-only", "--no-align", "--command", statement, address)
+        return box.run(*words, entrypoint=["psql"], extra={"PGPASSWORD": password})
+
+    def takes(server: subprocess.Popen[bytes], password: str) -> bool:
+        assert server.poll() is None, said.read_text()
+        return ask(password, "SELECT 1").returncode == 0
+
+    async def answers(server: subprocess.Popen[bytes], password: str, statement: str) -> str:
+        await until(lambda: takes(server, password), START_S)
+        ended = ask(password, statement)
+        assert ended.returncode == 0, ended.stderr + said.read_text()
+        return ended.stdout
+
+    for password, statement in (
+        ("one's", "CREATE TABLE kept AS SELECT 7 AS unit"),
+        ("two", "SELECT unit, current_setting('is_superuser') FROM kept"),
+    ):
+        (shared / "password").write_text(f"{password}\n")
+        _give(shared)
+        options = ("-c", f"port={port}")
+        with said.open("ab") as log, box.started(*options, log=log, shared=shared, extra=environment) as server:
+            told = await answers(server, password, statement)
+            assert ask("wrong", "SELECT 1").returncode
+    assert told == "7|off\n"
+    assert "two" not in said.read_text()
 
 
 def _shared(folder: Path) -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from fairlead_images import archive, contents, debian, inside, programs, sbom, wheels
 from fairlead_images.buildah import Buildah
 from fairlead_images.layout import Entry, Layout, check_inputs, entry, files, key
-from fairlead_images.recipes import BASE, BUILDER, RECIPES, REGISTRY, Recipe, reference, version
+from fairlead_images.recipes import BASE, BUILDER, RECIPES, REGISTRY, VERSIONED, Recipe, reference, version
 
 _WHEELS = "/wheels"
 _TIMESTAMP_S = 315_532_800
@@ -97,11 +97,11 @@ def clean(at: Layout) -> None:
 
 def _copy(root: Path, folder: Path, names: Iterable[str]) -> None:
     """Copy what images are made from, so that a key is that of the content whatever is edited meanwhile."""
-    for recipe in (RECIPES[name] for name in {BASE, BUILDER, *names}):
-        for path in files(recipe, root):
-            target = folder / path.relative_to(root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, target)
+    recipes = (RECIPES[name] for name in {BASE, BUILDER, *names})
+    for path in {root / VERSIONED, *(path for recipe in recipes for path in files(recipe, root))}:
+        target = folder / path.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +154,7 @@ class Bench:
     def _build_containerfile(self, recipe: Recipe) -> None:
         log = self._log(recipe)
         with self._step(recipe, "wheels"):
+            self.at.wheels.mkdir(parents=True, exist_ok=True)
             for file in recipe.requirements:
                 wheels.download(self.at.root / file, self.at.wheels, log)
         with self._step(recipe, "buildah"):

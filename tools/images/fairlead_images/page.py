@@ -28,6 +28,7 @@ _ABOUT = {
     "flights": "The flights example: `python -m` and a module of `flights`; models and features in `/srv/flights`.",
     "gateway": "Envoy, for the gateway of the bundled test cluster; user 1337.",
     "redis": "Redis of Debian 12, for trying things out.",
+    "postgres": "PostgreSQL 15 of Debian 12 with an empty database `ledger`, for trying things out.",
 }
 
 

@@ -12,9 +12,11 @@ BASE = "base"
 """The image that all others are made from."""
 BUILDER = "builder"
 """The image that their build stages run in: the base with pip and a shell."""
+VERSIONED = "sdk/pyproject.toml"
+"""The file that says the project's version."""
 _ROOT = ("tools/images/debian.toml", "tools/images/fairlead_images/debian.py")
 _FINISH = ("tools/images/left_out.toml", "tools/images/trim.py")
-_SDK = ("sdk/pyproject.toml", "sdk/src")
+_SDK = (VERSIONED, "sdk/src")
 _SERVER = ("model_server/pyproject.toml", "model_server/src")
 _OPERATOR = ("operator/pyproject.toml", "operator/src", "operator/crds", "operator/rbac")
 _FLIGHTS = (
@@ -82,13 +84,18 @@ RECIPES: Mapping[str, Recipe] = {
         ),
         Recipe("gateway", "tools/images/gateway/Containerfile", (), ("requirements/gateway.txt",)),
         Recipe("redis", "tools/images/redis/Containerfile", ()),
+        Recipe(
+            "postgres",
+            "tools/images/postgres/Containerfile",
+            ("tools/images/postgres/entrypoint.py", "tools/images/postgres/pg_hba.conf"),
+        ),
     )
 }
 
 
 def version(root: Path) -> str:
     """Return the project's version, the tag of all images."""
-    return str(tomllib.loads((root / "sdk/pyproject.toml").read_text())["project"]["version"])
+    return str(tomllib.loads((root / VERSIONED).read_text())["project"]["version"])
 
 
 def reference(name: str, root: Path) -> str:
