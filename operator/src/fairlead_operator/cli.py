@@ -74,6 +74,7 @@ def up(
         replay=clock is ClockChoice.REPLAY,
         server_command=command,
         server_release=_server_release(),
+        ledger_command=[sys.executable, "-m", "fairlead_ledger", "serve"],
     )
     with reporting(OperatorError):
         asyncio.run(_keep_up(options))

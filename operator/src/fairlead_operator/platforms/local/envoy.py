@@ -26,6 +26,8 @@ _CONFIRM_DEADLINE_S = 5.0
 _DRAIN_DEADLINE_S = 5.0
 _ADMIN_TIMEOUT_S = 2.0
 _POLL_S = 0.005
+UNANSWERED_LOG = "unanswered.log"
+"""Name of the log of experiments' requests that no server has answered, a line of JSON each."""
 _SOCKET_PREFIX = "fairlead-"
 _WORKERS_SETTLE_S = 0.05
 """A confirmed route reaches Envoy's worker threads a moment later."""
@@ -55,8 +57,6 @@ class Gateway:
         self._process: Process | None = None
         self._admin: httpx.AsyncClient | None = None
         self._socket_folder: Path | None = None
-        self.unanswered = folder / "unanswered.log"
-        """Requests of experiments that no server has answered, a line of JSON each."""
         self._versions = 0
         self._endpoints: Mapping[str, Endpoint] = {}
         self._lock = asyncio.Lock()
@@ -104,7 +104,7 @@ class Gateway:
             port=self._port,
             folder=self._folder,
             admin_socket=admin_socket,
-            unanswered=self.unanswered,
+            unanswered=self._folder / UNANSWERED_LOG,
         )
 
     async def write_endpoints(self, endpoints: Mapping[str, Endpoint]) -> None:

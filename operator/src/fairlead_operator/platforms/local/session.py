@@ -7,6 +7,7 @@ import errno
 import hashlib
 import socket
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -23,7 +24,8 @@ from fairlead_operator.core.observed import Health, Observed
 from fairlead_operator.core.record import Record
 from fairlead_operator.core.status import Surroundings, iso, status_of
 from fairlead_operator.errors import EditRefused, ManifestError, PortTaken, ServerFailed, StateUnreadable
-from fairlead_operator.platforms.local.envoy import Gateway
+from fairlead_operator.platforms.local.envoy import UNANSWERED_LOG, Gateway
+from fairlead_operator.platforms.local.evidence import LocalEvidence
 from fairlead_operator.platforms.local.platform import LocalPlatform, ServerSetup
 from fairlead_operator.platforms.local.processes import ProcessRecord, end_leftovers
 from fairlead_operator.platforms.local.state import State, locked
@@ -31,6 +33,8 @@ from fairlead_operator.runtime.reconciler import Outcome, reconcile
 
 _WATCH_EVERY_S = 0.1
 _RESYNC_S = 1.0
+_REPLAY_RESYNC_S = 0.25
+"""A replay's hours pass in milliseconds."""
 _ONE_PROCESS = Scaling(min_replicas=1, max_replicas=1)
 _HOPELESS_CRASHES = 3
 """Crashes before a first readiness after which starting up is given up."""
@@ -49,6 +53,8 @@ class Options:
     server_command: Sequence[str]
     server_release: str
     """Release of the servers that ``server_command`` runs."""
+    ledger_command: Sequence[str] = ()
+    """Program that keeps an experiment's evidence, and its first arguments."""
     start_deadline_s: float = 120.0
     """Longest wait until every variant is ready for the first time."""
 
@@ -70,7 +76,7 @@ class Session:
 
         Args:
             options: How the command was called.
-            clock: The machine's time; transition times are taken from it.
+            clock: The machine's time, which counts unless a replay's does.
             report: Called with the resource and its status whenever that has changed.
         """
         self._options = options
@@ -79,6 +85,8 @@ class Session:
         self._stopping = asyncio.Event()
         self._edit_problem: str | None = None
         self._published: ModelDeployment | None = None
+        self._processes: tuple[ProcessRecord, ...] = ()
+        self._evidence: LocalEvidence | None = None
 
     def stop(self) -> None:
         """Ask the run to drain and end."""
@@ -105,12 +113,15 @@ class Session:
             self._simulated = self._replay_clock()
             self._in_force = self._accept(manifest)
             self._platform = self._local_platform(manifest)
+            self._evidence = evidence = self._local_evidence()
             try:
+                evidence.keep(self._in_force.desired)
                 await self._platform.start()
                 await self._keep(seen)
             finally:
                 await self._platform.stop()
-                self._remember(())
+                await evidence.stop()  # the last one: what servers say in the end is heard
+                self._remember_processes()
                 self._publish_stopped()
 
     async def _keep(self, seen: tuple[int, ...]) -> None:
@@ -133,7 +144,8 @@ class Session:
                 up = self._is_up(outcome.observed)
                 self._give_up_if_hopeless(outcome, time.monotonic() - started)
             # What was done is seen at the next look; a rollout may go on from there.
-            seen = await self._wait_for_news(seen, _WATCH_EVERY_S if outcome.actions else _RESYNC_S)
+            resync_s = _REPLAY_RESYNC_S if self._simulated else _RESYNC_S
+            seen = await self._wait_for_news(seen, _WATCH_EVERY_S if outcome.actions else resync_s)
 
     async def _wait_for_news(self, seen: tuple[int, ...], within_s: float) -> tuple[int, ...]:
         """Return when the world or the manifest has changed, or it is time to look anyway; with the file's state."""
@@ -152,6 +164,8 @@ class Session:
             manifest = read(self._options.manifest)
             refuse_what_one_machine_lacks(manifest, self._options.server_release)
             self._in_force = self._accept(manifest)
+            if self._evidence is not None:
+                self._evidence.keep(self._in_force.desired)
             self._edit_problem = None
         except ManifestError as error:
             self._edit_problem = str(error)
@@ -220,9 +234,23 @@ class Session:
             log=state.logs / "envoy.log",
             key=state.route_key(),
         )
-        clock = f"replay:{state.clock}" if options.replay else "system"
-        setup = ServerSetup(options.server_command, clock, manifest.resolve)
+        setup = ServerSetup(options.server_command, self._clock_argument, manifest.resolve)
         return LocalPlatform(state=state, gateway=gateway, setup=setup, remember=self._remember)
+
+    def _local_evidence(self) -> LocalEvidence:
+        return LocalEvidence(
+            self._state,
+            command=[*self._options.ledger_command, "--clock", self._clock_argument],
+            clock=self._simulated or self._clock,
+            log=self._state.envoy / UNANSWERED_LOG,
+            new_id=lambda: f"gateway-{uuid.uuid4().hex}",
+            remember=self._remember_ledger,
+            port=self._record.ledger_port,
+        )
+
+    @property
+    def _clock_argument(self) -> str:
+        return f"replay:{self._state.clock}" if self._options.replay else "system"
 
     def _replay_clock(self) -> Clock | None:
         if not self._options.replay:
@@ -232,7 +260,7 @@ class Session:
 
     async def _end_leftovers(self) -> None:
         await end_leftovers(self._record.processes)
-        self._remember(())
+        self._remember_processes()
 
     async def _remember_rollout(self, record: Record) -> None:
         self._record = self._record.with_rollout(record)
@@ -248,6 +276,16 @@ class Session:
             self._state.annotate({REQUEST_ANNOTATION: None})
 
     def _remember(self, processes: tuple[ProcessRecord, ...]) -> None:
+        self._processes = processes
+        self._remember_processes()
+
+    def _remember_ledger(self, port: int) -> None:
+        self._record = self._record.model_copy(update={"ledger_port": port})
+        self._remember_processes()
+
+    def _remember_processes(self) -> None:
+        ledger = self._evidence.record if self._evidence else None
+        processes = (*self._processes, *((ledger,) if ledger else ()))
         self._record = self._record.model_copy(update={"processes": processes})
         self._state.write(self._record)
 
@@ -320,7 +358,7 @@ class Session:
         return *_fingerprint(self._options.manifest), *_fingerprint(self._state.annotations_file)
 
     def _now_s(self) -> float:
-        return self._clock.now_us() / 1e6
+        return (self._simulated or self._clock).now_us() / 1e6
 
 
 def refuse_what_one_machine_lacks(manifest: Manifest, release: str) -> None:
@@ -337,6 +375,8 @@ def refuse_what_one_machine_lacks(manifest: Manifest, release: str) -> None:
     if spec.feature_store.path is None:
         message = "is for clusters; on one machine give path, the folder of feature_store.yaml"
         raise manifest.error(("spec", "featureStore", "configMapRef"), message)
+    if spec.feedback.ledger.url is not None:
+        raise manifest.error(("spec", "feedback", "ledger", "url"), "is for clusters; remove it: one is started here")
     unit = spec.routing.units
     for field, given in (("jwtClaim", unit.jwt_claim), ("cookie", unit.cookie)):
         if given is not None:
