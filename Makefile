@@ -83,7 +83,8 @@ lock:  ## pin requirements/*.in anew, with hashes (needs uv)
 images: $(READY)  ## build the container images that are not in the cache (Debian, root; else ENGINE=docker; ARGS="server operator" for some)
 	@$(BIN)/python tools/images build $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
 
-test-images: images  ## tests of what is in the archives (root)
+test-images: $(READY)  ## images, and tests of what is in them (root; ARGS=… for pytest)
+	@$(BIN)/python tools/images build $(if $(ENGINE),--engine $(ENGINE))
 	@FAIRLEAD_IMAGES=1 $(BIN)/python -m pytest tests/images $(ARGS)
 
 terraform: $(READY)  ## format, validate and test terraform/ with a mocked provider (ARGS="modules/network" for some)
