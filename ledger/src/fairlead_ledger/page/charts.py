@@ -218,7 +218,8 @@ def _reach(intervals: Iterable[Interval], against: Against) -> tuple[float, floa
     wanted = [0.0, against.at]
     for one in intervals:
         wanted += [end for end in (one.low, one.high, one.estimate) if end is not None]
-        wanted += [end for end, known in ((-most, one.low), (most, one.high)) if known is None]
+        wanted += [one.estimate - abs(against.at)] if one.low is None else []
+        wanted += [one.estimate + abs(against.at)] if one.high is None else []
     low, high = max(min(wanted), -most), min(max(wanted), most)
     room = 0.08 * (high - low)
     worse_room = -0.4 * against.at

@@ -193,6 +193,11 @@ def share(part: float | None) -> str:
     return DASH if part is None else f"{100 * part:.1f}{BLANK}%"
 
 
+def chance(part: float) -> str:
+    """Return a chance in per cent, as it was given."""
+    return f"{100 * part:.4g}{BLANK}%"
+
+
 def count(number: float | None) -> str:
     """Return a count with its thousands parted."""
     return DASH if number is None else f"{number:,.0f}"
@@ -225,7 +230,7 @@ def _number(value: float, *, signed: bool) -> str:
     size_ = abs(value)
     if size_ < _TINY:
         return "0"
-    digits = f"{size_:.1f}" if 10 <= size_ < 1000 else f"{size_:,.0f}" if size_ >= 1000 else f"{size_:.3g}"  # noqa: PLR2004
+    digits = f"{size_:,.0f}" if size_ >= 1000 else f"{size_:.3g}"  # noqa: PLR2004 -- from there on thousands are parted
     if "e" in digits:
         mantissa, _, power = digits.partition("e")
         digits = f"{mantissa}e{MINUS if int(power) < 0 else ''}{abs(int(power))}"

@@ -1,0 +1,173 @@
+"""What the page of one experiment says, from its design, reports and looks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from fairlead.clock import from_us
+from fairlead.experiment import words
+from fairlead.experiment.design import Design
+from fairlead.experiment.report import Report, Verdict
+from fairlead_ledger.page import units
+from fairlead_ledger.page.metrics import Looks, metric_parts
+from fairlead_ledger.page.parts import Fact, Link, Page, PhasePart
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What was decided, and when."""
+
+    at_us: int
+    words: str
+    digest: str
+    """Of the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All that the ledger knows of one experiment."""
+
+    design: Design
+    reports: Sequence[Report]
+    """Of the phases that have begun, in order."""
+    looks: Looks = field(default_factory=dict)
+    decided: Decided | None = None
+    started_us: int | None = None
+    ended: bool = False
+    erased: int = 0
+    """Units that were erased."""
+
+
+def page_of(known: Known) -> Page:
+    """Return what the page says."""
+    design = known.design
+    deployment, _, id_ = design.salt.rpartition("/")
+    judged = known.reports[-1] if known.reports else None
+    return Page(
+        salt=design.salt,
+        deployment=deployment,
+        id=id_,
+        home="/experiments",
+        tone=words.TONES[judged.verdict] if judged else words.Tone.WAIT,
+        badge=words.badge(judged) if judged else "Not begun",
+        headline=words.headline(judged, design) if judged else "Not begun: nobody has been exposed to any arm yet.",
+        message=judged.message if judged else "",
+        done=done(known),
+        not_meant=words.not_meant(judged) if judged else ("Not that anything is wrong: steps begin with traffic.",),
+        facts=tuple(_facts(known, judged)),
+        phases=tuple(_phase(known, report) for report in reversed(known.reports)),
+        reading=tuple(_reading(design)),
+        links=tuple(_links(known)),
+        small=tuple(_small(known, judged)),
+    )
+
+
+def done(known: Known) -> str:
+    """Return what was done about an experiment, in one sentence."""
+    if known.decided:
+        return f"{moment(known.decided.at_us)}: {known.decided.words}"
+    control = known.design.control
+    if known.ended:
+        return f"Nothing was decided: the experiment has ended, and {control} is control as before."
+    last = known.reports[-1] if known.reports else None
+    if last is None or not last.is_final:
+        return f"Nothing was decided yet: the experiment goes on, and {control} keeps its place."
+    if last.verdict in (Verdict.PASS, Verdict.FAIL):
+        return "No decision has been recorded yet."
+    return f"Nothing was decided yet: {control} keeps its place until then."
+
+
+def moment(time_us: int) -> str:
+    """Return a time for people, in UTC."""
+    at = from_us(time_us)
+    return f"{at.day} {at:%b %Y, %H:%M} UTC"
+
+
+def _facts(known: Known, judged: Report | None) -> Iterator[Fact]:
+    design = known.design
+    yield Fact("Compared", f"{words.listed(design.treatments)} against {design.control} (control)")
+    if design.objective:
+        metric, least = design.objective.metric, design.objective.minimum_effect
+        yield Fact("Smallest change worth shipping", f"{words.size(least, metric.kind)} of {metric.name}")
+    yield Fact("Wrong claims allowed", f"{words.chance(design.alpha)} of experiments, over all looks")
+    if units.expects_outcomes(design):
+        yield Fact("Outcomes are waited for", words.duration(design.outcome_window_s))
+    if known.started_us is not None:
+        yield Fact("Began", moment(known.started_us))
+    if judged is None:
+        return
+    plan = judged.plan
+    yield Fact(
+        "Units in this step", _of(words.count(plan.seen_units), plan.planned_units and f"{plan.planned_units:,}")
+    )
+    most = f", at most {words.duration(plan.maximum_s)}" if plan.maximum_s is not None else ""
+    planned = words.duration(plan.planned_s) if plan.planned_s is not None else None
+    yield Fact("Time in this step", _of(words.duration(plan.elapsed_s), planned) + most)
+    yield Fact("As of", moment(judged.at_us))
+
+
+def _of(seen: str, planned: str | int | None) -> str:
+    return f"{seen} of {planned} planned" if planned else seen
+
+
+def _phase(known: Known, report: Report) -> PhasePart:
+    design = known.design
+    fine = not report.sample_ratio.is_broken
+    decided_us = known.decided.at_us if known.decided and report is known.reports[-1] else None
+    return PhasePart(
+        key=f"step-{report.phase}",
+        title=words.step_name(design, report.phase),
+        lead=tuple(_lead(design, report, known.reports[-1])),
+        metrics=tuple(metric_parts(design, report, known.looks, decided_us)),
+        units=units.units_table(design, report),
+        units_notes=tuple(units.units_notes(design, report)),
+        ratio=units.ratio_table(report),
+        ratio_state="As planned." if fine else "Not as planned.",
+        ratio_words=units.ratio_words(report),
+        ratio_tone=words.Tone.GOOD if fine else words.Tone.VOID,
+    )
+
+
+def _lead(design: Design, report: Report, last: Report) -> Iterator[str]:
+    if report is not last:
+        yield f"{words.badge(report)}. {report.message}".strip()
+    if not report.is_final and design.objective:
+        yield "Only guardrails are judged in this step; the objective is judged in the last one alone."
+
+
+def _reading(design: Design) -> Iterator[str]:
+    yield (
+        "Intervals hold at every look at once: whoever watches all the time is misled as rarely as whoever looks once. "
+        f"Of experiments without any difference at most {words.chance(design.alpha)} ever claim one."
+    )
+    yield "Whatever stops at the first sign overstates the effect; the longer it runs, the less."
+    yield (
+        "Each step is compared within itself, and steps are never pooled: while the share of a treatment grows and the "
+        "world changes, pooled figures show differences that are not there."
+    )
+    yield (
+        f"Of each unit at most {design.requests_per_unit:,} requests of a step count, so that a few heavy ones do not "
+        "speak for all."
+    )
+
+
+def _links(known: Known) -> Iterator[Link]:
+    base = f"/v1/experiments/{known.design.salt}"
+    yield Link("design and state", base)
+    for report in known.reports:
+        yield Link(f"analysis of step {report.phase + 1}", f"{base}/analysis?phase={report.phase}")
+    yield Link("evidence", f"{base}/evidence")
+    if known.decided:
+        yield Link("decision record", f"{base}/record")
+
+
+def _small(known: Known, judged: Report | None) -> Iterator[str]:
+    yield f"Design {known.design.digest}"
+    if known.decided:
+        yield f"Decision record {known.decided.digest}; fairlead experiment verify recomputes it."
+    if known.erased:
+        units = "unit was" if known.erased == 1 else "units were"
+        yield f"{known.erased:,} {units} erased at somebody's request; what they had told is in no figure any more."
+    if judged is None:
+        yield f"Planned: {'; '.join(words.step_name(known.design, one.number) for one in known.design.phases)}"
