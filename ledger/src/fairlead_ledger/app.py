@@ -1,0 +1,66 @@
+"""The application: routers, and how errors are answered."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.requests import Request
+
+from fairlead_ledger.errors import Refusal, Unavailable
+from fairlead_ledger.folding import folding
+from fairlead_ledger.routes import experiments, health, intake
+from fairlead_ledger.service import Service
+
+_LOG = logging.getLogger(__name__)
+_DRAIN_S = 20.0
+
+ROUTERS: tuple[APIRouter, ...] = (health.ROUTES, intake.ROUTES, experiments.ROUTES)
+"""Of the ledger itself."""
+
+
+def application(service: Service, more: Iterable[APIRouter] = ()) -> FastAPI:
+    """Return the ledger's application.
+
+    Args:
+        service: What the routes work with.
+        more: Routers of analysis and page.
+    """
+
+    @asynccontextmanager
+    async def running(_: FastAPI) -> AsyncIterator[None]:
+        service.queue.start()
+        async with folding(service):
+            _LOG.info("ready")
+            yield
+        if not service.queue.close(_DRAIN_S):
+            _LOG.error("stopped before everything was written waiting=%s", service.queue.weight)
+
+    app = FastAPI(title="Fairlead ledger", lifespan=running, docs_url=None, redoc_url=None)
+    app.state.service = service
+    for router in (*ROUTERS, *more):
+        app.include_router(router)
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(Unavailable, _unavailable)
+    app.add_exception_handler(SQLAlchemyError, _database_failed)
+    return app
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    status = error.status if isinstance(error, Refusal) else Refusal.status
+    headers = {"www-authenticate": "Bearer"} if status == 401 else None  # noqa: PLR2004 -- Unauthorized
+    return JSONResponse({"error": str(error)}, status, headers)
+
+
+async def _unavailable(_: Request, error: Exception) -> JSONResponse:
+    kind = type(error) if isinstance(error, Unavailable) else Unavailable
+    return JSONResponse({"error": str(error)}, kind.status, {"retry-after": str(kind.retry_after_s)})
+
+
+async def _database_failed(request: Request, error: Exception) -> JSONResponse:
+    _LOG.warning("database failed error=%s", type(error).__name__)
+    return await _unavailable(request, Unavailable("the database does not answer now"))

@@ -1,0 +1,136 @@
+"""The ledger itself: what is told is judged and kept, and what is kept becomes evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+
+from fairlead.clock import Clock
+from fairlead.experiment.design import Design
+from fairlead.feedback.keys import KeyRing
+from fairlead.feedback.messages import ExposureReport, Fate, Outcome, OutcomeAnswer, Refusal
+from fairlead_ledger.errors import NotFound
+from fairlead_ledger.intake.judge import Exposed, Joined, Judge, Named
+from fairlead_ledger.intake.rules import Refused, Rules
+from fairlead_ledger.store import experiments, outcomes, reports
+from fairlead_ledger.store.database import Database
+from fairlead_ledger.store.directory import Directory
+from fairlead_ledger.store.experiments import Experiment, State
+from fairlead_ledger.store.fold import fold
+
+MOST_FOLDED = 5000
+"""Outcomes that are folded in one transaction."""
+
+
+class Ledger:
+    """Experiments, and what servers and applications told of them; safe to use from any thread."""
+
+    def __init__(self, database: Database, keys: KeyRing, clock: Clock) -> None:
+        """Make the ledger.
+
+        Args:
+            database: Where everything is kept; its tables are there.
+            keys: The root ring.
+            clock: The experiments' time.
+        """
+        self.database = database
+        self.clock = clock
+        self._keys = keys
+        self._directory = Directory(database)
+
+    def declare(self, design: Design) -> bool:
+        """Keep the design of an experiment; return whether it was new.
+
+        Raises:
+            Conflict: Another design is kept.
+        """
+        with self.database.writing() as connection:
+            return experiments.declare(self.database, connection, design, self.clock.now_us())
+
+    def experiment(self, salt: str) -> Experiment:
+        """Return an experiment as it is now.
+
+        Raises:
+            NotFound: Nothing is known of it.
+        """
+        with self.database.reading() as connection:
+            found = experiments.find(connection, [salt])
+        if salt not in found:
+            raise NotFound(f"no experiment {salt} is declared")
+        return found[salt]
+
+    def experiments(self) -> list[Experiment]:
+        """Return every experiment, the latest first."""
+        with self.database.reading() as connection:
+            return list(experiments.every(connection))
+
+    def judge(self, told: Sequence[Outcome], may_tell_of: Callable[[str], bool]) -> list[Joined | Refused]:
+        """Say of each outcome what it is about; nothing is written.
+
+        Args:
+            told: Outcomes as they came.
+            may_tell_of: Whether whoever tells may tell of the experiment with a salt; others are unknown to it.
+        """
+        judge = Judge(self._keys, {})
+        about = [judge.told(outcome) for outcome in told]
+        salts = {
+            one.salt if isinstance(one, Named) else one.context.salt for one in about if not isinstance(one, Refused)
+        }
+        known = self._directory.experiments({salt for salt in salts if may_tell_of(salt)})
+        rules = {salt: Rules.of(one, one.design) for salt, one in known.items() if one.design}
+        judge = Judge(self._keys, rules)
+        units: dict[int, set[bytes]] = {}
+        for one in about:
+            if isinstance(one, Named) and one.salt in rules:
+                units.setdefault(rules[one.salt].id, set()).add(one.digest)
+        exposed = self._exposures(units)
+        judged: list[Joined | Refused] = []
+        for outcome, one in zip(told, about, strict=True):
+            match one:
+                case Refused():
+                    judged.append(one)
+                case Named(salt=salt, digest=digest):
+                    id_ = rules[salt].id if salt in rules else 0
+                    judged.append(judge.by_unit(outcome, one, exposed.get((id_, digest), ())))
+                case _:
+                    judged.append(judge.by_token(outcome, one))
+        return judged
+
+    def take_outcomes(self, batches: Sequence[Sequence[Joined | Refused]]) -> list[OutcomeAnswer]:
+        """Keep batches of judged outcomes in one transaction; return the answer to each."""
+        together = [one for batch in batches for one in batch]
+        settled = iter(outcomes.take(self.database, self._directory, together, self.clock.now_us()))
+        return [_answer(list(islice(settled, len(batch)))) for batch in batches]
+
+    def take_reports(self, told: Sequence[ExposureReport]) -> list[bool]:
+        """Keep reports of servers in one transaction; return of each whether it was new."""
+        return reports.take(self.database, self._directory, told, self.clock.now_us())
+
+    def fold(self, experiment: Experiment, now_us: int) -> bool:
+        """Fold a bounded number of outcomes that are old enough; return whether more of them are left."""
+        with self.database.writing() as connection:
+            return fold(self.database, connection, experiment, now_us, most=MOST_FOLDED)
+
+    def fold_all(self) -> None:
+        """Fold whatever is old enough, of every experiment that runs."""
+        for experiment in self.experiments():
+            while experiment.state is State.RUNNING and self.fold(experiment, self.clock.now_us()):
+                pass
+
+    def _exposures(self, units: dict[int, set[bytes]]) -> dict[tuple[int, bytes], Sequence[Exposed]]:
+        if not units:
+            return {}
+        with self.database.reading() as connection:
+            return dict(outcomes.exposures(connection, units))
+
+
+def _answer(settled: Sequence[outcomes.Settled]) -> OutcomeAnswer:
+    return OutcomeAnswer(
+        accepted=sum(one is Fate.ACCEPTED for one in settled),
+        duplicates=sum(one is Fate.DUPLICATE for one in settled),
+        refused=tuple(
+            Refusal(index=index, fate=one.fate, message=one.message)
+            for index, one in enumerate(settled)
+            if isinstance(one, Refused)
+        ),
+    )

@@ -1,0 +1,128 @@
+"""The fold: outcomes whose prediction is old enough go into their unit's sums, once, in order of prediction time.
+
+A prediction is old enough when no outcome of it is taken any more, so that a unit's first requests are known when they
+are folded. Sums are added one value after the other in that order, so that they are the same to the last bit however
+the work was cut into transactions, and whatever died in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, and_, delete, select, update
+
+from fairlead_ledger.store.database import Database
+from fairlead_ledger.store.experiments import Experiment
+from fairlead_ledger.store.schema import EXPERIMENTS, PENDING, UNIT_SUMS
+
+_ORDER = (PENDING.c.time_us, PENDING.c.unit, PENDING.c.nonce, PENDING.c.row, PENDING.c.metric)
+
+
+class _Key(NamedTuple):
+    cell_id: int
+    metric: int
+    unit: bytes
+
+
+@dataclass(slots=True)
+class _Sums:
+    n: int = 0
+    x: float = 0.0
+    first: float = 0.0
+
+    def add(self, value: float) -> None:
+        self.first = self.first if self.n else value
+        self.n += 1
+        self.x += value
+
+
+def fold(database: Database, connection: Connection, experiment: Experiment, now_us: int, *, most: int) -> bool:
+    """Fold what is old enough; return whether more of it is left.
+
+    Args:
+        database: Where ``connection`` leads.
+        connection: In a transaction that writes.
+        experiment: What is folded; only what never changes of it is used.
+        now_us: By the experiments' clock.
+        most: Outcomes at once, but for those of a single moment.
+    """
+    database.own(connection, experiment.id)
+    where = EXPERIMENTS.c.id == experiment.id
+    kept = connection.execute(select(EXPERIMENTS.c.folded_us, EXPERIMENTS.c.ended_us).where(where)).one()
+    until_us = now_us - experiment.window_us - 1
+    if kept.ended_us is not None or until_us <= kept.folded_us or experiment.design is None:
+        return False
+    rows = _oldest(connection, experiment.id, until_us, most + 1)
+    is_last = len(rows) <= most
+    if not is_last:
+        rows, until_us = _whole_moments(connection, experiment.id, rows)
+    if rows:
+        _add(database, connection, experiment, rows)
+        folded = and_(PENDING.c.experiment_id == experiment.id, PENDING.c.time_us <= until_us)
+        connection.execute(delete(PENDING).where(folded))
+    changes = EXPERIMENTS.c.changes + bool(rows)
+    connection.execute(update(EXPERIMENTS).where(where).values(folded_us=until_us, changes=changes))
+    return not is_last
+
+
+def _oldest(connection: Connection, experiment_id: int, until_us: int, most: int) -> Sequence[Row[Any]]:
+    where = and_(PENDING.c.experiment_id == experiment_id, PENDING.c.time_us <= until_us)
+    return connection.execute(select(PENDING).where(where).order_by(*_ORDER).limit(most)).all()
+
+
+def _whole_moments(
+    connection: Connection, experiment_id: int, rows: Sequence[Row[Any]]
+) -> tuple[Sequence[Row[Any]], int]:
+    """Return rows without those of the last moment, which may be incomplete, and the moment of the last one left."""
+    whole = [row for row in rows if row.time_us < rows[-1].time_us]
+    if whole:
+        return whole, whole[-1].time_us
+    moment = rows[-1].time_us
+    where = and_(PENDING.c.experiment_id == experiment_id, PENDING.c.time_us == moment)
+    return connection.execute(select(PENDING).where(where).order_by(*_ORDER)).all(), moment
+
+
+def _add(database: Database, connection: Connection, experiment: Experiment, rows: Sequence[Row[Any]]) -> None:
+    most = experiment.design.requests_per_unit if experiment.design else 0
+    sums = _kept(connection, experiment.id, rows[-1].time_us)
+    changed: set[_Key] = set()
+    for key, value in _values(rows):
+        unit_sums = sums.setdefault(key, _Sums())
+        if unit_sums.n < most:
+            unit_sums.add(value)
+            changed.add(key)
+    insert = database.insert(UNIT_SUMS)
+    replaced = {name: insert.excluded[name] for name in ("n", "x", "first")}
+    upsert = insert.on_conflict_do_update(index_elements=["cell_id", "metric", "unit"], set_=replaced)
+    if changed:
+        connection.execute(upsert, [_row(key, sums[key]) for key in sorted(changed)])
+
+
+def _values(rows: Sequence[Row[Any]]) -> Iterator[tuple[_Key, float]]:
+    """Yield one value per request and metric, in order of time: the mean over the rows of it that were told."""
+    for _, of_request in groupby(rows, key=lambda row: (row.time_us, row.unit, row.nonce)):
+        told: dict[_Key, list[float]] = {}
+        for row in of_request:
+            told.setdefault(_Key(row.cell_id, row.metric, row.unit), []).append(row.value)
+        for key, values in told.items():
+            yield key, sum(values) / len(values)
+
+
+def _kept(connection: Connection, experiment_id: int, until_us: int) -> dict[_Key, _Sums]:
+    """Return the sums so far of every unit that has something to be folded."""
+    folded = (
+        select(PENDING.c.cell_id, PENDING.c.metric, PENDING.c.unit)
+        .where(PENDING.c.experiment_id == experiment_id, PENDING.c.time_us <= until_us)
+        .distinct()
+        .subquery()
+    )
+    same = and_(*(UNIT_SUMS.c[name] == folded.c[name] for name in _Key._fields))
+    rows = connection.execute(select(UNIT_SUMS).join(folded, same))
+    return {_Key(row.cell_id, row.metric, row.unit): _Sums(row.n, row.x, row.first) for row in rows}
+
+
+def _row(key: _Key, sums: _Sums) -> dict[str, Any]:
+    return {**key._asdict(), "n": sums.n, "x": sums.x, "first": sums.first}

@@ -1,0 +1,216 @@
+"""What servers tell: exposures, what units' requests came to, and blocks of a minute. Each report counts once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, and_, case, delete, or_, select, update
+
+from fairlead.feedback.messages import Arm, Block, Exposure, ExposureReport, Mismatch, UnitCounts
+from fairlead_ledger.store.database import Database
+from fairlead_ledger.store.directory import Directory
+from fairlead_ledger.store.experiments import Cell
+from fairlead_ledger.store.schema import BLOCKS, CELLS, EXPERIMENTS, REPORTS, REVISIONS, SERVERS, UNITS
+
+MOST_AHEAD = 100_000
+"""Reports of a server that may follow a missing one, until the missing one is given up."""
+
+_Key = tuple[Any, ...]
+_Rows = dict[_Key, dict[str, Any]]
+
+
+def take(database: Database, directory: Directory, reports: Sequence[ExposureReport], now_us: int) -> list[bool]:
+    """Add reports to what is kept, in one transaction; return of each whether it was new."""
+    parts = [part for report in reports for part in _parts(report)]
+    ids = directory.ids({part.salt for part in parts}, now_us)
+    places = {_place(part): Cell(ids[part.salt], part.phase, part.variant) for part in parts}
+    numbers = directory.cells(set(places.values()))
+    with database.writing() as connection:
+        for id_ in sorted(set(ids.values())):
+            database.share(connection, id_)
+        servers = _servers(database, connection, reports, now_us)
+        new = _register(database, connection, reports, servers)
+        fresh = [report for report, is_new in zip(reports, new, strict=True) if is_new]
+        ended = _ended(connection, ids.values())
+        cells = {place: numbers[cell] for place, cell in places.items() if cell.experiment_id not in ended}
+        _add(database, connection, fresh, cells, {name: id_ for name, (id_, _) in servers.items()})
+        _touch(connection, {places[_place(part)].experiment_id for report in fresh for part in _parts(report)}, now_us)
+        return new
+
+
+def _parts(report: ExposureReport) -> tuple[Arm, ...]:
+    return (*report.exposures, *report.counts, *report.blocks, *report.mismatches)
+
+
+def _place(arm: Arm) -> _Key:
+    return (arm.salt, arm.phase, arm.variant)
+
+
+def _servers(
+    database: Database, connection: Connection, reports: Iterable[ExposureReport], now_us: int
+) -> Mapping[str, tuple[int, int]]:
+    """Return number and first missing report of each server; nobody else takes reports of them meanwhile."""
+    rows = [{"name": name, "told_until": 0, "seen_us": now_us} for name in sorted({one.server for one in reports})]
+    insert = database.insert(SERVERS)
+    upsert = insert.on_conflict_do_update(index_elements=["name"], set_={"seen_us": insert.excluded.seen_us})
+    found = connection.execute(upsert.returning(SERVERS.c.name, SERVERS.c.id, SERVERS.c.told_until), rows)
+    return {row.name: (row.id, row.told_until) for row in found}
+
+
+def _register(
+    database: Database,
+    connection: Connection,
+    reports: Sequence[ExposureReport],
+    servers: Mapping[str, tuple[int, int]],
+) -> list[bool]:
+    keys = [(servers[report.server][0], report.sequence) for report in reports]
+    untold = [key for key, report in zip(keys, reports, strict=True) if report.sequence >= servers[report.server][1]]
+    if not untold:
+        return [False] * len(reports)
+    rows = [{"server_id": server, "sequence": sequence} for server, sequence in sorted(set(untold))]
+    insert = database.insert(REPORTS).on_conflict_do_nothing()
+    inserted = connection.execute(insert.returning(REPORTS.c.server_id, REPORTS.c.sequence), rows)
+    new = {(row.server_id, row.sequence) for row in inserted}
+    for id_, told_until in servers.values():
+        _advance(connection, id_, told_until, {sequence for server, sequence in new if server == id_})
+    answers = []
+    for key in keys:  # of one that is there twice, the first is new
+        answers.append(key in new)
+        new.discard(key)
+    return answers
+
+
+def _advance(connection: Connection, server_id: int, told_until: int, new: set[int]) -> None:
+    """Forget reports one by one once every report before them is in, or has been waited for long enough."""
+    if not new:
+        return
+    of_server = REPORTS.c.server_id == server_id
+    until = max(told_until, max(new) - MOST_AHEAD)
+    if until in new:
+        ahead = select(REPORTS.c.sequence).where(of_server, REPORTS.c.sequence >= until).order_by(REPORTS.c.sequence)
+        for sequence in connection.scalars(ahead):
+            if sequence != until:
+                break
+            until += 1
+    if until > told_until:
+        connection.execute(delete(REPORTS).where(of_server, REPORTS.c.sequence < until))
+        connection.execute(update(SERVERS).where(SERVERS.c.id == server_id).values(told_until=until))
+
+
+def _ended(connection: Connection, ids: Iterable[int]) -> set[int]:
+    where = and_(EXPERIMENTS.c.id.in_(set(ids)), EXPERIMENTS.c.ended_us.is_not(None))
+    return set(connection.scalars(select(EXPERIMENTS.c.id).where(where)))
+
+
+def _add(
+    database: Database,
+    connection: Connection,
+    reports: Sequence[ExposureReport],
+    cells: Mapping[_Key, int],
+    servers: Mapping[str, int],
+) -> None:
+    sums = _Sums(cells)
+    for report in reports:
+        sums.add(report, servers[report.server])
+    _upsert_units(database, connection, sums.units)
+    _upsert_blocks(database, connection, sums.blocks)
+    if sums.revisions:
+        rows = [{"cell_id": cell, "revision": revision} for cell, revision in sorted(sums.revisions)]
+        connection.execute(database.insert(REVISIONS).on_conflict_do_nothing(), rows)
+    for cell, requests in sorted(sums.mismatched.items()):
+        more = {"mismatched": CELLS.c.mismatched + requests}
+        connection.execute(update(CELLS).where(CELLS.c.id == cell).values(more))
+    for server, requests in sorted(sums.dropped.items()):
+        more = {"dropped": SERVERS.c.dropped + requests}
+        connection.execute(update(SERVERS).where(SERVERS.c.id == server).values(more))
+
+
+class _Sums:
+    """What several reports add, each row of a table once."""
+
+    def __init__(self, cells: Mapping[_Key, int]) -> None:
+        self._cells = cells
+        self.units: _Rows = {}
+        self.blocks: _Rows = {}
+        self.revisions: set[tuple[int, str]] = set()
+        self.mismatched: Counter[int] = Counter()
+        self.dropped: Counter[int] = Counter()
+
+    def add(self, report: ExposureReport, server: int) -> None:
+        self.dropped[server] += report.dropped
+        for part in _parts(report):
+            cell = self._cells.get(_place(part))
+            if cell is None:
+                continue  # its experiment has ended
+            self.revisions.add((cell, part.revision))
+            match part:
+                case Exposure():
+                    self._expose(cell, part)
+                case UnitCounts():
+                    self._count(cell, part)
+                case Block():
+                    row = self.blocks.setdefault((cell, part.minute, server), _block(cell, part.minute, server))
+                    _grow(row, part, _SYSTEM)
+                case Mismatch():
+                    self.mismatched[cell] += part.requests
+
+    def _expose(self, cell: int, exposure: Exposure) -> None:
+        row = self._unit(cell, exposure.unit)
+        if row["exposed_us"] is None or exposure.at_us < row["exposed_us"]:
+            row |= {"exposed_us": exposure.at_us, "covariate": exposure.covariate}
+
+    def _count(self, cell: int, counts: UnitCounts) -> None:
+        row = self._unit(cell, counts.unit)
+        if row["first_error"] is None and counts.requests:
+            row["first_error"] = counts.errors / counts.requests
+        _grow(row, counts, _COUNTED)
+
+    def _unit(self, cell: int, unit: str) -> dict[str, Any]:
+        key = (cell, bytes.fromhex(unit))
+        if key not in self.units:
+            empty = {"exposed_us": None, "covariate": None, "first_error": None}
+            self.units[key] = {"cell_id": cell, "unit": key[1], **empty, **dict.fromkeys(_COUNTED, 0)}
+        return self.units[key]
+
+
+_SYSTEM = ("requests", "errors", "latency_us")
+_COUNTED = ("requests", "errors", "degraded", "latency_us")
+
+
+def _block(cell: int, minute: int, server: int) -> dict[str, Any]:
+    return {"cell_id": cell, "minute": minute, "server_id": server, **dict.fromkeys(_SYSTEM, 0)}
+
+
+def _grow(row: dict[str, Any], counts: Arm, names: Iterable[str]) -> None:
+    for name in names:
+        row[name] += getattr(counts, name)
+
+
+def _upsert_units(database: Database, connection: Connection, rows: _Rows) -> None:
+    if not rows:
+        return
+    insert = database.insert(UNITS)
+    new, old = insert.excluded, UNITS.c
+    is_earlier = and_(new.exposed_us.is_not(None), or_(old.exposed_us.is_(None), new.exposed_us < old.exposed_us))
+    merged = {name: case((is_earlier, new[name]), else_=old[name]) for name in ("exposed_us", "covariate")}
+    merged["first_error"] = case((old.first_error.is_(None), new.first_error), else_=old.first_error)
+    summed = {name: old[name] + new[name] for name in _COUNTED}
+    upsert = insert.on_conflict_do_update(index_elements=["cell_id", "unit"], set_={**merged, **summed})
+    connection.execute(upsert, [rows[key] for key in sorted(rows)])  # in order, so that no two writers wait in a circle
+
+
+def _upsert_blocks(database: Database, connection: Connection, rows: _Rows) -> None:
+    if not rows:
+        return
+    insert = database.insert(BLOCKS)
+    summed = {name: BLOCKS.c[name] + insert.excluded[name] for name in _SYSTEM}
+    upsert = insert.on_conflict_do_update(index_elements=["cell_id", "minute", "server_id"], set_=summed)
+    connection.execute(upsert, [rows[key] for key in sorted(rows)])
+
+
+def _touch(connection: Connection, ids: Iterable[int], now_us: int) -> None:
+    for id_ in sorted(ids):
+        more = {"touched_us": now_us, "changes": EXPERIMENTS.c.changes + 1}
+        connection.execute(update(EXPERIMENTS).where(EXPERIMENTS.c.id == id_).values(more))
