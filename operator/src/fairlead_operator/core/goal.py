@@ -36,7 +36,8 @@ def goal_of(desired: Desired, record: Record) -> Goal:
     if desired.strategy.name == "Manual":
         weights = nothing if invalid else dict(desired.strategy.steps[0].weights_bp)
         least = desired.scaling[desired.control].min_replicas
-        return Goal(weights, weights, None, None, desired.experiment_id is not None, least)
+        observes = desired.experiment_id is not None and is_registered(desired, record)
+        return Goal(weights, weights, None, None, observes, least)
     base = record.stable.name if desired.strategy.name == "Canary" and record.stable else None
     still = Goal(nothing, nothing, base, None, observes=False, capacity=record.capacity)
     if run is None:
@@ -45,10 +46,10 @@ def goal_of(desired: Desired, record: Record) -> Goal:
     if winner is not None:  # decided: whether the gateway obeys the law does not matter any more
         weights = {arm: width if arm == winner else 0 for arm, width in step_of(desired, run).weights_bp.items()}
         return replace(still, weights_bp=weights, ahead_bp=weights, winner=winner)
-    return still if invalid else _under_way(desired, run, still)
+    return still if invalid else _under_way(desired, record, run, still)
 
 
-def _under_way(desired: Desired, run: Run, still: Goal) -> Goal:
+def _under_way(desired: Desired, record: Record, run: Run, still: Goal) -> Goal:
     """Return what an undecided run wants."""
     steps = desired.strategy.steps
     if run.state in {State.PENDING, State.DEPLOYING}:
@@ -57,7 +58,15 @@ def _under_way(desired: Desired, run: Run, still: Goal) -> Goal:
         return still
     ahead = steps[min(run.step + run.preparing, len(steps) - 1)].weights_bp
     weights = step_of(desired, run).weights_bp
-    return replace(still, weights_bp=weights, ahead_bp=ahead, observes=desired.experiment_id is not None)
+    observes = desired.experiment_id is not None and is_registered(desired, record)
+    return replace(still, weights_bp=weights, ahead_bp=ahead, observes=observes)
+
+
+def is_registered(desired: Desired, record: Record) -> bool:
+    """Return whether the ledger is known to have the design; so it is, too, where there is none."""
+    if desired.design is None:
+        return True
+    return record.registered is not None and record.registered.digest == desired.design.digest
 
 
 def replicas_for(width_bp: int, capacity: int) -> int:

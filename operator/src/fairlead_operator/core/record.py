@@ -14,6 +14,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from fairlead_operator.core.desired import Revision
 
+MOST_UNTOLD = 8
+"""Decisions that wait for the ledger; older ones are in its analysis all the same."""
+
 
 class State(StrEnum):
     """Where a rollout stands."""
@@ -51,6 +54,28 @@ class Decision:
     """Unix time, seconds."""
     winner: str | None = None
     """Variant that was promoted."""
+    analysis: str | None = None
+    """Verdict of the analysis that decided; None if something else did."""
+    phase: int = 0
+    """Step that the run had come to."""
+    record: str | None = None
+    """Address of the decision record; None until the ledger has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """A decision about an experiment that the ledger has yet to be told."""
+
+    salt: str
+    decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """The design that the ledger has."""
+
+    salt: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +198,10 @@ class Record:
     """Since when everything is paused, Unix time; None if it is not."""
     accounted_s: float | None = None
     """``paused_s`` of the last pause that was taken out of all times; it is not taken out again."""
+    registered: Registered | None = None
+    """The design of the last experiment that the ledger took; nobody is exposed before."""
+    untold: tuple[Untold, ...] = ()
+    """Decisions that the ledger has yet to be told, newest first."""
 
     @property
     def state(self) -> State:
@@ -189,6 +218,13 @@ class Record:
             run = replace(run, since_s=run.since_s + seconds, gaps=gaps, away=away)
         kept = tuple(replace(kept, until_s=kept.until_s + seconds) for kept in self.kept)
         return replace(self, run=run, kept=kept)
+
+    def telling(self, salt: str, decision: Decision) -> Record:
+        """Return the record with ``decision`` to be told to the ledger, if that knows of the experiment."""
+        if self.registered is None or self.registered.salt != salt or decision.verdict == "Hold":
+            return self
+        others = tuple(one for one in self.untold if one.salt != salt)
+        return replace(self, untold=(Untold(salt, decision), *others)[:MOST_UNTOLD])
 
     def keeping(self, revision: Revision, until_s: float, *, good: bool = True) -> Record:
         """Return the record with ``revision`` kept warm until ``until_s``."""

@@ -9,12 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 from fairlead import BUCKETS
+from fairlead.experiment.report import Reason as Why
+from fairlead.experiment.report import Verdict
 from fairlead_operator.api.conditions import Reason
 from fairlead_operator.core.desired import Desired, Revision, Step
-from fairlead_operator.core.goal import Goal, current_run, goal_of, replicas_for, run_id, step_of, winner_of
+from fairlead_operator.core.goal import (
+    Goal,
+    current_run,
+    goal_of,
+    is_registered,
+    replicas_for,
+    run_id,
+    step_of,
+    winner_of,
+)
 from fairlead_operator.core.observed import Observed
 from fairlead_operator.core.record import Decision, Gaps, Past, Phase, Record, Run, State
 
@@ -28,16 +38,6 @@ _GAP_FLOOR_S = 60.0
 _MOST_DECIDED = 100
 
 
-class Verdict(StrEnum):
-    """What an analysis says."""
-
-    PASS = "Pass"  # noqa: S105 -- a verdict
-    FAIL = "Fail"
-    INSUFFICIENT = "Insufficient"
-    NO_DATA = "NoData"
-    INVALID = "Invalid"
-
-
 @dataclass(frozen=True, slots=True)
 class Analysis:
     """What the evidence says about the run in force."""
@@ -47,10 +47,20 @@ class Analysis:
     """CamelCase, from the analysis' own closed list."""
     winner: str | None = None
     """Treatment that passed."""
+    phase: int | None = None
+    """Step that it speaks of."""
+    holds: bool = False
+    """Whether the step is not to be left: the comparison is broken, or nobody sees what would come of more weight."""
+
+    @property
+    def fails(self) -> bool:
+        """Whether the run has failed by it: the evidence is against the treatments, or its time is over."""
+        is_over = self.verdict is Verdict.INSUFFICIENT and self.reason == Why.HORIZON_REACHED
+        return is_over or self.verdict is Verdict.FAIL
 
 
 NO_DATA = Analysis(Verdict.NO_DATA, "NoAnalysis")
-"""What is known without an experiment engine."""
+"""What is known where nothing is compared."""
 
 
 def advance(desired: Desired, observed: Observed, record: Record, analysis: Analysis, now_s: float) -> Record:
@@ -69,7 +79,7 @@ def advance(desired: Desired, observed: Observed, record: Record, analysis: Anal
         record = replace(_without_pause(record, record.paused_s, now_s), paused_s=None)
     record = _with_stable(desired, observed, record, now_s)
     record = replace(record, kept=tuple(kept for kept in record.kept if kept.until_s > now_s))
-    record = _with_validity(desired, record, broken=observed.mismatched is not None, analysis=analysis)
+    record = _with_validity(desired, record, broken=observed.mismatched is not None)
     record = _with_capacity(observed, _with_run(desired, observed, record, now_s))
     for _ in State:  # a run may pass several states at once
         if record.run is None:
@@ -134,6 +144,8 @@ class _Look:
     def from_deploying(self) -> Record:
         """Wait for the candidates, up to the progress deadline."""
         first, sized = self.desired.strategy.steps[0].weights_bp, self.sized()
+        if sized.have_capacity(first) and not is_registered(self.desired, self.record):
+            return sized.record  # nobody is exposed before the ledger has the design; that is no candidate's fault
         if sized.have_capacity(first):
             return sized.holding(replace(self.run, state=State.RAMPING, since_s=self.now_s))
         if sized.record.capacity > self.record.capacity:  # more is asked of them than was: it may take as long again
@@ -214,7 +226,8 @@ class _Look:
     def stepped(self) -> Record:
         """Return the record after the step's time: the next step, or the time to decide."""
         run, hold_s = self.run, self.step.hold_s
-        held = self.is_held() and (hold_s is None or self.now_s >= self.held_until_s(hold_s))
+        may_go_on = self.is_held() and not self.analysis.holds
+        held = may_go_on and (hold_s is None or self.now_s >= self.held_until_s(hold_s))
         if self.is_last:
             return self.holding(replace(run, state=State.DECIDING if held else run.state))
         run = replace(run, state=State.RAMPING)
@@ -244,7 +257,7 @@ class _Look:
             return self.decided("Promote", reason, winner)
         if self.run.decision is not None:
             return self.holding(self.run)
-        return self.holding(replace(self.run, decision=Decision("Hold", reason, self.now_s, winner)))
+        return self.holding(replace(self.run, decision=self.decision("Hold", reason, winner)))
 
     def success(self) -> tuple[str, str] | None:
         """Return why and who has won; None if nothing says so. Under Canary steps that were held are the evidence."""
@@ -259,7 +272,7 @@ class _Look:
         run = self.run
         if self.record.invalid == self.desired.salt:
             return Reason.ASSIGNMENT_INVALID
-        if self.analysis.verdict is Verdict.FAIL:
+        if self.analysis.fails:
             return self.analysis.reason
         if not run.in_force:
             return Reason.PROGRESS_DEADLINE_EXCEEDED if self.is_late(self.step.weights_bp) else None
@@ -273,7 +286,7 @@ class _Look:
             return self.decided("Rollback", reason)
         if self.has_failed:
             return self.holding(self.run)
-        decision = Decision("Hold", str(reason), self.now_s)
+        decision = self.decision("Hold", reason)
         return self.holding(replace(self.run, state=State.DECIDING, decision=decision, preparing=False))
 
     @property
@@ -344,8 +357,15 @@ class _Look:
     def decided(self, verdict: str, reason: str, winner: str | None = None) -> Record:
         """Return the record of a run that is decided."""
         state = State.PROMOTING if verdict == "Promote" else State.ROLLING_BACK
-        decision = Decision(verdict, str(reason), self.now_s, winner)
-        return self.holding(replace(self.run, state=state, decision=decision, since_s=self.now_s, preparing=False))
+        decision = self.decision(verdict, reason, winner)
+        record = self.record.telling(self.run.id, decision)
+        run = replace(self.run, state=state, decision=decision, since_s=self.now_s, preparing=False)
+        return replace(record, run=run)
+
+    def decision(self, verdict: str, reason: str, winner: str | None = None) -> Decision:
+        """Return a decision of now."""
+        said = self.analysis.verdict.value if reason == self.analysis.reason else None
+        return Decision(verdict, str(reason), self.now_s, winner, analysis=said, phase=self.run.step)
 
     def holding(self, run: Run) -> Record:
         """Return the record with ``run`` in it."""
@@ -407,11 +427,10 @@ def _succeeded_by(record: Record, revision: Revision, desired: Desired, now_s: f
     return replace(record, stable=revision, kept=kept)
 
 
-def _with_validity(desired: Desired, record: Record, *, broken: bool, analysis: Analysis) -> Record:
+def _with_validity(desired: Desired, record: Record, *, broken: bool) -> Record:
     """Note whether the gateway breaks the assignment law; for an experiment it has then broken it for good."""
     known = record.invalid == desired.salt and desired.experiment_id is not None
-    invalid = broken or known or analysis.verdict is Verdict.INVALID
-    return replace(record, invalid=desired.salt if invalid else None)
+    return replace(record, invalid=desired.salt if broken or known else None)
 
 
 def _with_run(desired: Desired, observed: Observed, record: Record, now_s: float) -> Record:
@@ -464,8 +483,10 @@ def _superseded(desired: Desired, record: Record, now_s: float) -> Record:
     if run is None or run.state in {State.STABLE, State.PENDING, State.DEPLOYING}:
         return record
     final = run.decision is not None and run.decision.verdict != "Hold"
-    decision = run.decision if final and run.decision else Decision("Rollback", "Superseded", now_s)
+    ended = Decision("Rollback", "Superseded", now_s, phase=run.step)
+    decision = run.decision if final and run.decision else ended
     run = replace(run, decision=decision)
+    record = record if final else record.telling(run.id, decision)
     return _remembering(record, run, run.id.rpartition("/")[2], desired, now_s)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from fairlead.experiment.report import Reason as Why
+from fairlead.experiment.report import Report, Verdict
 from fairlead_operator.api.conditions import Condition, ConditionType, Reason, stamped
 from fairlead_operator.api.v1alpha1 import (
     Decision,
@@ -19,6 +21,8 @@ from fairlead_operator.api.v1alpha1 import (
     VariantStatus,
 )
 from fairlead_operator.core.desired import Desired, Revision
+from fairlead_operator.core.evidence import NO_EVIDENCE, Evidence
+from fairlead_operator.core.judged import told_of
 from fairlead_operator.core.observed import Health, Observed, Server
 from fairlead_operator.core.record import Record, State
 from fairlead_operator.core.rollout import goal_of
@@ -31,6 +35,13 @@ _REASONS = {
     Health.REFUSED: Reason.MODEL_REFUSED,
     Health.BLOCKED: Reason.PODS_BLOCKED,
 }
+_ENDS_COMPARISON = frozenset(
+    {
+        *(Reason.ASSIGNMENT_INVALID, Reason.SAMPLE_RATIO, Reason.LABEL_COVERAGE),
+        *(Reason.DESIGN_CONFLICT, Reason.METRIC_UNFIT, Reason.LEDGER_MISSING),
+    }
+)
+"""Why an experiment is not what was asked for until somebody acts."""
 _ABOUT_FEATURES = frozenset({Reason.AS_SPECIFIED, Reason.FEATURES_CHANGED})
 _UNDER_WAY = {
     State.PENDING: (Reason.STARTING, "waiting for control to answer"),
@@ -54,6 +65,8 @@ class Surroundings:
     """Why the last route did not get through; None if it did."""
     edit_problem: str | None = None
     """Why the manifest as it stands is not in force; None if it is."""
+    evidence: Evidence = NO_EVIDENCE
+    """What the ledger has said of the experiment."""
 
 
 def status_of(
@@ -139,22 +152,47 @@ class _Look:
             weight=self.weights(self.desired.arms)[:64] or None,
             paused_at=iso(since_s) if self.desired.paused and since_s is not None else None,
             decision=Decision(
-                verdict=decision.verdict, reason=decision.reason, variant=decision.winner, at=iso(decision.at_s)
+                verdict=decision.verdict,
+                reason=decision.reason,
+                variant=decision.winner,
+                at=iso(decision.at_s),
+                analysis=decision.analysis,
+                record=decision.record,
             )
             if decision
             else None,
+            verdict=self.verdict(),
         )
+
+    def verdict(self) -> str | None:
+        """Return how the run was decided, or what the analysis says now."""
+        run, report = self.record.run, self.report
+        if run is not None and run.decision is not None:
+            return f"{run.decision.verdict} ({run.decision.reason})"
+        return f"{report.verdict} ({report.reason})" if report is not None else None
+
+    @property
+    def report(self) -> Report | None:
+        """What the ledger last said of the phase in force."""
+        run, phase = self.record.run, self.record.phase
+        number = run.step if run is not None else phase.number if phase is not None else 0
+        return self.around.evidence.reports.get(number) if self.desired.design is not None else None
 
     def experiment(self) -> ExperimentStatus | None:
         """Return the experiment in force, if the spec has one."""
         if self.desired.experiment_id is None:
             return None
-        run, route = self.record.run, self.observed.route
+        run, route, evidence = self.record.run, self.observed.route, self.around.evidence
+        registered = self.record.registered
+        judged = told_of(self.report) if self.report is not None else {}
         return ExperimentStatus(
             id=self.desired.experiment_id,
             salt=self.desired.salt,
             started_at=iso(run.started_s) if run else None,
             observing=bool(route and route.observation),
+            design=registered.digest if registered and registered.salt == self.desired.salt else None,
+            page=evidence.page if self.desired.design is not None else None,
+            **judged,
         )
 
     @property
@@ -288,17 +326,39 @@ class _Look:
         return None
 
     def experiment_healthy(self) -> _Verdict:
-        """Return whether every arm is in traffic and units land where the law says."""
-        route = self.observed.route
+        """Return whether every arm is in traffic, units land where the law says, and the comparison is sound."""
         if self.desired.experiment_id is None:
             return True, Reason.NO_EXPERIMENT, "the spec has no experiment"
         if self.record.invalid == self.desired.salt:
             return False, Reason.ASSIGNMENT_INVALID, self.observed.mismatched or "units land where they should not"
-        if self.record.run is not None and self.record.run.is_over:
-            return True, Reason.AS_SPECIFIED, f"{self.desired.experiment_id} is decided"
-        if route is not None and route.observation is not None:
-            return True, Reason.OBSERVING, f"phase {route.observation.phase} is being observed"
-        return False, Reason.NOT_OBSERVING, "no experiment header is sent: an arm is not in traffic (yet)"
+        if self.record.run is None or not self.record.run.is_over:
+            return self.unsound() or self.observing()
+        if self.record.untold and self.around.evidence.trouble is not None:
+            trouble = self.around.evidence.trouble
+            return False, trouble.reason, f"the decision has no record yet: {trouble.message}"
+        return True, Reason.AS_SPECIFIED, f"{self.desired.experiment_id} is decided"
+
+    def unsound(self) -> _Verdict | None:
+        """Return why the experiment cannot be judged; None if it can, or is not to be."""
+        if self.desired.design is None:
+            return None
+        trouble = self.around.evidence.trouble
+        if trouble is not None:
+            return False, trouble.reason, trouble.message
+        invalid = [one for _, one in sorted(self.around.evidence.reports.items()) if one.verdict is Verdict.INVALID]
+        silent = [self.report] if self.report is not None and self.report.reason is Why.SOURCE_DOWN else []
+        for report in (*invalid, *silent):
+            message = f"phase {report.phase}: {report.message} Nothing is promoted or rolled back by it"
+            return False, Reason(report.reason.value), message
+        return None
+
+    def observing(self) -> _Verdict:
+        """Return whether exposures are recorded, and what they say."""
+        route, report = self.observed.route, self.report
+        if route is None or route.observation is None:
+            return False, Reason.NOT_OBSERVING, "no experiment header is sent: an arm is not in traffic (yet)"
+        said = f": {report.verdict}, {report.reason}. {report.message}" if report is not None else ""
+        return True, Reason.OBSERVING, f"phase {route.observation.phase} is being observed{said}"
 
     def progressing(self) -> _Verdict:
         """Return whether something is on its way."""
@@ -406,7 +466,7 @@ def _blocks(condition: Condition) -> bool:
     if condition.type is ConditionType.PROGRESSING:
         return condition.reason in {Reason.INVALID_SPEC, Reason.PROGRESS_DEADLINE_EXCEEDED, Reason.ROLLED_BACK}
     if condition.type is ConditionType.EXPERIMENT_HEALTHY:
-        return condition.reason is Reason.ASSIGNMENT_INVALID
+        return condition.reason in _ENDS_COMPARISON
     if condition.reason is Reason.REDUCED:
         return False
     return condition.status == "False"

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fairlead_operator.core.desired import Desired
+from fairlead_operator.core.evidence import NO_EVIDENCE, Evidence, analysis_of, noted
 from fairlead_operator.core.observed import Observed
 from fairlead_operator.core.plan import (
     Action,
@@ -17,7 +18,7 @@ from fairlead_operator.core.plan import (
     plan,
 )
 from fairlead_operator.core.record import Record
-from fairlead_operator.core.rollout import NO_DATA, Analysis, advance
+from fairlead_operator.core.rollout import advance
 from fairlead_operator.errors import OperatorError
 from fairlead_operator.platforms.interface import Platform
 
@@ -43,7 +44,7 @@ async def reconcile(
     *,
     now_s: float,
     remember: Callable[[Record], Awaitable[None]],
-    analysis: Analysis = NO_DATA,
+    evidence: Evidence = NO_EVIDENCE,
 ) -> Outcome:
     """Bring ``platform`` a step nearer to ``desired``.
 
@@ -56,12 +57,13 @@ async def reconcile(
         record: What is remembered.
         now_s: Unix time, seconds.
         remember: Stores a changed record; awaited before anything is done about it.
-        analysis: The evidence on the run in force.
+        evidence: What the ledger has said of the experiment.
     """
     done = 0
     problem: OperatorError | None = None
     observed = await platform.observe()
-    advanced = advance(desired, observed, record, analysis, now_s)
+    known = noted(desired, record, evidence)
+    advanced = advance(desired, observed, known, analysis_of(desired, known, evidence), now_s)
     if advanced != record:
         await remember(advanced)
     failed: list[Action] = []

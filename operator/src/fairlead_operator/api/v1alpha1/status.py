@@ -120,7 +120,6 @@ class ExperimentStatus(Record):
     design: str | None = Field(default=None, max_length=128, description="Digest of its design, as registered.")
     verdict: str | None = Field(default=None, max_length=32, description="Verdict of the last analysis.")
     reason: str | None = Field(default=None, max_length=128, description="Its CamelCase reason.")
-    analysed_at: str | None = Field(default=None, max_length=40, description="When that was, ISO 8601 UTC.")
     page: str | None = Field(default=None, max_length=1024, description="Address of its page.")
     units: dict[str, Annotated[int, Field(ge=0, le=2**53)]] = Field(
         default={}, max_length=33, description="Units exposed in the step in force, by variant."
