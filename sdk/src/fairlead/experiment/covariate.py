@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fairlead.experiment.errors import UnfitEvidence
-from fairlead.experiment.sums import Number, ratio_of
+from fairlead.experiment.estimate import Difference
+from fairlead.experiment.sums import Moments, Number, ratio_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +107,56 @@ class CovariateMoments:
             nne=self.nne - g * self.nn,
             nnee=self.nnee - 2 * g * self.nne + g**2 * self.nn,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """How an arm's ratio goes with the mean of its covariate."""
+
+    mean: Number
+    """Of the covariate."""
+    variance: Number
+    """Of that mean."""
+    covariance: Number
+    """Of that mean and the ratio."""
+
+
+def tie(moments: Moments, known: CovariateMoments, *, by_request: bool) -> Tie:
+    """Return how a ratio goes with its covariate.
+
+    Args:
+        moments: The metric's sums.
+        known: Sums with the covariate, over the units that have one.
+        by_request: Whether the covariate's mean is over requests, or over units.
+    """
+    if not by_request:
+        return Tie(
+            mean=known.mean,
+            variance=ratio_of(known.units, ratio_of(known.units, known.ee)),
+            covariance=ratio_of(moments.n, ratio_of(known.units, known.de)),
+        )
+    shift = ratio_of(known.n, known.ne)  # from the mean over units to the mean over requests
+    square = known.nnee - 2 * shift * known.nne + shift**2 * known.nn
+    return Tie(
+        mean=known.mean + shift,
+        variance=ratio_of(known.n, ratio_of(known.n, np.maximum(square, 0.0))),
+        covariance=ratio_of(moments.n, ratio_of(known.n, known.nde - shift * known.nd)),
+    )
+
+
+def adjusted(difference: Difference, control: Tie, treatment: Tie, *, scale: tuple[Number, Number]) -> Difference:
+    """Return the difference with what the covariate explains taken out; its estimand is the same.
+
+    Args:
+        difference: As measured.
+        control: Of that arm.
+        treatment: Of that arm.
+        scale: What the arms' ratios are divided by in the difference: 1, or on the relative scale the ratios.
+    """
+    covariance = ratio_of(scale[0], control.covariance) + ratio_of(scale[1], treatment.covariance)
+    variance = control.variance + treatment.variance
+    slope = ratio_of(variance, covariance)
+    return Difference(
+        effect=difference.effect - slope * (treatment.mean - control.mean),
+        variance=np.maximum(difference.variance - slope * covariance, 0.0)[()],
+    )

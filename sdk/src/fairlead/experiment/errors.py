@@ -26,5 +26,9 @@ class UnknownMetric(ExperimentError):
     """No metric has that name, or none that this output allows."""
 
 
+class UnfitActual(ExperimentError):
+    """An actual that no metric can be computed from."""
+
+
 class AlteredRecord(ExperimentError):
     """A decision record differs from what was written."""

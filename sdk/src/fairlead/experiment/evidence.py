@@ -21,6 +21,7 @@ from fairlead.experiment.covariate import CovariateMoments
 from fairlead.experiment.design import Part
 from fairlead.experiment.errors import UnfitEvidence
 from fairlead.experiment.sums import Moments
+from fairlead.experiment.tail import TailSums
 from fairlead.feedback.messages import Count, Finite, MetricName, Salt, TimeUs, VariantName
 
 Total = Annotated[float, Field(allow_inf_nan=False)]
@@ -161,8 +162,13 @@ class Tail(Part):
     """
 
     edge: int
-    """Number of the threshold in the fixed grid `fairlead.experiment.quantile.edge_value`."""
+    """Number of the threshold in the fixed grid `fairlead.experiment.tail.edge_value`."""
     sums: Sums
+
+    @classmethod
+    def of(cls, tail: TailSums) -> Self:
+        """Take what `fairlead.experiment.tail.tails_of` has summed."""
+        return cls(edge=tail.edge, sums=Sums.from_moments(tail.moments))
 
 
 class ArmEvidence(Part):
@@ -195,7 +201,7 @@ class ArmEvidence(Part):
     first_values: dict[MetricName, FirstValues] = Field(default={})
     """Of proportions."""
     tails: dict[MetricName, tuple[Tail, ...]] = Field(default={})
-    """Of metrics of kind Quantile, by ascending edge; made by `fairlead.experiment.quantile.tails_of`."""
+    """Of metrics of kind Quantile, by ascending edge; made by `fairlead.experiment.tail.tails_of`."""
     left_out: dict[Annotated[str, Field(max_length=63)], Count] = Field(default={})
     """Units, or requests, that were seen and do not count, by why."""
 

@@ -96,9 +96,10 @@ def not_meant(report: Report) -> tuple[str, ...]:
     return _NOT_MEANT[report.reason]
 
 
-def badge(report: Report) -> str:
-    """Return the verdict and its reason, apart from each other: ``Pass · better``."""
-    return f"{spaced(report.verdict)} · {spaced(report.reason).lower()}"
+def badge(report: Report, design: Design) -> str:
+    """Return the verdict and its reason, and the step unless it is the last: ``Pass · superior``."""
+    said = f"{spaced(report.verdict)} · {spaced(report.reason).lower()}"
+    return said if report.is_final else f"{step_number(design, report.phase)} · {said.lower()}"
 
 
 def spaced(word: str) -> str:
@@ -109,6 +110,8 @@ def spaced(word: str) -> str:
 
 def headline(report: Report, design: Design) -> str:
     """Return the verdict as one plain sentence, with the figure that it rests on."""
+    if report.reason is Reason.NON_INFERIOR and not report.is_final:
+        return "Nothing speaks against the next step: no guardrail is worse than its margin."
     culprit = _told(report)
     named = [report.winner] if report.winner else [culprit.treatment] if culprit else list(design.treatments)
     alone = len(named) == 1
@@ -275,12 +278,16 @@ FINDINGS: Mapping[Finding, str] = {
 
 
 def step_name(design: Design, phase: int) -> str:
-    """Return a phase as people count: ``Step 2 of 2: 50 % boosted``."""
-    numbers = [one.number for one in design.phases]
+    """Return a phase as people count, with its shares: ``Step 2 of 2: 50 % boosted``."""
     weights = next((one.weights_bp for one in design.phases if one.number == phase), {})
     given = ", ".join(f"{weight / 100:g}{BLANK}% {arm}" for arm, weight in weights.items() if weight)
-    place = f"Step {numbers.index(phase) + 1} of {len(numbers)}" if phase in numbers else f"Step {phase + 1}"
-    return f"{place}: {given}" if given else place
+    return f"{step_number(design, phase)}: {given}" if given else step_number(design, phase)
+
+
+def step_number(design: Design, phase: int) -> str:
+    """Return a phase as people count: ``Step 2 of 2``."""
+    numbers = [one.number for one in design.phases]
+    return f"Step {numbers.index(phase) + 1} of {len(numbers)}" if phase in numbers else f"Step {phase + 1}"
 
 
 def listed(names: Sequence[str]) -> str:

@@ -69,6 +69,8 @@ class Block(Arm):
     requests: Count
     errors: Count = 0
     latency_us: Count = 0
+    latency_counts: dict[int, Count] = Field(default={}, max_length=1024)
+    """Requests by `fairlead.experiment.tail.edge_of` their latency in milliseconds; quantiles of it need them."""
 
 
 class Mismatch(Arm):
