@@ -15,9 +15,10 @@ import pytest
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from prometheus_client import CollectorRegistry
 
+from fairlead.clock import SystemClock
 from fairlead_server.app import FairleadModel
-from fairlead_server.exposure.experiment import ExperimentReader
-from fairlead_server.exposure.keys import RouteKeys
+from fairlead_server.exposure.assemble import feedback_of
+from fairlead_server.exposure.reporter import Pace
 from fairlead_server.metrics import ServerMetrics
 from fairlead_server.predict.predictor import Predictor
 from fairlead_server.protocol.grpc.server import make_server
@@ -37,7 +38,10 @@ async def rig(material: Material, tmp_path: Path) -> AsyncIterator[Rig]:
 
 def service_of(predictor: Predictor) -> Service:
     service = Service("arrival-delay", "logistic", ServerMetrics(CollectorRegistry()))
-    service.serve(Served.of(predictor, ExperimentReader(RouteKeys(None), "", predictor.metrics)))
+    exposures, reporter = feedback_of(
+        predictor, SystemClock(), serving_dir=None, spool_dir=None, spool_bytes=1, pace=Pace()
+    )
+    service.serve(Served.of(predictor, exposures, lambda: reporter.report))
     return service
 
 

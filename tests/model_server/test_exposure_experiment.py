@@ -53,6 +53,13 @@ def _write_keys(folder: Path, *keys: RouteKey) -> None:
     fresh.replace(folder / "route-keys.json")
 
 
+def judged(reader: ExperimentReader, headers: Mapping[str, str]) -> Outcome:
+    """Judge and count, as for a request that was answered."""
+    judgement = reader.judge(headers)
+    reader.count(judgement)
+    return judgement.outcome
+
+
 @pytest.fixture
 def registry() -> CollectorRegistry:
     return CollectorRegistry()
@@ -108,7 +115,7 @@ def _forged(**fields: object) -> dict[str, str]:
 def test_headers_come_to_an_outcome_that_is_counted(
     reader: ExperimentReader, registry: CollectorRegistry, headers: Mapping[str, str], outcome: Outcome
 ) -> None:
-    assert reader.judge(headers).outcome is outcome
+    assert judged(reader, headers) is outcome
     labels = {"model": "arrival-delay", "variant": "boosted", "outcome": outcome.value}
     assert registry.get_sample_value("fairlead_exposures_total", labels) == 1
 
@@ -141,11 +148,12 @@ def test_a_judgement_and_its_log_carry_the_units_digest_never_the_unit(
     reader: ExperimentReader, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    judged = reader.judge(_headers(replace(ROUTE, variant="logistic"), unit="N14228-secret"))
-    assert judged.unit_digest == unit_digest(b"N14228-secret", ROUTE.salt)
-    assert judged.unit_digest in caplog.text
+    found = reader.judge(_headers(replace(ROUTE, variant="logistic"), unit="N14228-secret"))
+    assert found.unit == unit_digest(b"N14228-secret", ROUTE.salt)
+    assert found.unit_digest is not None
+    assert found.unit_digest in caplog.text
     assert "N14228-secret" not in caplog.text
-    assert "N14228-secret" not in repr(judged)
+    assert "N14228-secret" not in repr(found)
 
 
 def test_a_digest_is_the_same_in_an_experiment_and_another_in_the_next() -> None:

@@ -103,5 +103,15 @@ def test_a_scrape_is_valid_and_every_metric_is_explained(registry: CollectorRegi
         "fairlead_exposures",
         "fairlead_registry_reads",
         "fairlead_degraded",
+        "fairlead_prediction_tokens",
+        "fairlead_exposed_failures",
+        "fairlead_exposure_reports",
+        "fairlead_first_exposures",
+        "fairlead_exposure_dropped_requests",
+        "fairlead_exposure_forgotten_units",
+        "fairlead_exposure_spool_failures",
+        "fairlead_exposure_waiting_reports",
+        "fairlead_exposure_waiting_bytes",
+        "fairlead_exposure_last_success_timestamp_seconds",
     }
     assert all(family.documentation.endswith(".") for family in families)

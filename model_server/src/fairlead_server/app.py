@@ -28,8 +28,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from fairlead.clock import Clock
 from fairlead_server import logs
-from fairlead_server.exposure.experiment import ExperimentReader
-from fairlead_server.exposure.keys import RouteKeys
+from fairlead_server.exposure.assemble import feedback_of
+from fairlead_server.exposure.reporter import Pace, Reporter
 from fairlead_server.metrics import ServerMetrics
 from fairlead_server.predict.settings import PredictorSettings
 from fairlead_server.protocol import v1
@@ -96,6 +96,7 @@ class FairleadServer(kserve.ModelServer):  # type: ignore[misc]  # kserve has no
         self._registry = CollectorRegistry()
         self._metrics = ServerMetrics(self._registry)
         self._service = Service(settings.model_name, settings.variant, self._metrics)
+        self._reporter: Reporter | None = None
 
     def run(self) -> None:
         """Serve until a signal to stop.
@@ -137,11 +138,20 @@ class FairleadServer(kserve.ModelServer):  # type: ignore[misc]  # kserve has no
         # Feast takes 2 s to import; in a thread, so that probes are answered meanwhile.
         loader: Any = await asyncio.to_thread(importlib.import_module, "fairlead_server.predict.load")
         predictor = await loader.load(predictor_settings(settings), clock=self._clock, metrics=self._metrics)
-        experiments = ExperimentReader(RouteKeys(settings.serving_dir), settings.revision, predictor.metrics)
+        exposures, reporter = feedback_of(
+            predictor,
+            self._clock,
+            serving_dir=settings.serving_dir,
+            spool_dir=settings.spool_dir,
+            spool_bytes=settings.spool_bytes,
+            pace=Pace(interval_s=settings.report_interval_s),
+        )
         self.register_model(FairleadModel(predictor.model_name, self._service))
         loader.freeze_memory()
         gc.enable()  # off since the process started
-        self._service.serve(Served.of(predictor, experiments))
+        self._service.serve(Served.of(predictor, exposures, lambda: reporter.report))
+        self._reporter = reporter
+        reporter.start()
         _LOG.info(
             "loaded model=%s version=%s variant=%s revision=%s digest=%s ready=%s degraded=%s",
             predictor.model_name,
@@ -160,6 +170,8 @@ class FairleadServer(kserve.ModelServer):  # type: ignore[misc]  # kserve has no
         _LOG.info("stopping deadline_s=%g", self._settings.drain_deadline_s)
         rest_server.should_exit = True
         await asyncio.gather(serving, grpc_server.stop(grace=self._settings.drain_deadline_s))
+        if self._reporter is not None:
+            await self._reporter.close(self._settings.flush_deadline_s)
         await self._service.close()
         _LOG.info("stopped")
 

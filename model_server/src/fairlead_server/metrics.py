@@ -10,8 +10,10 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import accumulate
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -86,6 +88,20 @@ class Durations:
         self.sum_s += duration_s
 
 
+@dataclass(frozen=True, slots=True)
+class FeedbackState:
+    """What is told and remembered of exposures, at a scrape; totals since the start."""
+
+    first_exposures: int
+    dropped_requests: int
+    forgotten_units: int
+    spool_failures: int
+    waiting_reports: int
+    waiting_bytes: int
+    last_success_us: int
+    """Microseconds since 1970-01-01 UTC; 0 if there was none."""
+
+
 _OF_MODEL = ("model", "variant")
 _Values = tuple[str, ...]
 
@@ -107,6 +123,10 @@ class ServerMetrics(Collector):
         self.registry_reads: dict[_Values, Count] = {}
         self.stages: dict[_Values, Durations] = {}
         self.degraded: dict[_Values, Callable[[], bool]] = {}
+        self.tokens: dict[_Values, Count] = {}
+        self.exposed_failures: dict[_Values, Count] = {}
+        self.reports: dict[_Values, Count] = {}
+        self.feedback: dict[_Values, Callable[[], FeedbackState]] = {}
         registry.register(self)
 
     def of(self, *, model: str, variant: str) -> ModelMetrics:
@@ -155,6 +175,33 @@ class ServerMetrics(Collector):
         for values, is_degraded in self.degraded.items():
             degraded.add_metric(values, float(is_degraded()))
         yield degraded
+        yield from self._collect_feedback()
+
+    def _collect_feedback(self) -> Iterator[Metric]:
+        yield _counts("fairlead_prediction_tokens", "Answers that carried a prediction token.", (), self.tokens)
+        yield _counts(
+            "fairlead_exposed_failures",
+            "Requests of exposed units that were answered with a fault of ours, or a rejected feature, by error.",
+            ("error",),
+            self.exposed_failures,
+        )
+        yield _counts(
+            "fairlead_exposure_reports",
+            "Attempts to send a report of exposures, by what became of it.",
+            ("outcome",),
+            self.reports,
+        )
+        states = {values: state() for values, state in list(self.feedback.items())}
+        for name, text, value in _FEEDBACK_TOTALS:
+            total = CounterMetricFamily(name, text, labels=_OF_MODEL)
+            for values, state in states.items():
+                total.add_metric(values, value(state))
+            yield total
+        for name, text, number in _FEEDBACK_GAUGES:
+            gauge = GaugeMetricFamily(name, text, labels=_OF_MODEL)
+            for values, state in states.items():
+                gauge.add_metric(values, number(state))
+            yield gauge
 
 
 class ModelMetrics:
@@ -196,6 +243,27 @@ class ModelMetrics:
         count = self._metrics.exposures.get((*self._model, outcome))
         return 0 if count is None else count.value
 
+    def count_token(self) -> None:
+        """Count one answer with a prediction token."""
+        _child(self._metrics.tokens, self._model).add()
+
+    def count_exposed_failure(self, error: str) -> None:
+        """Count one request of an exposed unit that got no prediction; ``error`` is the exception's class."""
+        _child(self._metrics.exposed_failures, (*self._model, error)).add()
+
+    def count_report(self, outcome: str) -> None:
+        """Count one attempt to send a report."""
+        _child(self._metrics.reports, (*self._model, outcome)).add()
+
+    def reports(self, outcome: str) -> int:
+        """Return how often :meth:`count_report` was told ``outcome``."""
+        count = self._metrics.reports.get((*self._model, outcome))
+        return 0 if count is None else count.value
+
+    def watch_feedback(self, state: Callable[[], FeedbackState]) -> None:
+        """Ask ``state`` at every scrape."""
+        self._metrics.feedback[self._model] = state
+
     def count_registry_read(self, outcome: RegistryRead) -> None:
         """Count one read of the registry."""
         _child(self._metrics.registry_reads, (*self._model, outcome)).add()
@@ -208,18 +276,60 @@ class ModelMetrics:
 class StageTimer:
     """Times the stages of one request: each lap ends a stage and starts the next."""
 
-    __slots__ = ("_last_s", "_stages")
+    __slots__ = ("_last_s", "_stages", "_start_s")
 
     def __init__(self, stages: dict[Stage, Durations]) -> None:
         """Start the first stage; see :meth:`ModelMetrics.timer`."""
         self._stages = stages
-        self._last_s = time.perf_counter()
+        self._start_s = self._last_s = time.perf_counter()
+
+    @property
+    def elapsed_us(self) -> int:
+        """Microseconds since the start."""
+        return int((time.perf_counter() - self._start_s) * 1e6)
 
     def lap(self, stage: Stage) -> None:
         """Record the time since the last lap as ``stage``."""
         now_s = time.perf_counter()
         self._stages[stage].add(now_s - self._last_s)
         self._last_s = now_s
+
+
+_FEEDBACK_TOTALS: Final[Sequence[tuple[str, str, Callable[[FeedbackState], float]]]] = (
+    (
+        "fairlead_first_exposures",
+        "Units that were exposed for the first time that the server knows of, by phase and arm.",
+        lambda state: state.first_exposures,
+    ),
+    (
+        "fairlead_exposure_dropped_requests",
+        "Requests that found no room among what waits to be reported.",
+        lambda state: state.dropped_requests,
+    ),
+    (
+        "fairlead_exposure_forgotten_units",
+        "Units pushed out of the memory of those reported; they are reported again when they return.",
+        lambda state: state.forgotten_units,
+    ),
+    (
+        "fairlead_exposure_spool_failures",
+        "Failures to write or read the folder of reports that wait.",
+        lambda state: state.spool_failures,
+    ),
+)
+_FEEDBACK_GAUGES: Final[Sequence[tuple[str, str, Callable[[FeedbackState], float]]]] = (
+    (
+        "fairlead_exposure_waiting_reports",
+        "Reports that the ledger has not taken yet.",
+        lambda state: state.waiting_reports,
+    ),
+    ("fairlead_exposure_waiting_bytes", "Their size, compressed.", lambda state: state.waiting_bytes),
+    (
+        "fairlead_exposure_last_success_timestamp_seconds",
+        "When the ledger last took a report, by the server's clock; 0 for never.",
+        lambda state: state.last_success_us / 1e6,
+    ),
+)
 
 
 def _child(counts: dict[_Values, Count], values: _Values) -> Count:

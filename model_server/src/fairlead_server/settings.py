@@ -46,6 +46,14 @@ class Settings:
     """Folder with what the operator tells running servers."""
     clock: str
     """``system`` or ``replay:FILE``."""
+    spool_dir: Path | None
+    """Folder of reports that the ledger has not taken yet; None keeps them in memory."""
+    spool_bytes: int
+    """Size of all reports that may wait."""
+    report_interval_s: float
+    """Seconds between reports of exposures."""
+    flush_deadline_s: float
+    """Longest wait for the ledger after the last request."""
     startup_deadline_s: float
     """Longest wait for the feature store and its registry."""
     drain_deadline_s: float
@@ -106,7 +114,24 @@ def _parser() -> argparse.ArgumentParser:
     add("--http-port", type=_port, default=8080, metavar="PORT", help="V1 and V2 REST (default: %(default)s; 0: any)")
     add("--grpc-port", type=_port, default=8081, metavar="PORT", help="V2 gRPC (default: %(default)s; 0: any)")
     add("--hydration", type=_hydration, default=Hydration(), metavar="JSON", help='such as {"deadline_s": 0.02}')
-    add("--serving-dir", type=Path, metavar="DIR", help="folder with route-keys.json, read again when it changes")
+    add("--serving-dir", type=Path, metavar="DIR", help="folder with route-keys.json and feedback.json, read again")
+    add("--spool-dir", type=Path, metavar="DIR", help="folder for reports while the ledger is away (default: memory)")
+    add(
+        "--spool-bytes",
+        type=_size,
+        default=32 * 1024**2,
+        metavar="N",
+        help="size of the reports that may wait (default: %(default)s; in memory at most 8 MiB)",
+    )
+    add(
+        "--report-interval",
+        dest="report_interval_s",
+        type=_positive,
+        default=2.0,
+        metavar="SECONDS",
+        help="time between reports of exposures to the ledger (default: %(default)s)",
+    )
+    _seconds(parser, "flush", 3, "longest wait for the ledger after the last request")
     add("--clock", type=_clock, default="system", metavar="CLOCK", help="system or replay:FILE (default: %(default)s)")
     _seconds(parser, "startup", 10, "longest wait for feature store and registry")
     _seconds(parser, "drain", 10, "longest wait for requests in flight after SIGTERM")

@@ -20,6 +20,7 @@ MAX_DIFFERENCE_CHARACTERS = 240
 
 _COUNT_PREFIX = "requests_"
 _REGISTRY_PREFIX = "registry_"
+_FEEDBACK_PREFIX = "feedback_"
 
 
 class ReportError(ValueError):
@@ -84,6 +85,23 @@ class RegistryReport(_Record):
         return None if self.fingerprint is None else True
 
 
+class FeedbackReport(_Record):
+    """What became of the server's reports to the ledger; totals since the start."""
+
+    configured: bool = False
+    """Whether the server is told of a ledger now."""
+    waiting: int = Field(default=0, ge=0)
+    """Reports that the ledger has not taken yet."""
+    dropped: int = Field(default=0, ge=0)
+    """Requests that found no room, and are in no report."""
+    refused: int = Field(default=0, ge=0)
+    """Reports that the ledger will never take."""
+    last_success_us: int = Field(default=0, ge=0)
+    """When it last took one, microseconds since 1970-01-01 UTC by the server's clock; 0 for never."""
+    failure: str = ""
+    """Why the last report was not taken; empty if it was."""
+
+
 class ServerReport(_Record):
     """One server process and the model in it."""
 
@@ -101,14 +119,21 @@ class ServerReport(_Record):
     """Whether answers are made without the online store at the moment."""
     registry: RegistryReport = RegistryReport()
     requests: ExperimentCounts = ExperimentCounts()
+    feedback: FeedbackReport = FeedbackReport()
 
     def to_parameters(self) -> dict[str, str | bool | int]:
         """Return V2 parameters: scalars by flat names, the inverse of :meth:`from_metadata`."""
-        own = self.model_dump(exclude={"registry", "requests"})
+        own = self.model_dump(exclude={"registry", "requests", "feedback"})
         registry = self.registry.model_dump(mode="json")
         registry["fingerprint"] = registry["fingerprint"] or ""
         registry["differences"] = json.dumps(registry["differences"], ensure_ascii=False)
-        return own | _prefixed(_REGISTRY_PREFIX, registry) | _prefixed(_COUNT_PREFIX, self.requests.model_dump())
+        counts = _prefixed(_COUNT_PREFIX, self.requests.model_dump())
+        return (
+            own
+            | _prefixed(_REGISTRY_PREFIX, registry)
+            | counts
+            | _prefixed(_FEEDBACK_PREFIX, self.feedback.model_dump())
+        )
 
     @classmethod
     def from_metadata(cls, document: Mapping[str, Any]) -> ServerReport:
@@ -127,7 +152,11 @@ class ServerReport(_Record):
         try:
             registry["fingerprint"] = registry.get("fingerprint") or None
             registry["differences"] = json.loads(registry.get("differences", "[]"))
-            nested = {"registry": registry, "requests": _without(_COUNT_PREFIX, parameters)}
+            nested = {
+                "registry": registry,
+                "requests": _without(_COUNT_PREFIX, parameters),
+                "feedback": _without(_FEEDBACK_PREFIX, parameters),
+            }
             return cls.model_validate({**parameters, **nested})
         except ValidationError as error:
             first = error.errors()[0]

@@ -6,23 +6,16 @@ import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from fairlead.assignment import assign
-from fairlead.route import (
-    COOKIE_SOURCE,
-    EXPERIMENT_HEADER,
-    HEADER_SOURCE,
-    UNIT_PATTERN,
-    ExperimentRoute,
-    RouteError,
-    cookie_pattern,
-    verify,
-)
+from fairlead.feedback.keys import UNIT_BYTES, KeyRing
+from fairlead.route import EXPERIMENT_HEADER, UNIT_PATTERN, RouteError
 from fairlead.serving import ExperimentCounts
 from fairlead_server.exposure.keys import RouteKeys
+from fairlead_server.exposure.routes import Headers, KnownRoute, KnownRoutes
 from fairlead_server.metrics import ModelMetrics
 
 _LOG = logging.getLogger(__name__)
@@ -48,13 +41,19 @@ class Judgement:
     """What became of one request's header."""
 
     outcome: Outcome
-    route: ExperimentRoute | None
+    known: KnownRoute | None
     """The verified route; None if there is none or it does not verify."""
-    unit_digest: str | None
-    """Of the unit, 32 hex digits, the same for a unit throughout an experiment; None without a verified unit."""
+    unit: bytes | None
+    """What stands for the unit, ``UNIT_BYTES`` long, the same for a unit throughout an experiment; None without one."""
+
+    @property
+    def unit_digest(self) -> str | None:
+        """What stands for the unit, in hex digits."""
+        return None if self.unit is None else self.unit.hex()
 
 
 _NOTHING = Judgement(Outcome.NONE, None, None)
+_UNVERIFIED = Judgement(Outcome.UNVERIFIED, None, None)
 
 
 class ExperimentReader:
@@ -68,7 +67,7 @@ class ExperimentReader:
             revision: The server's own.
             metrics: Where outcomes are counted.
         """
-        self._keys = keys
+        self._routes = KnownRoutes(keys)
         self._revision = revision
         self._metrics = metrics
 
@@ -83,34 +82,39 @@ class ExperimentReader:
             rejected=count(Outcome.UNVERIFIED),
         )
 
-    def judge(self, headers: Mapping[str, str]) -> Judgement:
-        """Judge one request and count the outcome.
+    def judge(self, headers: Headers, ring: KeyRing | None = None) -> Judgement:
+        """Judge one request.
 
         Args:
             headers: Request headers or gRPC metadata by lower-case name, bytes decoded as latin-1; see
                 :func:`joined`.
+            ring: Of the deployment, by which units are known to the ledger; without it the salt alone tells them
+                apart, for logs.
         """
         value = headers.get(EXPERIMENT_HEADER)
-        judgement = _NOTHING if value is None else self._judge(value, headers)
-        self._metrics.count_exposure(judgement.outcome.value)
-        return judgement
+        return _NOTHING if value is None else self._judge(value, headers, ring)
 
-    def _judge(self, value: str, headers: Mapping[str, str]) -> Judgement:
+    def count(self, judgement: Judgement) -> None:
+        """Count what a request that was answered came to."""
+        self._metrics.count_exposure(judgement.outcome.value)
+
+    def _judge(self, value: str, headers: Headers, ring: KeyRing | None) -> Judgement:
         try:
-            route = verify(value, self._keys.current())
+            known = self._routes.find(value)
         except RouteError as error:
             _LOG.debug("experiment header not verified reason=%s", error)
-            return Judgement(Outcome.UNVERIFIED, None, None)
+            return _UNVERIFIED
+        route = known.route
         if route.revision != self._revision:
-            return Judgement(Outcome.SHADOW, route, None)
-        unit = _unit(route, headers)
+            return Judgement(Outcome.SHADOW, known, None)
+        unit = _unit(known.source(headers))
         if unit is None:
-            return Judgement(Outcome.UNVERIFIED, route, None)
-        digest = unit_digest(unit, route.salt)
+            return Judgement(Outcome.UNVERIFIED, known, None)
+        digest = ring.unit(unit, route.salt) if ring is not None else unit_digest(unit, route.salt)
         if assign(unit, route.salt, route.layout) != route.variant:
-            _LOG.warning("assignment mismatch salt=%s variant=%s unit=%s", route.salt, route.variant, digest)
-            return Judgement(Outcome.MISMATCH, route, digest)
-        return Judgement(Outcome.EXPOSED, route, digest)
+            _LOG.warning("assignment mismatch salt=%s variant=%s unit=%s", route.salt, route.variant, digest.hex())
+            return Judgement(Outcome.MISMATCH, known, digest)
+        return Judgement(Outcome.EXPOSED, known, digest)
 
 
 def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -121,13 +125,12 @@ def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-def unit_digest(unit: bytes, salt: str) -> str:
-    """Return what stands for a unit in logs and records; units of two experiments cannot be joined by it."""
-    return hmac.digest(salt.encode(), unit, hashlib.sha256)[:16].hex()
+def unit_digest(unit: bytes, salt: str) -> bytes:
+    """Return what stands for a unit in logs where no ring is known; two experiments are not joined by it."""
+    return hmac.digest(salt.encode(), unit, hashlib.sha256)[:UNIT_BYTES]
 
 
-def _unit(route: ExperimentRoute, headers: Mapping[str, str]) -> bytes | None:
-    text = _source(route.unit_source, headers)
+def _unit(text: str | None) -> bytes | None:
     if text is None:
         return None
     try:
@@ -135,13 +138,3 @@ def _unit(route: ExperimentRoute, headers: Mapping[str, str]) -> bytes | None:
     except UnicodeEncodeError:
         unit = text.encode()
     return unit if _UNIT.fullmatch(unit) else None
-
-
-def _source(source: str, headers: Mapping[str, str]) -> str | None:
-    """Return the text in which a unit is, by the name of its source; None if there is none."""
-    if source.startswith(HEADER_SOURCE):
-        return headers.get(source.removeprefix(HEADER_SOURCE))
-    if source.startswith(COOKIE_SOURCE):
-        found = re.fullmatch(cookie_pattern(source.removeprefix(COOKIE_SOURCE)), headers.get("cookie", ""))
-        return found[1] if found else None
-    return None

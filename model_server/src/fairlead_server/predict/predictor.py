@@ -97,14 +97,14 @@ class Predictor:
                 timer.lap(Stage.HYDRATE)
                 outputs = await self.session.run(columns, request.rows)
                 timer.lap(Stage.INFER)
-                return PredictResponse(outputs, None, degraded=False)
+                return PredictResponse(outputs, None, degraded=False, features=columns)
             case KeyInputs(columns):
                 hydrated = await self.connection.hydrator.hydrate(columns, request.rows)
                 timer.lap(Stage.HYDRATE)
                 outputs = await self.session.run(hydrated.columns, request.rows)
                 timer.lap(Stage.INFER)
                 states = hydrated.states if request.report_states else None
-                return PredictResponse(outputs, states, degraded=hydrated.degraded)
+                return PredictResponse(outputs, states, degraded=hydrated.degraded, features=hydrated.columns)
 
     async def close(self) -> None:
         """Stop what runs in the background; requests must have ended."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,3 +32,5 @@ class PredictResponse:
     """Per stored feature (``view__name``) one state per row; None for a full request or when not asked for."""
     degraded: bool
     """Whether any feature was replaced because the store failed."""
+    features: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    """What the model was fed: arrays by input name (``view__name``), shape [rows]."""

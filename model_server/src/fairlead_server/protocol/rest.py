@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from fairlead.feedback.token import PREDICTION_HEADER
 from fairlead.route import EXPERIMENT_HEADER
 from fairlead_server.errors import (
     BodyTimeout,
@@ -26,7 +27,8 @@ from fairlead_server.errors import (
     UnsupportedEncoding,
 )
 from fairlead_server.exposure.experiment import joined
-from fairlead_server.metrics import Stage
+from fairlead_server.metrics import Stage, StageTimer
+from fairlead_server.predict.request import PredictResponse
 from fairlead_server.protocol import document, metadata, v1, v2
 from fairlead_server.protocol.paths import Resource, Target, resolve
 from fairlead_server.protocol.service import Served, Service
@@ -41,6 +43,7 @@ _KSERVE_PATHS = frozenset({"/", "/docs", "/openapi.json"})
 _PROTOCOLS = {Resource.V1_PREDICT: "v1-rest", Resource.INFER: "v2-rest"}
 _LENGTH_HEADER = v2.LENGTH_HEADER.encode()
 _EXPERIMENT_HEADER = EXPERIMENT_HEADER.encode()
+_PREDICTION_HEADER = PREDICTION_HEADER.encode()
 _JSON = (b"content-type", b"application/json")
 _OCTETS = (b"content-type", b"application/octet-stream")
 
@@ -161,30 +164,29 @@ class RestApplication:
 
     async def _predict_v1(self, target: Target, scope: Scope, body: bytes) -> Answer:
         served = self._service.served_as(target.model)
-        timer = served.predictor.metrics.timer()
-        request = v1.decode(body, served.schema)
-        timer.lap(Stage.DECODE)
-        response = await served.predictor.predict(request, timer)
-        answer = Answer(200, v1.encode(response))
-        timer.lap(Stage.ENCODE)
-        _judge(served, scope["headers"])
-        return answer
+
+        async def answer(timer: StageTimer) -> tuple[Answer, PredictResponse]:
+            request = v1.decode(body, served.schema)
+            timer.lap(Stage.DECODE)
+            response = await served.predictor.predict(request, timer)
+            return Answer(200, v1.encode(response)), response
+
+        return await _exposed(served, scope["headers"], answer)
 
     async def _infer_v2(self, target: Target, scope: Scope, body: bytes) -> Answer:
         served = self._service.served_as(target.model, target.version)
-        timer = served.predictor.metrics.timer()
         length = dict(scope["headers"]).get(_LENGTH_HEADER)
-        call = v2.decode(body, None if length is None else length.decode("latin-1"), served.schema)
-        timer.lap(Stage.DECODE)
-        response = await served.predictor.predict(call.request, timer)
-        content, json_length = v2.encode(call, response, served.schema)
-        if json_length is None:
-            answer = Answer(200, content)
-        else:
-            answer = Answer(200, content, (_OCTETS, (_LENGTH_HEADER, str(json_length).encode())))
-        timer.lap(Stage.ENCODE)
-        _judge(served, scope["headers"])
-        return answer
+
+        async def answer(timer: StageTimer) -> tuple[Answer, PredictResponse]:
+            call = v2.decode(body, None if length is None else length.decode("latin-1"), served.schema)
+            timer.lap(Stage.DECODE)
+            response = await served.predictor.predict(call.request, timer)
+            content, json_length = v2.encode(call, response, served.schema)
+            if json_length is None:
+                return Answer(200, content), response
+            return Answer(200, content, (_OCTETS, (_LENGTH_HEADER, str(json_length).encode()))), response
+
+        return await _exposed(served, scope["headers"], answer)
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
@@ -223,11 +225,28 @@ def _too_large(limit: int) -> RequestTooLarge:
     return RequestTooLarge(f"the body is larger than {limit} bytes; send fewer rows, or raise --max-body-bytes")
 
 
-def _judge(served: Served, headers: Iterable[tuple[bytes, bytes]]) -> None:
-    if any(name == _EXPERIMENT_HEADER for name, _ in headers):
-        served.experiments.judge(joined((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers))
-    else:
-        served.experiments.judge({})
+async def _exposed(
+    served: Served,
+    headers: Iterable[tuple[bytes, bytes]],
+    answer: Callable[[StageTimer], Awaitable[tuple[Answer, PredictResponse]]],
+) -> Answer:
+    """Predict, judge the request by its headers, and add the prediction's token to the answer."""
+    timer = served.predictor.metrics.timer()
+    try:
+        found, response = await answer(timer)
+    except Exception as error:
+        served.exposures.failed(_experiment(headers), error, timer.elapsed_us)
+        raise
+    timer.lap(Stage.ENCODE)
+    token = served.exposures.answered(_experiment(headers), response, timer.elapsed_us)
+    return found if token is None else replace(found, headers=(*found.headers, (_PREDICTION_HEADER, token.encode())))
+
+
+def _experiment(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return the headers, but only where an experiment is named: most requests bring none."""
+    if not any(name == _EXPERIMENT_HEADER for name, _ in headers):
+        return {}
+    return joined((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
 
 
 def _json(content: Any) -> Answer:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fairlead.serving import ServerReport
+from fairlead.serving import FeedbackReport, ServerReport
 from fairlead_server.errors import InferenceFailed, NotReady, RequestError
-from fairlead_server.exposure.experiment import ExperimentReader
+from fairlead_server.exposure.exposures import Exposures
 from fairlead_server.metrics import ModelMetrics, ServerMetrics
 from fairlead_server.protocol import metadata
 from fairlead_server.protocol.schema import Schema
@@ -27,12 +28,15 @@ class Served:
 
     predictor: Predictor
     schema: Schema
-    experiments: ExperimentReader
+    exposures: Exposures
+    feedback: Callable[[], FeedbackReport]
+    """What became of the reports on them."""
 
     @classmethod
-    def of(cls, predictor: Predictor, experiments: ExperimentReader) -> Served:
+    def of(cls, predictor: Predictor, exposures: Exposures, feedback: Callable[[], FeedbackReport]) -> Served:
         """Serve ``predictor``."""
-        return cls(predictor, Schema.of(predictor.contract, predictor.model_name, predictor.rows_limit), experiments)
+        schema = Schema.of(predictor.contract, predictor.model_name, predictor.rows_limit)
+        return cls(predictor, schema, exposures, feedback)
 
     def metadata(self, not_ready_reason: str | None) -> dict[str, Any]:
         """Return V2 model metadata.
@@ -48,7 +52,8 @@ class Served:
         now = {
             "ready": not_ready_reason is None,
             "not_ready_reason": not_ready_reason or "",
-            "requests": self.experiments.counts,
+            "requests": self.exposures.counts,
+            "feedback": self.feedback(),
         }
         return self.predictor.report.model_copy(update=now)
 

@@ -9,6 +9,7 @@ import grpc
 import grpc.aio
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
+from fairlead.feedback.token import PREDICTION_HEADER
 from fairlead.route import EXPERIMENT_HEADER
 from fairlead_server.errors import InvalidRequest, NotReady, PortTaken
 from fairlead_server.exposure.experiment import joined
@@ -132,12 +133,20 @@ class InferenceMethods:
     async def _model_infer(self, raw: bytes, context: Any) -> bytes:
         served = self._service.served()
         timer = served.predictor.metrics.timer()
-        call = codec.decode(raw, served.schema)
-        timer.lap(Stage.DECODE)
-        response = await served.predictor.predict(call.request, timer)
-        encoded = codec.encode(call, response, served.schema)
+        try:
+            call = codec.decode(raw, served.schema)
+            timer.lap(Stage.DECODE)
+            response = await served.predictor.predict(call.request, timer)
+            encoded = codec.encode(call, response, served.schema)
+        except Exception as error:
+            served.exposures.failed(_headers(context), error, timer.elapsed_us)
+            raise
         timer.lap(Stage.ENCODE)
-        served.experiments.judge(_headers(context))
+        token = served.exposures.answered(_headers(context), response, timer.elapsed_us)
+        if token is not None:
+            named = ((PREDICTION_HEADER, token),)
+            context.set_trailing_metadata(named)
+            await context.send_initial_metadata(named)
         return encoded
 
     async def _repository_index(self, raw: bytes, _: Any) -> bytes:

@@ -1,0 +1,166 @@
+"""What a request's answer owes to an experiment: a token for the client, a line in the tally for the ledger."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairlead.clock import Clock
+from fairlead.feedback.serving import Feedback
+from fairlead.feedback.token import MOST_OUTPUTS, NONCE_BYTES, mint
+from fairlead.serving import ExperimentCounts
+from fairlead_server.errors import FeatureRejected, InferenceFailed, RequestError
+from fairlead_server.exposure.experiment import ExperimentReader, Judgement, Outcome
+from fairlead_server.exposure.routes import Headers
+from fairlead_server.exposure.tally import Tally
+from fairlead_server.metrics import ModelMetrics
+from fairlead_server.predict.request import PredictResponse
+
+_SERVER_ERROR = 500
+_Columns = Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposures:
+    """Judges the requests of one model, once they are answered."""
+
+    reader: ExperimentReader
+    feedback: Callable[[], Feedback | None]
+    """What the server is told now."""
+    tally: Tally
+    output: str | None
+    """Output that tokens carry; None for a model that answers no number."""
+    clock: Clock
+    metrics: ModelMetrics
+    nonce: Callable[[int], bytes]
+    """Gives so many random bytes."""
+
+    @property
+    def counts(self) -> ExperimentCounts:
+        """How many requests came to what, since the start."""
+        return self.reader.counts
+
+    def answered(self, headers: Headers, response: PredictResponse, latency_us: int) -> str | None:
+        """Count a request that was answered with a prediction, and return its token.
+
+        Args:
+            headers: Of the request; see ``ExperimentReader.judge``. May be empty if no experiment is named in them.
+            response: What was predicted.
+            latency_us: From the request's last byte until now.
+
+        Returns:
+            The prediction token; None unless the request is exposed, and the server is told what to sign with.
+        """
+        feedback = self.feedback()
+        judgement = self.reader.judge(headers, feedback.keys if feedback else None)
+        self.reader.count(judgement)
+        if feedback is None or judgement.outcome is Outcome.NONE:
+            return None
+        at_us = self.clock.now_us()
+        exposed = self._add(
+            judgement,
+            feedback,
+            response.features,
+            at_us=at_us,
+            latency_us=latency_us,
+            failed=False,
+            degraded=response.degraded,
+        )
+        return self._token(judgement, feedback, response, at_us) if exposed else None
+
+    def failed(self, headers: Headers, error: Exception, latency_us: int) -> None:
+        """Count a request that was not answered with a prediction.
+
+        What is the client's own fault is none of the experiment's. A rejected feature is no error, but the unit has
+        met its arm; everything else is an error of the arm. What is not yet ready cannot judge, and is not asked.
+
+        Args:
+            headers: Of the request, as for :meth:`answered`.
+            error: What it is answered with.
+            latency_us: From the request's last byte until now.
+        """
+        known = error if isinstance(error, RequestError) else InferenceFailed(type(error).__name__)
+        failed = known.http_status >= _SERVER_ERROR
+        feedback = self.feedback()
+        if feedback is None or not (failed or isinstance(known, FeatureRejected)):
+            return
+        judgement = self.reader.judge(headers, feedback.keys)
+        if self._add(
+            judgement,
+            feedback,
+            {},
+            at_us=self.clock.now_us(),
+            latency_us=latency_us,
+            failed=failed,
+            degraded=False,
+        ):
+            self.metrics.count_exposed_failure(type(known).__name__)
+
+    def _add(
+        self,
+        judgement: Judgement,
+        feedback: Feedback,
+        features: _Columns,
+        *,
+        at_us: int,
+        latency_us: int,
+        failed: bool,
+        degraded: bool,
+    ) -> bool:
+        """Tally a judged request and return whether it is exposed to an arm that can be reported."""
+        known = judgement.known
+        if known is None or known.arm is None or judgement.unit is None:
+            return False
+        if judgement.outcome is Outcome.MISMATCH:
+            self.tally.add_mismatch(known.arm, known.context)
+            return False
+        self.tally.add(
+            known.arm,
+            known.context,
+            judgement.unit,
+            at_us=at_us,
+            latency_us=latency_us,
+            failed=failed,
+            degraded=degraded,
+            covariate=lambda: _covariate(feedback.covariates.get(known.route.salt), features),
+        )
+        return True
+
+    def _token(self, judgement: Judgement, feedback: Feedback, response: PredictResponse, at_us: int) -> str:
+        known, unit = judgement.known, judgement.unit
+        assert known is not None and unit is not None  # noqa: S101, PT018 -- an exposed request has both
+        answered = next(iter(response.outputs.values()))
+        token = mint(
+            feedback.keys.signing[0],
+            known.context,
+            unit=unit,
+            time_us=at_us,
+            rows=len(answered),
+            outputs=() if self.output is None else _floats(response.outputs[self.output]),
+            nonce=self.nonce(NONCE_BYTES),
+        )
+        self.metrics.count_token()
+        return token
+
+
+def _floats(answered: NDArray[np.generic]) -> tuple[float, ...]:
+    """Return outputs as float32 can hold them, none if they are too many for a token."""
+    if len(answered) > MOST_OUTPUTS:
+        return ()
+    if answered.dtype != np.float32:
+        with np.errstate(over="ignore"):
+            answered = answered.astype(np.float32)
+    return tuple(answered.tolist())
+
+
+def _covariate(feature: str | None, features: _Columns) -> float | None:
+    """Return a feature's value in a request's first row; None if it has no finite number there."""
+    column = None if feature is None else features.get(feature)
+    if column is None or column.dtype.kind not in "fiub":
+        return None
+    value = float(column.reshape(-1)[0].item())
+    return value if math.isfinite(value) else None
