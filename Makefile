@@ -73,7 +73,7 @@ gen: $(READY)  ## write what is generated from the API: CRD and reference pages
 lock:  ## pin requirements/*.in anew, with hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
 	  --custom-compile-command "make lock" requirements/runtime.in requirements/dev.in --output-file requirements/all.txt
-	@for image in build gateway operator server flights; do \
+	@for image in build gateway operator server ledger flights; do \
 	  without=requirements/$$image.without.txt; \
 	  uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_36 --generate-hashes --no-annotate \
 	    --constraint requirements/all.txt $$([ ! -e $$without ] || echo --override $$without) \

@@ -21,6 +21,7 @@ CODE = {
     "server": "model_server/src/fairlead_server/app.py",
     "operator": "operator/src/fairlead_operator/handlers.py",
     "sdk": "sdk/src/fairlead/contract.py",
+    "ledger": "ledger/src/fairlead_ledger/errors.py",
     "flights": "examples/flights/src/flights/demo.py",
 }
 MADE = {"build", "feature_repo"}
@@ -57,7 +58,8 @@ def _changed(root: Path, change: Callable[[], object]) -> set[str]:
     [
         ("server", {"server"}),
         ("operator", {"operator"}),
-        ("sdk", {"server", "operator", "flights"}),
+        ("ledger", {"ledger"}),
+        ("sdk", {"server", "operator", "ledger", "flights"}),
         ("flights", {"flights"}),
     ],
 )

@@ -37,6 +37,7 @@ def test_versions_and_hashes_are_those_of_all_requirements(file: str) -> None:
         ),
         ("requirements/server.txt", {"scikit-learn", "scipy", "onnx", "skl2onnx", "kopf", "pytest"}),
         ("requirements/operator.txt", {"feast", "onnxruntime", "kserve", "pyarrow", "pandas", "numpy", "mypy"}),
+        ("requirements/ledger.txt", {"feast", "kserve", "kopf", "pandas", "pyarrow", "onnxruntime", "pytest", "mypy"}),
         ("requirements/flights.txt", {"mypy", "kserve", "kopf", "scikit-learn", "pytest"}),
     ],
 )
@@ -52,10 +53,15 @@ def test_whatever_is_said_to_be_left_out_is_not_installed() -> None:
 
 @pytest.mark.parametrize(
     ("image", "packages"),
-    [("server", ("sdk", "model_server")), ("operator", ("sdk", "operator")), ("flights", ("sdk", "examples/flights"))],
+    [
+        ("server", ("sdk", "model_server")),
+        ("operator", ("sdk", "operator")),
+        ("ledger", ("sdk", "ledger")),
+        ("flights", ("sdk", "examples/flights")),
+    ],
 )
 def test_what_our_packages_ask_for_is_installed(image: str, packages: tuple[str, ...]) -> None:
-    extras = {"server": {"cli"}, "operator": {"cli", "kubernetes"}, "flights": {"cli"}}[image]
+    extras = {"server": {"cli"}, "operator": {"cli", "kubernetes"}, "ledger": set(), "flights": {"cli"}}[image]
     rules = tomllib.loads((ROOT / "tools/images/left_out.toml").read_text())["requirements"]
     without = {name for rule in rules if image in rule["images"] for name in rule["name"].split(", ")}
     for package in packages:

@@ -24,7 +24,7 @@ from support.servers import free_port, redis_server
 from support.store import make_repo
 from support.waiting import until
 
-NAMES = ["base", "server", "operator", "flights", "gateway", "redis", "postgres"]
+NAMES = ["base", "server", "operator", "ledger", "flights", "gateway", "redis", "postgres"]
 MINUTE = timedelta(minutes=1)
 START_S = 160.0
 
@@ -56,6 +56,8 @@ def test_there_is_neither_shell_nor_package_manager_nor_compiler(box_of: Callabl
         ("server", ["--help"], "--feature-store"),
         ("server", ["fetch", "--help"], "fairlead+SCHEME"),
         ("operator", ["run", "--help"], "--namespaces"),
+        ("ledger", ["serve", "--help"], "--api-keys"),
+        ("ledger", ["migrate", "--sql", "--database=postgresql://ledger@db/ledger"], "CREATE TABLE"),
         ("flights", ["flights.cluster", "--help"], "materialize"),
         ("gateway", ["--version"], "RELEASE"),
         ("redis", ["--version"], "v=7."),

@@ -20,7 +20,7 @@ from e2e.programs import ROOT, Programs
 from support.cluster import Cluster as Facts
 from support.cluster import read
 
-IMAGES = {"operator", "server", "flights", "gateway", "redis"}
+IMAGES = {"operator", "server", "ledger", "flights", "gateway", "redis", "postgres"}
 _TOOL = ROOT / "tools/cluster"
 _PROGRAM = {Component.ISTIOD: "istiod", Component.KSERVE: "kserve-manager", Component.KUBELET: "kubelet"}
 _CLONE_NEWNET = 0x40000000

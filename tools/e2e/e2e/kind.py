@@ -22,7 +22,7 @@ from support.cluster import Gateway
 NAME = "fairlead-e2e"
 NODE_IMAGE = "kindest/node:v1.34.0"
 ISTIO, KSERVE, CERT_MANAGER = "1.30.3", "v0.20.0", "v1.19.1"
-IMAGES = ("operator", "server", "flights", "redis")
+IMAGES = ("operator", "server", "ledger", "flights", "redis", "postgres")
 _NODE = f"{NAME}-control-plane"
 _INGRESS = "istio-ingress"
 _GATEWAY = "istio-ingressgateway"

@@ -15,7 +15,7 @@ from fairlead_images.errors import BuildFailed, ImageError, Unavailable
 from fairlead_images.layout import check_inputs
 from fairlead_images.recipes import RECIPES, Recipe, reference, version
 
-NAMES = ("operator", "server", "flights", "redis")
+NAMES = ("operator", "server", "ledger", "flights", "redis", "postgres")
 """What runs where Istio brings its own gateway; ``gateway`` can be built, too."""
 _ENVIRONMENT = {"DOCKER_BUILDKIT": "1", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
 """Plain images: `kind load` does not know indexes with attestations everywhere."""

@@ -25,6 +25,7 @@ _ABOUT = {
     "base": "Python 3.11 of Debian 12, for machines that reach no registry. `BASE` and `BUILD` name another base.",
     "server": "The model server, and `fetch URI FOLDER` for an init container; other arguments are the server's.",
     "operator": "The operator: `python -m fairlead_operator`, by default with `run`.",
+    "ledger": "The ledger: `python -m fairlead_ledger` with `serve` or `migrate`.",
     "flights": "The flights example: `python -m` and a module of `flights`; models and features in `/srv/flights`.",
     "gateway": "Envoy, for the gateway of the bundled test cluster; user 1337.",
     "redis": "Redis of Debian 12, for trying things out.",

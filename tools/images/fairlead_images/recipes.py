@@ -19,6 +19,7 @@ _FINISH = ("tools/images/left_out.toml", "tools/images/trim.py")
 _SDK = (VERSIONED, "sdk/src")
 _SERVER = ("model_server/pyproject.toml", "model_server/src")
 _OPERATOR = ("operator/pyproject.toml", "operator/src", "operator/crds", "operator/rbac")
+_LEDGER = ("ledger/pyproject.toml", "ledger/src")
 _FLIGHTS = (
     "examples/flights/pyproject.toml",
     "examples/flights/src",
@@ -74,6 +75,12 @@ RECIPES: Mapping[str, Recipe] = {
             "operator/Containerfile",
             (*_FINISH, *_SDK, *_OPERATOR),
             ("requirements/operator.txt", "requirements/build.txt"),
+        ),
+        Recipe(
+            "ledger",
+            "ledger/Containerfile",
+            (*_FINISH, *_SDK, *_LEDGER),
+            ("requirements/ledger.txt", "requirements/build.txt"),
         ),
         Recipe(
             "flights",
