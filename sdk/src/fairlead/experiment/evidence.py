@@ -15,7 +15,7 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from fairlead.experiment.covariate import CovariateMoments
 from fairlead.experiment.design import Part
@@ -23,6 +23,9 @@ from fairlead.experiment.errors import UnfitEvidence
 from fairlead.experiment.sums import Moments
 from fairlead.experiment.tail import TailSums
 from fairlead.feedback.messages import Count, Finite, MetricName, Salt, TimeUs, VariantName
+
+BLOCK_MINUTES = (1, 5, 30)
+"""Lengths of blocks: the longer see stalls that last, of the shorter there are soon enough."""
 
 Total = Annotated[float, Field(allow_inf_nan=False)]
 Even = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -171,6 +174,14 @@ class Tail(Part):
         return cls(edge=tail.edge, sums=Sums.from_moments(tail.moments))
 
 
+def _one_length(told: object) -> object:
+    return (told,) if isinstance(told, Sums) else told
+
+
+Blocks = Annotated[tuple[Sums, ...], BeforeValidator(_one_length)]
+"""Sums over servers and `BLOCK_MINUTES`, in their order; or over those of one minute alone."""
+
+
 class ArmEvidence(Part):
     """What was seen of one arm in one phase."""
 
@@ -196,8 +207,8 @@ class ArmEvidence(Part):
     """Requests per unit: n is 1 for each unit, x its requests."""
     coverage: Sums | None = None
     """Per unit with matured requests: n is their number, x how many have an outcome."""
-    blocks: dict[MetricName, Sums] = Field(default={})
-    """System metrics summed over blocks (server and minute) instead of units: what strikes many units at once."""
+    blocks: dict[MetricName, Blocks] = Field(default={})
+    """System metrics summed over blocks of time instead of units: what strikes many units at once."""
     first_values: dict[MetricName, FirstValues] = Field(default={})
     """Of proportions."""
     tails: dict[MetricName, tuple[Tail, ...]] = Field(default={})
@@ -212,6 +223,9 @@ class ArmEvidence(Part):
             **{name: _merged(getattr(self, name), getattr(other, name)) for name in _BY_NAME},
             activity=_sum(self.activity, other.activity),
             coverage=_sum(self.coverage, other.coverage),
+            blocks={
+                name: _blocks(self.blocks.get(name), other.blocks.get(name)) for name in {**self.blocks, **other.blocks}
+            },
             tails={name: _tails(self.tails.get(name), other.tails.get(name)) for name in {**self.tails, **other.tails}},
         )
 
@@ -261,7 +275,7 @@ _COUNTS = (
 )
 _NOISE = 1e-6
 """What rounding may leave of sums that are 0."""
-_BY_NAME = ("metrics", "blocks", "first_values", "left_out")
+_BY_NAME = ("metrics", "first_values", "left_out")
 
 
 def _plain(moments: Moments | CovariateMoments, *, even: Sequence[str]) -> dict[str, float]:
@@ -282,6 +296,29 @@ def _sum(mine: Any, other: Any) -> Any:
     if mine is None or other is None:
         return other if mine is None else mine
     return mine + other
+
+
+def blocks_of(server: ArrayLike, minute: ArrayLike, n: ArrayLike, x: ArrayLike) -> tuple[Sums, ...]:
+    """Sum over servers and each of `BLOCK_MINUTES`.
+
+    Args:
+        server: Which server, [rows], whole numbers.
+        minute: Since 1970-01-01 UTC, [rows].
+        n: Requests of that server in that minute, [rows].
+        x: Total of the metric over them, [rows].
+    """
+    who, when = np.asarray(server, np.int64), np.asarray(minute, np.int64)
+    found = []
+    for length in BLOCK_MINUTES:
+        _, block = np.unique(np.stack([who, when // length]), axis=1, return_inverse=True)
+        found.append(Sums.of(*(np.bincount(block.reshape(-1), np.asarray(each, np.float64)) for each in (n, x))))
+    return tuple(found)
+
+
+def _blocks(mine: tuple[Sums, ...] | None, other: tuple[Sums, ...] | None) -> tuple[Sums, ...]:
+    if not mine or not other:
+        return mine or other or ()
+    return tuple(one + another for one, another in zip(mine, other, strict=True))
 
 
 def _tails(mine: tuple[Tail, ...] | None, other: tuple[Tail, ...] | None) -> tuple[Tail, ...]:

@@ -178,7 +178,7 @@ def _estimated(metric: Metric, arm: ArmEvidence) -> tuple[ArmEstimate, bool]:
     units = estimate(arm.metrics.get(metric.name, Sums()).moments)
     if metric.name not in arm.blocks:
         return units, False
-    whole = larger(units, estimate(arm.blocks[metric.name].moments))
+    whole = larger(units, *(estimate(each.moments) for each in arm.blocks[metric.name]))
     return whole, bool(whole.variance > units.variance)
 
 
