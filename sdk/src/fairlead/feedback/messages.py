@@ -62,7 +62,10 @@ class UnitCounts(Arm):
 
 
 class Block(Arm):
-    """The requests of one server within one minute: what strikes many units at once is seen here."""
+    """Requests of one server within one minute: what strikes many units at once is seen here.
+
+    A minute may be told in several reports, each with the requests since the last one; they add up.
+    """
 
     minute: Count
     """Minutes since 1970-01-01 UTC."""
