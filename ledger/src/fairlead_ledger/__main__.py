@@ -73,7 +73,7 @@ def _service(settings: Settings) -> Service:
     database = Database(settings.database)
     if database.is_sqlite:
         versions.upgrade(database)
-    limits = Limits(body_bytes=settings.max_body_bytes)
+    limits = Limits(body_bytes=settings.max_body_bytes, retention_s=settings.retention_s)
     queue = Queue(most=limits.waiting, most_together=limits.together)
     metrics = LedgerMetrics()
     metrics.watch(lambda: queue.weight)

@@ -13,13 +13,13 @@ from starlette.requests import Request
 
 from fairlead_ledger.errors import Refusal, Unavailable
 from fairlead_ledger.folding import folding
-from fairlead_ledger.routes import experiments, health, intake
+from fairlead_ledger.routes import experiments, health, intake, units
 from fairlead_ledger.service import Service
 
 _LOG = logging.getLogger(__name__)
 _DRAIN_S = 20.0
 
-ROUTERS: tuple[APIRouter, ...] = (health.ROUTES, intake.ROUTES, experiments.ROUTES)
+ROUTERS: tuple[APIRouter, ...] = (health.ROUTES, intake.ROUTES, experiments.ROUTES, units.ROUTES)
 """Of the ledger itself."""
 
 

@@ -1,4 +1,4 @@
-"""The fold in the background: every experiment, again and again, a bounded transaction at a time."""
+"""What is done in the background: the fold of every experiment, again and again, and the end of retention."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 
 from anyio import to_thread
 
@@ -13,6 +14,7 @@ from fairlead_ledger.service import Service
 
 _LOG = logging.getLogger(__name__)
 _PAUSE_S = 2.0
+_ROUNDS_PER_PURGE = 300
 
 
 @asynccontextmanager
@@ -28,9 +30,11 @@ async def folding(service: Service) -> AsyncIterator[None]:
 
 
 async def _fold_forever(service: Service) -> None:
-    while True:
+    for number in count():
         try:
             await to_thread.run_sync(service.ledger.fold_all)
+            if number % _ROUNDS_PER_PURGE == 0:
+                await to_thread.run_sync(service.ledger.purge, service.limits.retention_s)
             service.metrics.folds.labels("done").inc()
         except Exception as error:  # noqa: BLE001 -- the loop's top: the next round tries again
             service.metrics.folds.labels("failed").inc()

@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import islice
 
+from sqlalchemy import Connection
+
 from fairlead.clock import Clock
 from fairlead.experiment.design import Design
-from fairlead.feedback.keys import KeyRing
+from fairlead.experiment.evidence import Evidence
+from fairlead.feedback.keys import KeyRing, deployment_of
 from fairlead.feedback.messages import ExposureReport, Fate, Outcome, OutcomeAnswer, Refusal
-from fairlead_ledger.errors import NotFound
+from fairlead_ledger.errors import Conflict, NotFound
 from fairlead_ledger.intake.judge import Exposed, Joined, Judge, Named
 from fairlead_ledger.intake.rules import Refused, Rules
-from fairlead_ledger.store import experiments, outcomes, reports
+from fairlead_ledger.store import erasure, experiments, outcomes, reports
 from fairlead_ledger.store.database import Database
 from fairlead_ledger.store.directory import Directory
+from fairlead_ledger.store.evidence import EvidenceReader
 from fairlead_ledger.store.experiments import Experiment, State
 from fairlead_ledger.store.fold import fold
 
@@ -37,6 +41,7 @@ class Ledger:
         self.clock = clock
         self._keys = keys
         self._directory = Directory(database)
+        self._reader = EvidenceReader()
 
     def declare(self, design: Design) -> bool:
         """Keep the design of an experiment; return whether it was new.
@@ -114,8 +119,65 @@ class Ledger:
     def fold_all(self) -> None:
         """Fold whatever is old enough, of every experiment that runs."""
         for experiment in self.experiments():
-            while experiment.state is State.RUNNING and self.fold(experiment, self.clock.now_us()):
-                pass
+            self._fold_whole(experiment, self.clock.now_us())
+
+    def evidence_of(self, salt: str, now_us: int) -> Evidence:
+        """Return what was seen of an experiment.
+
+        Args:
+            salt: ``namespace/name/experiment-id``.
+            now_us: By the experiments' clock; what is old enough then is folded before.
+
+        Raises:
+            NotFound: It is not declared.
+            Conflict: Its units are no longer kept.
+        """
+        self._fold_whole(self.experiment(salt), now_us)
+        with self.database.reading() as connection:
+            return self.evidence(connection, experiments.find(connection, [salt])[salt], now_us)
+
+    def evidence(self, connection: Connection, experiment: Experiment, now_us: int) -> Evidence:
+        """Return what is kept of an experiment as evidence; nothing is folded.
+
+        Args:
+            connection: In a transaction.
+            experiment: Of which.
+            now_us: By the experiments' clock.
+
+        Raises:
+            NotFound: It is not declared.
+            Conflict: Its units are no longer kept.
+        """
+        salt = experiment.salt
+        if experiment.design is None:
+            raise NotFound(f"no experiment {salt} is declared")
+        if experiment.purged_us is not None:
+            raise Conflict(f"{salt} ended so long ago that its units are no longer kept; its record is")
+        as_now = experiments.find(connection, [salt])[salt]
+        return self._reader.evidence(connection, as_now, experiment.design, now_us)
+
+    def erase(self, salt: str, unit: str) -> bool:
+        """Remove everything that is kept of a unit in an experiment; return whether there was anything.
+
+        Raises:
+            NotFound: Nothing is known of the experiment.
+        """
+        experiment = self.experiment(salt)
+        digest = self._keys.of(deployment_of(salt)).unit(unit.encode(), salt)
+        with self.database.writing() as connection:
+            return erasure.erase(self.database, connection, experiment.id, digest)
+
+    def purge(self, retention_s: float) -> None:
+        """Remove the units of experiments that ended, or were last told of, longer ago than that."""
+        now_us = self.clock.now_us()
+        with self.database.reading() as connection:
+            outdated = erasure.outdated(connection, now_us - round(retention_s * 1e6))
+        for id_ in outdated:
+            erasure.purge(self.database, id_, now_us)
+
+    def _fold_whole(self, experiment: Experiment, now_us: int) -> None:
+        while experiment.state is State.RUNNING and self.fold(experiment, now_us):
+            pass
 
     def _exposures(self, units: dict[int, set[bytes]]) -> dict[tuple[int, bytes], Sequence[Exposed]]:
         if not units:

@@ -23,6 +23,8 @@ class Limits:
     """Outcomes and entries of reports that wait to be written."""
     together: int = 5_000
     """Of them, most that are written at once."""
+    retention_s: float = 90 * 86400.0
+    """How long units are kept of experiments that have ended."""
 
 
 @dataclass(frozen=True, slots=True)

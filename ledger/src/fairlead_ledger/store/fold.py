@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, delete, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, select, update
 
 from fairlead_ledger.store.database import Database
 from fairlead_ledger.store.experiments import Experiment
-from fairlead_ledger.store.schema import EXPERIMENTS, PENDING, UNIT_SUMS
+from fairlead_ledger.store.schema import CELLS, EXPERIMENTS, PENDING, RIPENING, UNIT_SUMS, UNITS
 
 _ORDER = (PENDING.c.time_us, PENDING.c.unit, PENDING.c.nonce, PENDING.c.row, PENDING.c.metric)
+_MINUTE_US = 60_000_000
 
 
 class _Key(NamedTuple):
@@ -57,14 +58,16 @@ def fold(database: Database, connection: Connection, experiment: Experiment, now
         return False
     rows = _oldest(connection, experiment.id, until_us, most + 1)
     is_last = len(rows) <= most
-    if not is_last:
-        rows, until_us = _whole_moments(connection, experiment.id, rows)
+    rows = rows if is_last else _whole_moments(connection, experiment.id, rows)
+    ripe = _ripen(connection, experiment.id, until_us) if is_last else 0
     if rows:
         _add(database, connection, experiment, rows)
-        folded = and_(PENDING.c.experiment_id == experiment.id, PENDING.c.time_us <= until_us)
+        folded = and_(PENDING.c.experiment_id == experiment.id, PENDING.c.time_us <= rows[-1].time_us)
         connection.execute(delete(PENDING).where(folded))
-    changes = EXPERIMENTS.c.changes + bool(rows)
-    connection.execute(update(EXPERIMENTS).where(where).values(folded_us=until_us, changes=changes))
+    if rows or ripe:
+        folded_us = rows[-1].time_us if rows else kept.folded_us
+        changes = EXPERIMENTS.c.changes + 1
+        connection.execute(update(EXPERIMENTS).where(where).values(folded_us=folded_us, changes=changes))
     return not is_last
 
 
@@ -73,16 +76,14 @@ def _oldest(connection: Connection, experiment_id: int, until_us: int, most: int
     return connection.execute(select(PENDING).where(where).order_by(*_ORDER).limit(most)).all()
 
 
-def _whole_moments(
-    connection: Connection, experiment_id: int, rows: Sequence[Row[Any]]
-) -> tuple[Sequence[Row[Any]], int]:
-    """Return rows without those of the last moment, which may be incomplete, and the moment of the last one left."""
+def _whole_moments(connection: Connection, experiment_id: int, rows: Sequence[Row[Any]]) -> Sequence[Row[Any]]:
+    """Return rows without those of the last moment, which may be incomplete; all of it if there is no other."""
     whole = [row for row in rows if row.time_us < rows[-1].time_us]
     if whole:
-        return whole, whole[-1].time_us
+        return whole
     moment = rows[-1].time_us
     where = and_(PENDING.c.experiment_id == experiment_id, PENDING.c.time_us == moment)
-    return connection.execute(select(PENDING).where(where).order_by(*_ORDER)).all(), moment
+    return connection.execute(select(PENDING).where(where).order_by(*_ORDER)).all()
 
 
 def _add(database: Database, connection: Connection, experiment: Experiment, rows: Sequence[Row[Any]]) -> None:
@@ -126,3 +127,21 @@ def _kept(connection: Connection, experiment_id: int, until_us: int) -> dict[_Ke
 
 def _row(key: _Key, sums: _Sums) -> dict[str, Any]:
     return {**key._asdict(), "n": sums.n, "x": sums.x, "first": sums.first}
+
+
+def _ripen(connection: Connection, experiment_id: int, until_us: int) -> int:
+    """Count requests as older than the outcome window once they are; return how many units have such."""
+    cells = select(CELLS.c.id).where(CELLS.c.experiment_id == experiment_id)
+    is_ripe = and_(RIPENING.c.cell_id.in_(cells), (RIPENING.c.minute + 1) * _MINUTE_US <= until_us)
+    grown = (
+        select(RIPENING.c.cell_id, RIPENING.c.unit, func.sum(RIPENING.c.requests).label("requests"))
+        .where(is_ripe)
+        .group_by(RIPENING.c.cell_id, RIPENING.c.unit)
+        .subquery()
+    )
+    same = and_(UNITS.c.cell_id == grown.c.cell_id, UNITS.c.unit == grown.c.unit)
+    more = update(UNITS).where(same).values(matured=UNITS.c.matured + grown.c.requests)
+    count = connection.execute(more).rowcount
+    if count:
+        connection.execute(delete(RIPENING).where(is_ripe))
+    return count

@@ -12,11 +12,12 @@ from fairlead.feedback.messages import Arm, Block, Exposure, ExposureReport, Mis
 from fairlead_ledger.store.database import Database
 from fairlead_ledger.store.directory import Directory
 from fairlead_ledger.store.experiments import Cell
-from fairlead_ledger.store.schema import BLOCKS, CELLS, EXPERIMENTS, REPORTS, REVISIONS, SERVERS, UNITS
+from fairlead_ledger.store.schema import BLOCKS, CELLS, EXPERIMENTS, REPORTS, REVISIONS, RIPENING, SERVERS, UNITS
 
 MOST_AHEAD = 100_000
 """Reports of a server that may follow a missing one, until the missing one is given up."""
 
+_MINUTE_US = 60_000_000
 _Key = tuple[Any, ...]
 _Rows = dict[_Key, dict[str, Any]]
 
@@ -35,7 +36,8 @@ def take(database: Database, directory: Directory, reports: Sequence[ExposureRep
         fresh = [report for report, is_new in zip(reports, new, strict=True) if is_new]
         ended = _ended(connection, ids.values())
         cells = {place: numbers[cell] for place, cell in places.items() if cell.experiment_id not in ended}
-        _add(database, connection, fresh, cells, {name: id_ for name, (id_, _) in servers.items()})
+        sums = _summed(fresh, cells, {name: id_ for name, (id_, _) in servers.items()})
+        _add(database, connection, sums, now_us // _MINUTE_US)
         _touch(connection, {places[_place(part)].experiment_id for report in fresh for part in _parts(report)}, now_us)
         return new
 
@@ -104,17 +106,16 @@ def _ended(connection: Connection, ids: Iterable[int]) -> set[int]:
     return set(connection.scalars(select(EXPERIMENTS.c.id).where(where)))
 
 
-def _add(
-    database: Database,
-    connection: Connection,
-    reports: Sequence[ExposureReport],
-    cells: Mapping[_Key, int],
-    servers: Mapping[str, int],
-) -> None:
+def _summed(reports: Iterable[ExposureReport], cells: Mapping[_Key, int], servers: Mapping[str, int]) -> _Sums:
     sums = _Sums(cells)
     for report in reports:
         sums.add(report, servers[report.server])
+    return sums
+
+
+def _add(database: Database, connection: Connection, sums: _Sums, minute: int) -> None:
     _upsert_units(database, connection, sums.units)
+    _ripen(database, connection, sums.units.values(), minute)
     _upsert_blocks(database, connection, sums.blocks)
     if sums.revisions:
         rows = [{"cell_id": cell, "revision": revision} for cell, revision in sorted(sums.revisions)]
@@ -199,6 +200,21 @@ def _upsert_units(database: Database, connection: Connection, rows: _Rows) -> No
     summed = {name: old[name] + new[name] for name in _COUNTED}
     upsert = insert.on_conflict_do_update(index_elements=["cell_id", "unit"], set_={**merged, **summed})
     connection.execute(upsert, [rows[key] for key in sorted(rows)])  # in order, so that no two writers wait in a circle
+
+
+def _ripen(database: Database, connection: Connection, units: Iterable[Mapping[str, Any]], minute: int) -> None:
+    """Keep in mind when requests were told: so long after that they are older than the outcome window."""
+    rows = [
+        {"cell_id": row["cell_id"], "minute": minute, "unit": row["unit"], "requests": row["requests"]}
+        for row in units
+        if row["requests"]
+    ]
+    if not rows:
+        return
+    insert = database.insert(RIPENING)
+    summed = {"requests": RIPENING.c.requests + insert.excluded.requests}
+    upsert = insert.on_conflict_do_update(index_elements=["cell_id", "minute", "unit"], set_=summed)
+    connection.execute(upsert, sorted(rows, key=lambda row: (row["cell_id"], row["unit"])))
 
 
 def _upsert_blocks(database: Database, connection: Connection, rows: _Rows) -> None:

@@ -83,12 +83,24 @@ UNITS = Table(
     Column("exposed_us", BigInteger),  # first exposure; null while only counts have come
     Column("covariate", Float),
     _count("requests"),
+    _count("matured"),  # of them, those older than the outcome window
     _count("errors"),
     _count("degraded"),
     _count("latency_us"),
     Column("first_error", Float),  # errors per request of the first report that told of it
     sqlite_with_rowid=False,
 )
+
+RIPENING = Table(
+    "ripening",
+    METADATA,
+    _key("cell_id", Integer),
+    _key("minute", BigInteger),  # when they were told, since 1970-01-01 UTC
+    _key("unit", LargeBinary),
+    _count("requests"),
+    sqlite_with_rowid=False,
+)
+"""Requests of units that are not older than the outcome window yet."""
 
 UNIT_SUMS = Table(
     "unit_sums",
@@ -154,6 +166,7 @@ BLOCKS = Table(
     _count("requests"),
     _count("errors"),
     _count("latency_us"),
+    Column("histogram", Text),  # requests by bucket of their latency, JSON
     sqlite_with_rowid=False,
 )
 
@@ -174,7 +187,7 @@ RECORDS = Table(
     Column("record", Text, nullable=False),
     Column("decided_us", BigInteger, nullable=False),
 )
-"""What was decided, one per experiment; never changed."""
+"""What was decided, one per experiment."""
 
 LOOKS = Table(
     "looks",

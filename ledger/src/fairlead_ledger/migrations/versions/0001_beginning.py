@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("requests", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("errors", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("latency_us", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("histogram", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("cell_id", "minute", "server_id"),
         sqlite_with_rowid=False,
     )
@@ -111,6 +112,15 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.create_table(
+        "ripening",
+        sa.Column("cell_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("minute", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("unit", sa.LargeBinary(), autoincrement=False, nullable=False),
+        sa.Column("requests", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.PrimaryKeyConstraint("cell_id", "minute", "unit"),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
         "servers",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -139,6 +149,7 @@ def upgrade() -> None:
         sa.Column("exposed_us", sa.BigInteger(), nullable=True),
         sa.Column("covariate", sa.Float(), nullable=True),
         sa.Column("requests", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("matured", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("errors", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("degraded", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("latency_us", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
