@@ -10,7 +10,7 @@ Everything here takes numbers and arrays alike; arrays keep their shape, e.g. [r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -70,12 +70,13 @@ class Moments:
             raise UnfitEvidence("a unit without requests has no total")
         about = ratio_of(count.sum(-1), total.sum(-1))
         d = total - np.expand_dims(about, -1) * count
-        return cls.about(
+        moments = cls.about(
             about,
             units=(count > 0).sum(-1).astype(np.float64),
             n=count.sum(-1),
             **{name: (count**i * d**j).sum(-1) for name, (i, j) in _POWERS.items()},
         )
+        return replace(moments, x=total.sum(-1))
 
     @classmethod
     def about(cls, centre: Number, *, units: Number, n: Number, d: Number, **powers: Number) -> Self:

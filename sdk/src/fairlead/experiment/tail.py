@@ -52,8 +52,8 @@ def tails_of(counts: Sequence[Mapping[int, int]], *, edges: Sequence[int]) -> tu
         edges: Of the thresholds, ascending; the same for all arms (`edges_near`).
     """
     n = np.array([sum(one.values()) for one in counts], np.float64)
-    above = np.array([[sum(k for edge, k in one.items() if edge >= at) for one in counts] for at in edges], np.float64)
-    return tuple(TailSums(edge, Moments.of(n, x)) for edge, x in zip(edges, above.reshape(len(edges), -1), strict=True))
+    above = [np.array([sum(k for edge, k in one.items() if edge >= at) for one in counts], np.float64) for at in edges]
+    return tuple(TailSums(edge, Moments.of(n, x)) for edge, x in zip(edges, above, strict=True))
 
 
 def edges_near(counts: Mapping[int, int], quantile: float) -> tuple[int, ...]:
@@ -69,7 +69,6 @@ def edges_near(counts: Mapping[int, int], quantile: float) -> tuple[int, ...]:
     wanted = 1 - quantile
     low, high = min(counts), max(counts) + 1
     share = {edge: sum(k for at, k in counts.items() if at >= edge) / total for edge in range(low, high + 1)}
-    kept = [
-        edge for edge in share if wanted / _NEAR <= share[edge] <= max(min(wanted * _NEAR, 1.0), 1 - wanted / _NEAR)
-    ]
+    most = min(wanted * _NEAR, 1 - quantile / _NEAR)
+    kept = [edge for edge in share if wanted / _NEAR <= share[edge] <= most]
     return tuple(range(min(kept, default=low) - 1, max(kept, default=high) + 2))

@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+from fairlead.clock import from_us
+from fairlead.experiment.decision import Action
 from fairlead.experiment.design import Better, Design, Effect, Kind, Metric, Scale, Source
+from fairlead.experiment.record import Decision
 from fairlead.experiment.report import Finding, Interval, MetricReport, Reason, Report, Role, Verdict
 
 MINUS = "\N{MINUS SIGN}"
@@ -293,3 +296,36 @@ def step_number(design: Design, phase: int) -> str:
 def listed(names: Sequence[str]) -> str:
     """Return names as a sentence has them."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def decided(decision: Decision, design: Design) -> str:
+    """Return what was done by a decision."""
+    winner = decision.winner or "the treatment"
+    what = {
+        Action.PROMOTE.value: f"{winner} was promoted and takes over from {design.control}.",
+        Action.ROLLBACK.value: f"rolled back: {design.control} has everything again.",
+        Action.HOLD.value: "held: shares stay as they are until somebody decides.",
+    }.get(decision.action, decision.action)
+    asked = "" if decision.reason in set(Reason) else f" ({spaced(decision.reason)})"
+    return f"{what}{asked}"
+
+
+def not_decided(design: Design, last: Report | None, *, has_ended: bool) -> str:
+    """Return what was done where nothing was decided.
+
+    Args:
+        design: As planned.
+        last: Report on the last step that has begun, if one has.
+        has_ended: Whether the experiment is over.
+    """
+    if has_ended:
+        return f"Nothing was decided: the experiment has ended, and {design.control} is control as before."
+    if last is not None and last.is_final and last.verdict in (Verdict.PASS, Verdict.FAIL):
+        return "No decision has been recorded yet."
+    return f"Nothing was decided yet: the experiment goes on, and {design.control} keeps its place."
+
+
+def moment(time_us: int) -> str:
+    """Return a time for people, in UTC."""
+    at = from_us(time_us)
+    return f"{at.day} {at:%b %Y, %H:%M} UTC"
