@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 
 from sqlalchemy import Connection
@@ -121,8 +122,8 @@ class Ledger:
         for experiment in self.experiments():
             self._fold_whole(experiment, self.clock.now_us())
 
-    def evidence_of(self, salt: str, now_us: int) -> Evidence:
-        """Return what was seen of an experiment.
+    def evidence_of(self, salt: str, now_us: int) -> tuple[Experiment, Evidence]:
+        """Return an experiment and what was seen of it.
 
         Args:
             salt: ``namespace/name/experiment-id``.
@@ -134,27 +135,25 @@ class Ledger:
         """
         self._fold_whole(self.experiment(salt), now_us)
         with self.database.reading() as connection:
-            return self.evidence(connection, experiments.find(connection, [salt])[salt], now_us)
+            return self._evidence(connection, salt, now_us)
 
-    def evidence(self, connection: Connection, experiment: Experiment, now_us: int) -> Evidence:
-        """Return what is kept of an experiment as evidence; nothing is folded.
+    @contextmanager
+    def deciding(self, salt: str, now_us: int) -> Iterator[tuple[Connection, Experiment, Evidence]]:
+        """Begin a transaction in which nothing of an experiment changes, with what was seen of it until then.
 
-        Args:
-            connection: In a transaction.
-            experiment: Of which.
-            now_us: By the experiments' clock.
+        For ``store.records``: what is decided in it rests on exactly this evidence.
 
         Raises:
             NotFound: It is not declared.
             Conflict: Its units are no longer kept.
         """
-        salt = experiment.salt
-        if experiment.design is None:
-            raise NotFound(f"no experiment {salt} is declared")
-        if experiment.purged_us is not None:
-            raise Conflict(f"{salt} ended so long ago that its units are no longer kept; its record is")
-        as_now = experiments.find(connection, [salt])[salt]
-        return self._reader.evidence(connection, as_now, experiment.design, now_us)
+        experiment = self.experiment(salt)
+        self._fold_whole(experiment, now_us)
+        with self.database.writing() as connection:
+            self.database.own(connection, experiment.id)
+            while fold(self.database, connection, experiment, now_us, most=MOST_FOLDED):
+                pass
+            yield (connection, *self._evidence(connection, salt, now_us))
 
     def erase(self, salt: str, unit: str) -> bool:
         """Remove everything that is kept of a unit in an experiment; return whether there was anything.
@@ -178,6 +177,14 @@ class Ledger:
     def _fold_whole(self, experiment: Experiment, now_us: int) -> None:
         while experiment.state is State.RUNNING and self.fold(experiment, now_us):
             pass
+
+    def _evidence(self, connection: Connection, salt: str, now_us: int) -> tuple[Experiment, Evidence]:
+        experiment = experiments.find(connection, [salt])[salt]
+        if experiment.design is None:
+            raise NotFound(f"no experiment {salt} is declared")
+        if experiment.purged_us is not None:
+            raise Conflict(f"{salt} ended so long ago that its units are no longer kept; its record is")
+        return experiment, self._reader.evidence(connection, experiment, experiment.design, now_us)
 
     def _exposures(self, units: dict[int, set[bytes]]) -> dict[tuple[int, bytes], Sequence[Exposed]]:
         if not units:

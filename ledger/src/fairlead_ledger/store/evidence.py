@@ -128,6 +128,13 @@ class EvidenceReader:
         return read
 
 
+def heard_us(connection: Connection, experiment_id: int) -> int | None:
+    """Return the end of the minute of the last request that servers have told of; None if they never have."""
+    query = select(func.max(BLOCKS.c.minute)).join(CELLS, CELLS.c.id == BLOCKS.c.cell_id)
+    minute = connection.scalar(query.where(CELLS.c.experiment_id == experiment_id))
+    return None if minute is None else (int(minute) + 1) * _MINUTE_US
+
+
 def _is_of(cell: Cell, design: Design) -> bool:
     return cell.variant in design.arms and any(phase.number == cell.phase for phase in design.phases)
 

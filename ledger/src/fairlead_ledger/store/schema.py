@@ -184,10 +184,12 @@ RECORDS = Table(
     "records",
     METADATA,
     _key("experiment_id", Integer),
+    _key("number", Integer),  # from 0
     Column("record", Text, nullable=False),
     Column("decided_us", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
-"""What was decided, one per experiment."""
+"""What was decided; never changed."""
 
 LOOKS = Table(
     "looks",

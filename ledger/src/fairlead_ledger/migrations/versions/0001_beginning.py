@@ -93,9 +93,11 @@ def upgrade() -> None:
     op.create_table(
         "records",
         sa.Column("experiment_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("record", sa.Text(), nullable=False),
         sa.Column("decided_us", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("experiment_id"),
+        sa.PrimaryKeyConstraint("experiment_id", "number"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "reports",
