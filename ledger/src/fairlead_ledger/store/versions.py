@@ -31,6 +31,18 @@ def version(database: Database) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
+def serves(found: str | None) -> bool:
+    """Return whether this code works with tables of a version: its own, or one that it does not know.
+
+    The latter is a later one: an upgrade migrates first, and the release before goes on until its pods are replaced. So
+    migrations add; what they replace goes with the release after.
+    """
+    if found is None:
+        return False
+    known = {one.revision for one in ScriptDirectory.from_config(_config()).walk_revisions()}
+    return found == newest() or found not in known
+
+
 def upgrade(database: Database) -> None:
     """Bring a database to this version, all or nothing; one that several processes upgrade at once is upgraded once."""
     with database.writing() as connection:
