@@ -79,7 +79,7 @@ def experiment(name: str = "delay", namespace: str = "flights", **spec: Any) -> 
                 "steps": [{"weights": {"boosted": 10}, "hold": "30m"}, {"weights": {"boosted": 50}}],
                 "keepPrevious": "10m",
             },
-            "experiment": {"id": "e1", "objective": {"metric": "brier", "minimumEffect": "5%"}},
+            "experiment": {"id": "e1"},
             **spec,
         },
     }
@@ -224,7 +224,7 @@ class Scene:
         try:
             yield life
         finally:
-            await life.reports.close()
+            await life.control.close()
             await client.close()
 
 
@@ -236,6 +236,8 @@ class Life:
         self.store = ObjectStore([PARENT, *CHILDREN], self._changed)
         self.woken: set[ObjectKey] = set()
         """Keys that changes have had looked at again."""
+        self.ledger_calls: list[tuple[str, str]] = []
+        """Calls to the ledger, with their codes."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
         self.access = Access(
@@ -249,6 +251,8 @@ class Life:
             keep=self.store.put,
             enqueue=self.woken.add,
             enqueue_after=self._due,
+            ledger_called=lambda call, code, duration_s: self.ledger_calls.append((call, code)),  # noqa: ARG005
+            randomness=random.Random(7),  # noqa: S311 -- spreads pauses
         )
         self.control: Control = control_of(self.access)
         assert isinstance(self.control.controller, ModelDeploymentController)

@@ -31,6 +31,7 @@ from fairlead_operator.platforms.kubernetes.reflector import Reflector, WatchTer
 from fairlead_operator.platforms.kubernetes.store import Objects, ObjectStore
 from fairlead_operator.runtime.keys import Controller, ObjectKey
 from fairlead_operator.runtime.leader import Leader, Terms
+from fairlead_operator.runtime.ledger import CallObserver
 from fairlead_operator.runtime.queue import ReconcileQueue, Run
 from fairlead_operator.runtime.resync import Resync, Sweep
 from fairlead_operator.settings import Settings
@@ -76,6 +77,9 @@ class Access:
     """Has a key run."""
     enqueue_after: Callable[[ObjectKey, float], None]
     """Has a key run in so many seconds, or sooner."""
+    ledger_called: CallObserver
+    """Counts calls to the ledger."""
+    randomness: random.Random
 
 
 def _none_depend(kind: Kind, key: ObjectKey) -> Iterable[ObjectKey]:  # noqa: ARG001 -- depends on neither
@@ -336,6 +340,8 @@ def build(
             keep=store.put,
             enqueue=lambda key: queue.add(key),  # noqa: PLW0108 -- the queue is made below
             enqueue_after=lambda key, delay_s: queue.add_after(key, delay_s),  # noqa: PLW0108 -- see above
+            ledger_called=metrics.ledger_called,
+            randomness=dice,
         )
     )
     queue = ReconcileQueue(

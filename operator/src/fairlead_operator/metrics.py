@@ -57,6 +57,19 @@ class OperatorMetrics(Collector):
             buckets=_CALL_BUCKETS_S,
             registry=registry,
         )
+        self.ledger_calls = Counter(
+            "fairlead_ledger_calls",
+            "Calls to the ledger, by HTTP code; timeout or connection where there was no answer.",
+            ["call", "code"],
+            registry=registry,
+        )
+        self.ledger_call_seconds = Histogram(
+            "fairlead_ledger_call_seconds",
+            "Time that a call to the ledger took.",
+            ["call"],
+            buckets=_CALL_BUCKETS_S,
+            registry=registry,
+        )
         self.watch_restarts = Counter(
             "fairlead_watch_restarts", "Watches begun anew, by why.", ["kind", "reason"], registry=registry
         )
@@ -82,6 +95,11 @@ class OperatorMetrics(Collector):
         self.api_calls.labels(verb, kind, code).inc()
         if verb != "watch":
             self.api_call_seconds.labels(verb).observe(duration_s)
+
+    def ledger_called(self, call: str, code: str, duration_s: float) -> None:
+        """Count one call to the ledger."""
+        self.ledger_calls.labels(call, code).inc()
+        self.ledger_call_seconds.labels(call).observe(duration_s)
 
     def collect(self) -> Iterator[Metric]:
         """Yield what is read off; called by the registry at each scrape."""

@@ -83,6 +83,25 @@ class Settings(BaseModel):
         30, description="How old a server's report on features and arms may be before it is read again."
     )
 
+    ledger_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$",
+        description="Ledger of a ModelDeployment that names none; without one no experiment of theirs is judged.",
+    )
+    ledger_api_key: Path | None = Field(
+        None, description="File with the operator's API key at the ledger, ID.SECRET; left out for an open ledger."
+    )
+    ledger_server_key: Path | None = Field(
+        None, description="File with the API key that servers are given, ID.SECRET; left out for an open ledger."
+    )
+    feedback_keys: Path | None = Field(
+        None, description="File with the root key ring that the ledger has, too; servers get rings derived from it."
+    )
+    ledger_timeout_s: Seconds = Field(5, description="Deadline of one call to the ledger.")
+    analysis_interval_s: Seconds = Field(
+        15, description="How old the analysis of a running experiment may be before another is asked for."
+    )
+
     api_attempt_s: Seconds = Field(15, description="Deadline of one attempt of a call to the API server.")
     api_attempts: int = Field(4, ge=1, le=10, description="How often a call that may be repeated is tried.")
     watch_timeout_s: Annotated[float, Field(ge=10)] = Field(300, description="How long a watch lasts.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from fairlead.experiment.design import Design, Meaning, Source
 from fairlead.experiment.report import Reason as Why
@@ -105,6 +106,19 @@ def unfit(design: Design | None, meanings: Mapping[str, Meaning]) -> Problem | N
     return None
 
 
+def meaning_of(metadata: Mapping[str, Any]) -> Meaning | None:
+    """Return what the output that tokens carry means, as V2 model metadata tells it; None if it does not.
+
+    It is the first probability, without one the first value; see ``Contract.primary_output``.
+    """
+    outputs = metadata.get("outputs")
+    told = [one.get("parameters") for one in outputs if isinstance(one, Mapping)] if isinstance(outputs, list) else []
+    found = [one.get("meaning") for one in told if isinstance(one, Mapping)]
+    return next((meaning for name, meaning in _MEANINGS.items() if name in found), None)
+
+
+_MEANINGS = {"probability": Meaning.PROBABILITY, "value": Meaning.NUMBER}
+"""By their names in a contract, the one that is taken first."""
 _SPELLED = {Meaning.PROBABILITY: "a probability", Meaning.NUMBER: "a number that is no probability"}
 _PROPER = {
     Meaning.PROBABILITY: "brier or log_loss (absolute_error is improper: it is least for a constant answer)",

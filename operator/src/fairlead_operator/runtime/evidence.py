@@ -19,12 +19,12 @@ from fairlead_operator.core.desired import Desired
 from fairlead_operator.core.evidence import NO_EVIDENCE, Evidence, Trouble
 from fairlead_operator.core.goal import is_registered
 from fairlead_operator.core.record import Record, Untold
+from fairlead_operator.errors import OperatorError
 from fairlead_operator.runtime.keys import ObjectKey
 from fairlead_operator.runtime.ledger import (
     DesignConflict,
     ExperimentUnknown,
     LedgerClient,
-    LedgerError,
     LedgerRefused,
     page_of,
 )
@@ -80,6 +80,8 @@ class _Known:
     """When the ledger may be asked again."""
     wants: bool = False
     """Whether there is anything to ask or to tell."""
+    is_urgent: bool = False
+    """Whether that does not wait for the next regular time."""
     is_lost: bool = False
     """Whether the ledger has forgotten a design that it had."""
     task: asyncio.Task[None] | None = None
@@ -134,7 +136,8 @@ class LedgerEvidence:
             known = self._known[key] = _Known(desired.salt, replace(NO_EVIDENCE, page=page))
         errand = _errand(known, ledger, desired, record)
         known.wants = bool(errand)
-        if errand and not known.is_asking and self.now() >= known.due_s:
+        known.is_urgent = bool(errand.design or errand.untold) and not known.failures
+        if errand and not known.is_asking and (known.is_urgent or self.now() >= known.due_s):
             known.task = asyncio.create_task(self._run(known, errand, changed))
         return known.evidence
 
@@ -143,7 +146,7 @@ class LedgerEvidence:
         known = self._known.get(key)
         if known is None or not known.wants or known.is_asking:
             return None
-        return max(known.due_s - self.now(), 0.0)
+        return 0.0 if known.is_urgent else max(known.due_s - self.now(), 0.0)
 
     def forget(self, key: ObjectKey) -> None:
         """Forget a deployment."""
@@ -163,7 +166,7 @@ class LedgerEvidence:
         before = known.evidence
         try:
             await self._carry_out(known, errand)
-        except LedgerError as error:
+        except OperatorError as error:
             self._note_failure(known, errand, error)
         else:
             known.failures, known.is_lost = 0, False
@@ -176,7 +179,7 @@ class LedgerEvidence:
         """Tell and ask; what has come is kept, whatever fails after it.
 
         Raises:
-            LedgerError: Something did.
+            OperatorError: Something did.
         """
         if errand.design is not None:
             await self.client.register(errand.ledger, errand.design)
@@ -188,7 +191,7 @@ class LedgerEvidence:
             report = await self.client.analysis(errand.ledger, errand.salt, phase)
             known.evidence = replace(known.evidence, reports={**known.evidence.reports, phase: report})
 
-    def _note_failure(self, known: _Known, errand: _Errand, error: LedgerError) -> None:
+    def _note_failure(self, known: _Known, errand: _Errand, error: OperatorError) -> None:
         known.failures += 1
         _log.info("the ledger gave no evidence", extra={"experiment": errand.salt, "error": str(error)[:300]})
         known.is_lost = isinstance(error, ExperimentUnknown) and not known.is_lost
@@ -233,7 +236,7 @@ def _told(one: Untold) -> Decision:
     )
 
 
-def _trouble(errand: _Errand, error: LedgerError) -> Trouble:
+def _trouble(errand: _Errand, error: OperatorError) -> Trouble:
     if isinstance(error, DesignConflict):
         message = f"the ledger has another design of {errand.salt}: {error}; choose a new experiment.id"
         return Trouble(Reason.DESIGN_CONFLICT, message)

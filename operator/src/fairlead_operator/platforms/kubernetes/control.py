@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import aiohttp
+import httpx
 
 from fairlead_operator.assembly import Access, Control
 from fairlead_operator.platforms.kubernetes.controller import ModelDeploymentController
+from fairlead_operator.platforms.kubernetes.feedback import FeedbackFiles
 from fairlead_operator.platforms.kubernetes.gateways import GatewayFinder
 from fairlead_operator.platforms.kubernetes.kinds import (
     CLUSTER_STORAGE_CONTAINER,
@@ -21,7 +23,10 @@ from fairlead_operator.platforms.kubernetes.kinds import (
 )
 from fairlead_operator.platforms.kubernetes.reports import Reports
 from fairlead_operator.platforms.kubernetes.sweeps import Sweeps
+from fairlead_operator.runtime.evidence import LedgerEvidence
+from fairlead_operator.runtime.evidence import Terms as EvidenceTerms
 from fairlead_operator.runtime.keys import ObjectKey
+from fairlead_operator.runtime.ledger import LedgerClient
 
 _SHARED_BY_ALL = (GATEWAY, REQUEST_AUTHENTICATION, CLUSTER_STORAGE_CONTAINER)
 _SHARED_IN_NAMESPACE = (FEATURE_STORE, SERVING_RUNTIME)
@@ -53,15 +58,31 @@ def control_of(access: Access) -> Control:
     )
     sweeps = Sweeps(access)
     reports = Reports(session, access.now, settings.probe_timeout_s, settings.report_interval_s)
+    feedback = FeedbackFiles(settings)
+    client = LedgerClient(
+        httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=16)),
+        settings.ledger_timeout_s,
+        feedback.operator_key,
+        access.ledger_called,
+    )
+    terms = EvidenceTerms(settings.analysis_interval_s, lambda: settings.ledger_url)
+    evidence = LedgerEvidence(client, terms, access.now, access.randomness)
+
+    async def close() -> None:
+        await evidence.close()
+        await reports.close()
+
     controller = ModelDeploymentController(
         access=access,
         session=session,
         finder=GatewayFinder(access.api, access.objects, access.now, settings.child_namespaces),
         reports=reports,
+        evidence=evidence,
+        feedback=feedback,
     )
     return Control(
         controller=controller,
         sweeps=(sweeps.orphans, sweeps.unused_runtimes, sweeps.unused_storage),
         dependents=_Dependents(access).of,
-        close=reports.close,
+        close=close,
     )

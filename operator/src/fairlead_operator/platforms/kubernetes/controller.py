@@ -18,6 +18,7 @@ from fairlead_operator.api.objects import from_object
 from fairlead_operator.api.v1alpha1 import ModelDeployment, Url
 from fairlead_operator.assembly import Access
 from fairlead_operator.core.desired import Desired, desired_from
+from fairlead_operator.core.evidence import Evidence
 from fairlead_operator.core.observed import Filter, Observed, Problem
 from fairlead_operator.core.plan import WriteRoute, parting
 from fairlead_operator.core.record import Record, dumped, loaded
@@ -26,6 +27,7 @@ from fairlead_operator.core.timing import next_look_s
 from fairlead_operator.errors import GatewayError, ManifestError, OperatorError
 from fairlead_operator.platforms.kubernetes.api import Resource
 from fairlead_operator.platforms.kubernetes.errors import NotFound
+from fairlead_operator.platforms.kubernetes.feedback import FeedbackFiles, KeysUnreadable
 from fairlead_operator.platforms.kubernetes.gateways import GatewayFinder, Gateways, Hosts
 from fairlead_operator.platforms.kubernetes.kinds import (
     AUTHORIZATION_POLICY,
@@ -45,12 +47,13 @@ from fairlead_operator.platforms.kubernetes.render.covers import covers
 from fairlead_operator.platforms.kubernetes.render.inference_service import pod_identity
 from fairlead_operator.platforms.kubernetes.render.names import Place, owned
 from fairlead_operator.platforms.kubernetes.render.route_text import read_route
-from fairlead_operator.platforms.kubernetes.render.serving import read_keys, serving_secret
+from fairlead_operator.platforms.kubernetes.render.serving import read_feedback, read_keys, serving_secret
 from fairlead_operator.platforms.kubernetes.render.virtual_service import virtual_service
 from fairlead_operator.platforms.kubernetes.reports import Reports
 from fairlead_operator.platforms.kubernetes.servers import Absences
 from fairlead_operator.platforms.kubernetes.upkeep import Upkeep
 from fairlead_operator.platforms.kubernetes.writer import Obstacle, Writer
+from fairlead_operator.runtime.evidence import EvidenceSource
 from fairlead_operator.runtime.keys import ObjectKey
 from fairlead_operator.runtime.reconciler import reconcile
 
@@ -63,6 +66,17 @@ _PROBLEM_LOOK_S = 30.0
 _NOT_WATCHED = frozenset({Reason.FEATURE_STORE_NOT_FOUND, Reason.GATEWAY_NOT_FOUND, Reason.FAULT_NOT_ALLOWED})
 """Problems that end without an event: what they are about is looked for, not watched."""
 _RECORD_FILE = "rollout.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """What the Secret of a deployment was seen to hold."""
+
+    seen_s: float
+    uid: str
+    """Of the deployment."""
+    key: RouteKey
+    feedback: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +101,14 @@ class ModelDeploymentController:
     """For probes through gateways and servers' reports."""
     finder: GatewayFinder
     reports: Reports
+    evidence: EvidenceSource
+    feedback: FeedbackFiles
     hosts: Hosts = field(init=False)
     _knows_hosts: bool = False
     _absences: dict[ObjectKey, Absences] = field(default_factory=dict)
     _pauses: dict[ObjectKey, float] = field(default_factory=dict)
     """Since when what is paused is, Unix time; the status says it, too."""
-    _route_keys: dict[ObjectKey, tuple[float, str, RouteKey]] = field(default_factory=dict)
+    _route_keys: dict[ObjectKey, _Served] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Know where routes are."""
@@ -147,11 +163,13 @@ class ModelDeploymentController:
         """Make what a pass builds upon; return what could not be made, and hold back only what needs it."""
         hindered: OperatorError | None = None
         try:
-            platform.key = await self._route_key(key, reading.place, writer)
+            platform.key = await self._serve(key, reading, writer)
         except OperatorError as error:
             if error.ends_pass:
                 raise
             hindered = error
+            known = self._route_keys.get(key)
+            platform.key = known.key if known is not None and known.uid == reading.place.uid else _NO_KEY
             keyless = platform.key is _NO_KEY
             platform.problems += (replace(_problem_of(error), stops_route=keyless),)
         if not any(found.stops_servers for found in platform.problems):
@@ -182,7 +200,14 @@ class ModelDeploymentController:
             await writer.ensure(CONFIG_MAP, manifest, fenced=True)
             platform.record = record
 
-        outcome = await reconcile(platform, reading.desired, reading.record, now_s=platform.now_s, remember=remember)
+        outcome = await reconcile(
+            platform,
+            reading.desired,
+            reading.record,
+            now_s=platform.now_s,
+            remember=remember,
+            evidence=self._evidence(reading.desired, reading.record),
+        )
         if outcome.problem is not None and outcome.problem.ends_pass:
             return outcome.observed, outcome.problem
         await remember(outcome.record)  # restored if somebody has removed it
@@ -205,8 +230,10 @@ class ModelDeploymentController:
         prerequisites = Prerequisites(self.access.api, self.access.objects, self.hosts)
         desired, faults = await prerequisites.allowed(key, desired)
         missing = await prerequisites.missing(key, deployment, desired, gateways)
+        keyless = self.feedback.problem(desired)
+        problems = (*unseen, *missing, *faults, *([keyless] if keyless else []))
         place = Place(key.namespace, key.name, resource["metadata"]["uid"], settings.server_image)
-        return _Reading(resource, deployment, desired, place, record, gateways, (*unseen, *missing, *faults))
+        return _Reading(resource, deployment, desired, place, record, gateways, problems)
 
     async def _gateways(self, names: Iterable[str], namespace: str) -> tuple[Gateways, tuple[Problem, ...]]:
         """Return what is known of the gateways; that they cannot be read is a problem like that they are not there."""
@@ -239,7 +266,7 @@ class ModelDeploymentController:
             place=reading.place,
             desired=reading.desired,
             record=reading.record,
-            key=known[2] if known else _NO_KEY,
+            key=known.key if known else _NO_KEY,
             gateways=reading.gateways,
             problems=reading.problems,
             objects=self.access.objects,
@@ -251,11 +278,39 @@ class ModelDeploymentController:
             grace_s=settings.unavailable_grace_s,
         )
 
-    async def _route_key(self, key: ObjectKey, place: Place, writer: Writer) -> RouteKey:
-        """Return the key that signs experiment headers; it is made with the deployment and lives in its Secret."""
-        known = self._route_keys.get(key)
-        if known is not None and known[1] == place.uid and self.access.now() - known[0] < _KEY_REMEMBERED_S:
-            return known[2]
+    async def _serve(self, key: ObjectKey, reading: _Reading, writer: Writer) -> RouteKey:
+        """Have the deployment's Secret hold what its servers are told; return the key that signs experiment headers.
+
+        That key is made with the deployment and lives in the Secret alone.
+
+        Raises:
+            KeysUnreadable: What servers are to be told is not known; they keep what they have.
+            KubeError: The API refuses.
+            Obstacle: The Secret is somebody else's.
+        """
+        place, known = reading.place, self._route_keys.get(key)
+        unreadable: KeysUnreadable | None = None
+        feedback = known.feedback if known is not None else None
+        try:
+            told = self.feedback.of(reading.desired)
+            feedback = told.dumped() if told is not None else None
+        except KeysUnreadable as error:
+            unreadable = error
+        if known is None or known.uid != place.uid:
+            fresh = False
+        else:
+            fresh = known.feedback == feedback and self.access.now() - known.seen_s < _KEY_REMEMBERED_S
+        if known is None or not fresh:
+            known = await self._write_served(key, reading, writer, feedback, keep=unreadable is not None)
+        if unreadable is not None:
+            raise unreadable
+        return known.key
+
+    async def _write_served(
+        self, key: ObjectKey, reading: _Reading, writer: Writer, feedback: str | None, *, keep: bool
+    ) -> _Served:
+        """Write the Secret if it differs; ``keep`` leaves there what it tells of feedback."""
+        place, known = reading.place, self._route_keys.get(key)
         try:
             live: Resource | None = await self.access.api.get(SECRET, ObjectKey(key.namespace, place.serving_name))
         except NotFound:
@@ -265,13 +320,15 @@ class ModelDeploymentController:
             message = f"Secret {key.namespace}/{place.serving_name} belongs to somebody else; rename or delete it"
             raise Obstacle(Problem(ConditionType.ROUTING_READY, Reason.FOREIGN_OBJECT, message))
         # A Secret that somebody has removed or damaged gets the key back that signs what is on its way.
-        before = known[2] if known is not None and known[1] == place.uid else None
+        before = known.key if known is not None and known.uid == place.uid else None
         route_key = keys[0] if keys else before or RouteKey("k1", secrets.token_bytes(_KEY_BYTES))
-        wanted = serving_secret(place, keys or [route_key])
-        if live is None or not covers(live, wanted):
+        there = read_feedback(live) if live is not None else None
+        feedback = (there or feedback) if keep else feedback
+        wanted = serving_secret(place, keys or [route_key], feedback)
+        if live is None or not covers(live, wanted) or there != feedback:
             await self.access.api.apply(SECRET, wanted)
-        self._route_keys[key] = (self.access.now(), place.uid, route_key)
-        return route_key
+        served = self._route_keys[key] = _Served(self.access.now(), place.uid, route_key, feedback)
+        return served
 
     async def _last_key(self, key: ObjectKey, place: Place) -> RouteKey | None:
         """Return the key of a deployment that goes: no other is made, in a namespace that may be going, too."""
@@ -354,11 +411,16 @@ class ModelDeploymentController:
     ) -> None:
         if problem is not None:
             observed = replace(observed, problems=(_problem_of(problem), *observed.problems))
-        around = Surroundings(url=_url(reading), now_s=platform.now_s)
+        evidence = self._evidence(reading.desired, platform.record)  # a decision of this pass is told at once
+        around = Surroundings(url=_url(reading), now_s=platform.now_s, evidence=evidence)
         status = status_of(reading.deployment, reading.desired, observed, platform.record, around)
         await Publisher(self.access, reading.resource).publish(status)
         if not reading.desired.paused:
             self._pauses.pop(ObjectKey(reading.place.namespace, reading.place.name), None)
+
+    def _evidence(self, desired: Desired, record: Record) -> Evidence:
+        key = ObjectKey(desired.namespace, desired.name)
+        return self.evidence.look(desired, record, lambda: self.access.enqueue(key))
 
     def _refresh_reports(self, key: ObjectKey, platform: ClusterPlatform, observed: Observed) -> None:
         addresses = [address for revision in observed.servers for address in platform.addresses(revision)]
@@ -372,6 +434,7 @@ class ModelDeploymentController:
             self._absences[key].due_s(platform.now_s, platform.grace_s),
             _PROBLEM_LOOK_S if any(problem.reason in _NOT_WATCHED for problem in observed.problems) else None,
             self.access.settings.report_interval_s if observed.route and observed.route.observation else None,
+            self.evidence.due_s(key),
         ]
         return min((one for one in due if one is not None), default=None)
 
@@ -405,6 +468,7 @@ class ModelDeploymentController:
         self._absences.pop(key, None)
         self._pauses.pop(key, None)
         self._route_keys.pop(key, None)
+        self.evidence.forget(key)
         for rival in rivals:
             self.access.enqueue(rival)
 
@@ -424,6 +488,8 @@ def _problem_of(error: OperatorError) -> Problem:
     """Return what a failed write is told as."""
     if isinstance(error, Obstacle):
         return error.problem
+    if isinstance(error, KeysUnreadable):
+        return Problem(ConditionType.EXPERIMENT_HEALTHY, Reason.LEDGER_MISSING, str(error))
     reason = Reason.GATEWAY_REFUSED if isinstance(error, GatewayError) else Reason.REFUSED_BY_API
     condition = ConditionType.VARIANTS_READY if "serving.kserve.io" in str(error) else ConditionType.ROUTING_READY
     return Problem(condition, reason, str(error))

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fairlead.experiment.design import Meaning
 from fairlead.route import RouteKey
 from fairlead_operator.core.desired import Desired, Revision
+from fairlead_operator.core.evidence import unfit
 from fairlead_operator.core.observed import Filter, Observed, Problem, Route
 from fairlead_operator.core.plan import (
     Action,
@@ -92,15 +94,21 @@ class ClusterPlatform:
         route = read_route(own) if own is not None else None
         self.route_version = live["metadata"]["resourceVersion"] if live is not None else None
         found = servers(self.owner, self._look(route), self.absences, await self._unlabelled(route))
-        told = [self._told(name) for name in found]
+        told = {name: self._told(name) for name in found}
+        wrong = unfit(self.desired.design, self._meanings(told))
         return Observed(
             servers=found,
             route=route,
             route_altered=own is not None and (route is None or not covers(own, self._virtual_service(route))),
             filter=self._filter(route),
-            mismatched=mismatch(told) if self.desired.experiment_id else None,
-            problems=self.problems,
+            mismatched=mismatch(told.values()) if self.desired.experiment_id else None,
+            problems=self.problems if wrong is None else (*self.problems, wrong),
         )
+
+    def _meanings(self, told: Mapping[str, Told]) -> dict[str, Meaning]:
+        """Return what the output that tokens carry means, by variant, as far as servers have told."""
+        known = {name: told[one.name].meaning for name, one in self.desired.revisions.items() if one.name in told}
+        return {name: meaning for name, meaning in known.items() if meaning is not None}
 
     async def _unlabelled(self, route: Route | None) -> list[Mapping[str, Any]]:
         """Return the InferenceServices of the route that somebody took our labels off: they answer as before."""

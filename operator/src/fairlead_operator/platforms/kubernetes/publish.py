@@ -74,28 +74,52 @@ class Publisher:
 
     def _tell(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """Post what has changed for people: readiness, and where the rollout stands."""
-        then, now = _ready(before), _ready(after)
+        then, now = _of(before, "Ready"), _of(after, "Ready")
         if (then.get("status"), then.get("reason")) != (now.get("status"), now.get("reason")):
             well = now.get("status") == "True"
             kind = EventType.NORMAL if well or now.get("reason") in _EXPECTED else EventType.WARNING
             self.access.events.post(self._about, str(now.get("reason")), str(now.get("message")), type=kind)
+        self._tell_experiment(before, after)
         was, stands = before.get("rollout") or {}, after.get("rollout") or {}
         if (was.get("state"), was.get("step")) != (stands.get("state"), stands.get("step")):
             note = f"rollout: {stands.get('state')}, step {int(stands.get('step', 0)) + 1}"
             self.access.events.post(self._about, f"Rollout{stands.get('state')}", note, action="Rollout")
+
+    def _tell_experiment(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Post how sound an experiment is, what its analysis says, and where the record of its decision is."""
+        then, now = _of(before, "ExperimentHealthy"), _of(after, "ExperimentHealthy")
+        if (then.get("status"), then.get("reason")) != (now.get("status"), now.get("reason")) and then:
+            well = now.get("status") == "True" or now.get("reason") in _EXPECTED
+            kind = EventType.NORMAL if well else EventType.WARNING
+            reason = f"Experiment{now.get('reason')}"
+            self.access.events.post(self._about, reason, str(now.get("message")), action="Experiment", type=kind)
+        was, says = before.get("experiment") or {}, after.get("experiment") or {}
+        if says.get("verdict") and _verdict(was) != _verdict(says):
+            note = f"experiment {says.get('id')}: {says['verdict']} ({says.get('reason')}); {says.get('page')}"
+            self.access.events.post(self._about, f"Verdict{says['verdict']}", note, action="Experiment")
+        record = ((after.get("rollout") or {}).get("decision") or {}).get("record")
+        if record and record != ((before.get("rollout") or {}).get("decision") or {}).get("record"):
+            self.access.events.post(self._about, "DecisionRecorded", str(record), action="Experiment")
 
     @property
     def _about(self) -> Mapping[str, Any]:
         return {"apiVersion": PARENT.kind.api_version, "kind": PARENT.kind.kind, "metadata": self.resource["metadata"]}
 
 
-_EXPECTED = frozenset({Reason.STARTING, Reason.SCALING_UP, Reason.ASSIGNMENT_UNPROVEN, Reason.PAUSED})
+_EXPECTED = frozenset(
+    {Reason.STARTING, Reason.SCALING_UP, Reason.ASSIGNMENT_UNPROVEN, Reason.PAUSED, Reason.NOT_OBSERVING}
+)
 """Reasons of a deployment that is on its way and nothing is wrong with."""
 
 
-def _ready(status: Mapping[str, Any]) -> Mapping[str, Any]:
+def _of(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """Return a condition; empty if it has not been told yet."""
     for condition in status.get("conditions") or []:
-        if condition.get("type") == "Ready":
+        if condition.get("type") == kind:
             found: Mapping[str, Any] = condition
             return found
     return {}
+
+
+def _verdict(experiment: Mapping[str, Any]) -> tuple[object, ...]:
+    return experiment.get("salt"), experiment.get("verdict"), experiment.get("reason")

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 import aiohttp
 import orjson
 
+from fairlead.experiment.design import Meaning
 from fairlead.serving import ExperimentCounts, ReportError, ServerReport
+from fairlead_operator.core.evidence import meaning_of
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +43,8 @@ class Told:
     """Requests whose experiment header verified."""
     mismatched: int = 0
     """Those among them whose unit belongs to another arm."""
+    meaning: Meaning | None = None
+    """Of the output that prediction tokens carry; None if it carries none, or nobody could tell."""
 
 
 NOTHING = Told()
@@ -61,6 +65,7 @@ class _Known:
     """The last report of one pod. Its counts began with the pod, so an experiment's own are what came since."""
 
     report: ServerReport
+    meaning: Meaning | None
     read_s: float
     salt: str = ""
     """Experiment that the counts are told for."""
@@ -74,10 +79,10 @@ class _Known:
             self.salt, self.before = salt, counts
         return counts.verified - self.before.verified, counts.mismatched - self.before.mismatched
 
-    def followed_by(self, report: ServerReport, read_s: float) -> _Known:
+    def followed_by(self, report: ServerReport, meaning: Meaning | None, read_s: float) -> _Known:
         """Return what is known after another report; a server that was started again counts from 0."""
         begun_anew = report.requests.verified < self.report.requests.verified
-        return _Known(report, read_s, self.salt, ExperimentCounts() if begun_anew else self.before)
+        return _Known(report, meaning, read_s, self.salt, ExperimentCounts() if begun_anew else self.before)
 
 
 def _summed(known: Iterable[_Known], salt: str) -> Told:
@@ -94,6 +99,7 @@ def _summed(known: Iterable[_Known], salt: str) -> Told:
             features=told.features or differences,
             verified=told.verified + verified,
             mismatched=told.mismatched + mismatched,
+            meaning=one.meaning,
         )
     return told
 
@@ -156,25 +162,26 @@ class Reports:
             await asyncio.sleep(self._random.uniform(0.5, 1.0) * pause_s)
             report = await self._fetched(address)
         if report is not None:
-            self._take(address, report, read)
+            self._take(address, *report, read)
 
-    async def _fetched(self, address: Address) -> ServerReport | None:
+    async def _fetched(self, address: Address) -> tuple[ServerReport, Meaning | None] | None:
         try:
             asked = self.session.get(address.url, allow_redirects=False)
             async with asyncio.timeout(self.timeout_s), asked as answer:
                 content = await answer.content.read(_MAX_BYTES)
                 answer.raise_for_status()
-            return ServerReport.from_metadata(_json(content))
+            document = _json(content)
+            return ServerReport.from_metadata(document), meaning_of(document)
         except (OSError, aiohttp.ClientError, TimeoutError, ReportError) as error:
             _log.info("a server's report could not be read", extra={"url": address.url, "error": str(error)[:200]})
             return None
 
-    def _take(self, address: Address, report: ServerReport, read: Callable[[], None]) -> None:
+    def _take(self, address: Address, report: ServerReport, meaning: Meaning | None, read: Callable[[], None]) -> None:
         """Keep a report, and forget those of pods that have gone."""
         before = self._known.get(address.pod)
         now = self.now()
         self._known.pop(address.pod, None)  # the pod read last stands last
-        self._known[address.pod] = before.followed_by(report, now) if before else _Known(report, now)
+        self._known[address.pod] = before.followed_by(report, meaning, now) if before else _Known(report, meaning, now)
         while now - (oldest := next(iter(self._known.items())))[1].read_s > _FORGOTTEN_S:
             del self._known[oldest[0]]
         if before is None or before.report != report:

@@ -32,7 +32,12 @@ from fairlead_operator.platforms.kubernetes.render.probe import (
     probe_value,
 )
 from fairlead_operator.platforms.kubernetes.render.route_text import ROUTE_ANNOTATION, read_route, route_text
-from fairlead_operator.platforms.kubernetes.render.serving import read_keys, serving_config_map, serving_secret
+from fairlead_operator.platforms.kubernetes.render.serving import (
+    read_feedback,
+    read_keys,
+    serving_config_map,
+    serving_secret,
+)
 from fairlead_operator.platforms.kubernetes.render.serving_runtime import is_runtime_used, serving_runtime
 from fairlead_operator.platforms.kubernetes.render.storage_container import storage_container
 from fairlead_operator.platforms.kubernetes.render.virtual_service import virtual_service
@@ -62,6 +67,7 @@ __all__ = [
     "pod_disruption_budget",
     "pod_identity",
     "probe_value",
+    "read_feedback",
     "read_keys",
     "read_route",
     "route_text",

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from fairlead.feedback.serving import FEEDBACK_FILE
 from fairlead.route import RouteKey
 from fairlead_operator.platforms.kubernetes.kinds import CONFIG_MAP, SECRET
 from fairlead_operator.platforms.kubernetes.render.names import Manifest, Place, owned
@@ -14,13 +15,29 @@ from fairlead_operator.platforms.kubernetes.render.names import Manifest, Place,
 ROUTE_KEYS_FILE: Final = "route-keys.json"
 
 
-def serving_secret(place: Place, keys: Iterable[RouteKey]) -> Manifest:
-    """Return the Secret with the keys that verify experiment headers; the first one signs."""
+def serving_secret(place: Place, keys: Iterable[RouteKey], feedback: str | None = None) -> Manifest:
+    """Return the Secret with the keys that verify experiment headers, and what servers are told of feedback.
+
+    Args:
+        place: Where.
+        keys: The first one signs.
+        feedback: ``Feedback.dumped()``; None where there is none.
+    """
     content = {"keys": [{"id": key.id, "secret": key.secret.hex()} for key in keys]}
     manifest = owned(SECRET, place, place.serving_name)
     manifest["type"] = "Opaque"
-    manifest["data"] = {ROUTE_KEYS_FILE: base64.b64encode(_text(content).encode()).decode()}
+    files = {ROUTE_KEYS_FILE: _text(content)} | ({FEEDBACK_FILE: feedback} if feedback is not None else {})
+    manifest["data"] = {name: base64.b64encode(text.encode()).decode() for name, text in files.items()}
     return manifest
+
+
+def read_feedback(manifest: Mapping[str, object]) -> str | None:
+    """Return what the live Secret tells servers of feedback; None if nothing."""
+    data = manifest.get("data")
+    try:
+        return base64.b64decode(data[FEEDBACK_FILE]).decode() if isinstance(data, Mapping) else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def read_keys(manifest: Mapping[str, object]) -> tuple[RouteKey, ...]:
