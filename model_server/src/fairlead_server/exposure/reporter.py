@@ -224,7 +224,7 @@ class Reporter:
                 _LOG.error("report refused report=%s reason=%s", parcel.name, delivery.reason)
                 await self._thread.submit(partial(outbox.remove, parcel))
                 return 0.0
-            case Reception.BROKE:
+            case Reception.POSTPONED:
                 await self._thread.submit(partial(outbox.postpone, parcel))
         return max(self._backed_off(delivery.reason), delivery.wait_s)
 

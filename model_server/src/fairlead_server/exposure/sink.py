@@ -16,8 +16,10 @@ _LONGEST_WAIT_S = 60.0
 """Of one read or write; the whole is limited by the caller's deadline."""
 _REASON_BYTES = 2048
 _REASON_CHARACTERS = 200
-_OF_THE_SENDER = frozenset({401, 403, 404, 405, 407, 408, 421, 425, 429})
-"""Refusals that are about address, key or time, not about the report: it stays, and is sent again."""
+_OF_THE_MOMENT = frozenset({408, 425, 429})
+"""Client errors that say: later."""
+_OF_THE_SENDER = frozenset({401, 403, 404, 405, 407, 421})
+"""Client errors that are about address or key, which somebody may put right, rather than about the report."""
 
 
 class Reception(StrEnum):
@@ -28,8 +30,8 @@ class Reception(StrEnum):
     """It will never be taken."""
     FAILED = "failed"
     """It may be taken another time."""
-    BROKE = "broke"
-    """The ledger failed on it: another time, and after the others."""
+    POSTPONED = "postponed"
+    """It may be taken another time, after the others: this very report may be what cannot be taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +102,11 @@ def _client() -> httpx.AsyncClient:
 
 
 def _reception(status: int) -> Reception:
-    if status in _OF_THE_SENDER or status < httpx.codes.BAD_REQUEST:
-        return Reception.FAILED
-    if status < httpx.codes.INTERNAL_SERVER_ERROR:
+    if status in _OF_THE_SENDER or status == httpx.codes.INTERNAL_SERVER_ERROR:
+        return Reception.POSTPONED
+    if httpx.codes.is_client_error(status) and status not in _OF_THE_MOMENT:
         return Reception.REFUSED
-    return Reception.BROKE if status == httpx.codes.INTERNAL_SERVER_ERROR else Reception.FAILED
+    return Reception.FAILED
 
 
 async def _start_of(answer: httpx.Response) -> bytes:
