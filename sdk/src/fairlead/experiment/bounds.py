@@ -24,9 +24,9 @@ _NEWTON_STEPS = 6
 
 
 def clock(variance: Number, *, effect: Number) -> Number:
-    """Return u for a variance, where ``effect`` is what matters in the same scale."""
+    """Return u for a variance, where ``effect`` is what matters in the same scale; finite and above 0 always."""
     with np.errstate(divide="ignore"):
-        return np.divide((ETA * np.asarray(effect, np.float64)) ** 2, variance)
+        return np.clip(np.divide((ETA * np.asarray(effect, np.float64)) ** 2, variance), _TINY, 1 / _TINY)
 
 
 def two_sided(u: Number, *, alpha: float) -> Number:
