@@ -12,12 +12,14 @@ import uvicorn
 
 from fairlead.feedback.keys import KeyRing, KeyRingError
 from fairlead_ledger.access import Access, KeyedAccess, Open
+from fairlead_ledger.analysis import routes as analysis
 from fairlead_ledger.app import application
 from fairlead_ledger.errors import PortTaken, StartupError
 from fairlead_ledger.intake.queue import Queue
 from fairlead_ledger.ledger import Ledger
 from fairlead_ledger.logs import configure
 from fairlead_ledger.metrics import LedgerMetrics
+from fairlead_ledger.page import routes as page
 from fairlead_ledger.service import Limits, Service
 from fairlead_ledger.settings import Settings, clock_of, from_arguments
 from fairlead_ledger.store import versions
@@ -57,7 +59,7 @@ def _serve(settings: Settings) -> None:
     listening = _listen(settings.host, settings.port)
     service = _service(settings)
     config = uvicorn.Config(
-        application(service),
+        application(service, (analysis.ROUTES, page.ROUTES)),
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         log_config=None,
         access_log=False,

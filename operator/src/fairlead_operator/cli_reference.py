@@ -28,6 +28,7 @@ them; in a pod where nothing of this is given it is the pod's own.
 | 0 | done |
 | 1 | asked well, and could not be done: the line on stderr says why, and what to do |
 | 2 | what was asked, or a file that was named, is wrong |
+| 3 | `experiment verify`: the record is whole, and the ledger has fewer units now, for some were erased since |
 | 130 | interrupted while watching |
 
 What a command needs in a cluster, besides `get` of the ModelDeployment:
@@ -49,10 +50,20 @@ def cli_page() -> str:
     """Return the page."""
     command: Any = typer.main.get_command(application())
     in_plugin = set(plugin().commands)
-    parts = [_HEAD, "## Commands", "", *_index(command.commands, in_plugin)]
-    for name, verb in sorted(command.commands.items()):
+    verbs = dict(_verbs(command.commands))
+    parts = [_HEAD, "## Commands", "", *_index(verbs, in_plugin)]
+    for name, verb in sorted(verbs.items()):
         parts += ["", *_section(name, verb)]
     return "\n".join([*parts, ""])
+
+
+def _verbs(commands: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield commands by name; those of a group behind the group's."""
+    for name, verb in commands.items():
+        if hasattr(verb, "commands"):
+            yield from ((f"{name} {inner}", one) for inner, one in _verbs(verb.commands))
+        else:
+            yield name, verb
 
 
 def _index(verbs: dict[str, Any], in_plugin: set[str]) -> Iterator[str]:
@@ -60,7 +71,8 @@ def _index(verbs: dict[str, Any], in_plugin: set[str]) -> Iterator[str]:
     yield "|---|---|---|"
     for name, verb in sorted(verbs.items()):
         summary = _paragraphs(verb)[0].partition(". ")[0].rstrip(".")
-        yield f"| [`{name}`](#fairlead-{name}) | {_cell(summary)} | {'plugin' if name in in_plugin else ''} |"
+        place = f"[`{name}`](#fairlead-{name.replace(' ', '-')})"
+        yield f"| {place} | {_cell(summary)} | {'plugin' if name in in_plugin else ''} |"
 
 
 def _section(name: str, verb: Any) -> Iterator[str]:

@@ -68,5 +68,10 @@ def list_html(entries: tuple[Entry, ...]) -> str:
     return _render("list.html.j2", entries=entries)
 
 
+def refusal_html(message: str) -> str:
+    """Return the page that says why nothing is shown."""
+    return _render("refusal.html.j2", message=message)
+
+
 def _render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(**values)

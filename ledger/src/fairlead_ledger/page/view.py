@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from fairlead.clock import from_us
 from fairlead.experiment import words
 from fairlead.experiment.design import Design
-from fairlead.experiment.report import Report, Verdict
+from fairlead.experiment.report import Report
 from fairlead_ledger.page import units
 from fairlead_ledger.page.metrics import Looks, metric_parts
 from fairlead_ledger.page.parts import Fact, Link, Page, PhasePart
@@ -50,10 +49,10 @@ def page_of(known: Known) -> Page:
         id=id_,
         home="/experiments",
         tone=words.TONES[judged.verdict] if judged else words.Tone.WAIT,
-        badge=words.badge(judged) if judged else "Not begun",
+        badge=words.badge(judged, design) if judged else "Not begun",
         headline=words.headline(judged, design) if judged else "Not begun: nobody has been exposed to any arm yet.",
         message=judged.message if judged else "",
-        done=done(known),
+        done=_done(known),
         not_meant=words.not_meant(judged) if judged else ("Not that anything is wrong: steps begin with traffic.",),
         facts=tuple(_facts(known, judged)),
         phases=tuple(_phase(known, report) for report in reversed(known.reports)),
@@ -63,25 +62,11 @@ def page_of(known: Known) -> Page:
     )
 
 
-def done(known: Known) -> str:
-    """Return what was done about an experiment, in one sentence."""
+def _done(known: Known) -> str:
     if known.decided:
-        return f"{moment(known.decided.at_us)}: {known.decided.words}"
-    control = known.design.control
-    if known.ended:
-        return f"Nothing was decided: the experiment has ended, and {control} is control as before."
+        return f"{words.moment(known.decided.at_us)}: {known.decided.words}"
     last = known.reports[-1] if known.reports else None
-    if last is None or not last.is_final:
-        return f"Nothing was decided yet: the experiment goes on, and {control} keeps its place."
-    if last.verdict in (Verdict.PASS, Verdict.FAIL):
-        return "No decision has been recorded yet."
-    return f"Nothing was decided yet: {control} keeps its place until then."
-
-
-def moment(time_us: int) -> str:
-    """Return a time for people, in UTC."""
-    at = from_us(time_us)
-    return f"{at.day} {at:%b %Y, %H:%M} UTC"
+    return words.not_decided(known.design, last, has_ended=known.ended)
 
 
 def _facts(known: Known, judged: Report | None) -> Iterator[Fact]:
@@ -94,7 +79,7 @@ def _facts(known: Known, judged: Report | None) -> Iterator[Fact]:
     if units.expects_outcomes(design):
         yield Fact("Outcomes are waited for", words.duration(design.outcome_window_s))
     if known.started_us is not None:
-        yield Fact("Began", moment(known.started_us))
+        yield Fact("Began", words.moment(known.started_us))
     if judged is None:
         return
     plan = judged.plan
@@ -104,7 +89,7 @@ def _facts(known: Known, judged: Report | None) -> Iterator[Fact]:
     most = f", at most {words.duration(plan.maximum_s)}" if plan.maximum_s is not None else ""
     planned = words.duration(plan.planned_s) if plan.planned_s is not None else None
     yield Fact("Time in this step", _of(words.duration(plan.elapsed_s), planned) + most)
-    yield Fact("As of", moment(judged.at_us))
+    yield Fact("As of", words.moment(judged.at_us))
 
 
 def _of(seen: str, planned: str | int | None) -> str:
@@ -131,7 +116,7 @@ def _phase(known: Known, report: Report) -> PhasePart:
 
 def _lead(design: Design, report: Report, last: Report) -> Iterator[str]:
     if report is not last:
-        yield f"{words.badge(report)}. {report.message}".strip()
+        yield f"{words.badge(report, design)}. {report.message}".strip()
     if not report.is_final and design.objective:
         yield "Only guardrails are judged in this step; the objective is judged in the last one alone."
 
