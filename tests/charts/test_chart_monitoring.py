@@ -14,7 +14,9 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from fairlead.feedback.messages import Fate
 from fairlead.policy import FeatureState
+from fairlead_ledger.metrics import LedgerMetrics
 from fairlead_operator.api.conditions import ConditionType
 from fairlead_operator.metrics import READ_OFF, OperatorMetrics
 from fairlead_operator.platforms.kubernetes.kinds import CHILDREN, PARENT
@@ -22,11 +24,12 @@ from fairlead_operator.runtime.queue import Result
 from support.charts import CHARTS, one, rendered, scenarios
 
 ROOT = CHARTS.parent
+LEDGER: Mapping[str, Any] = {"ledger": {"enabled": True}, "postgres": {"enabled": True}}
 
 
 def alerts(values: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """Return the alerts as Prometheus gets them."""
-    wanted = {"monitoring": {"prometheusRule": {"enabled": True}}, **(values or {})}
+    """Return the alerts as Prometheus gets them; with those of the ledger, unless ``values`` have none."""
+    wanted = {"monitoring": {"prometheusRule": {"enabled": True}}, **LEDGER, **(values or {})}
     groups = one(rendered("fairlead", wanted), "PrometheusRule")["spec"]["groups"]
     return [rule for group in groups for rule in group["rules"]]
 
@@ -60,6 +63,10 @@ def metrics() -> Mapping[str, set[str]]:
             found |= {name: set(labels) for name in registry._collector_to_names[collector]}
         else:
             found |= {name: set() for name in registry._collector_to_names[collector]}
+    ledger = LedgerMetrics()
+    ledger.watch(lambda: 0)
+    for collector, names in ledger.registry._collector_to_names.items():
+        found |= {name: set(getattr(collector, "_labelnames", ())) for name in names}
     server = _SERVER.ServerMetrics(CollectorRegistry())
     for family in server.collect():
         names = {"counter": ["_total"], "gauge": [""], "histogram": ["_bucket", "_count", "_sum"]}[family.type]
@@ -75,6 +82,8 @@ def values_of(label: str, metric: str) -> set[str] | None:
         ("fairlead_deployments", "status"): ["True", "False", "Unknown"],
         ("fairlead_kind_missing", "kind"): [watched.kind.plural for watched in (PARENT, *CHILDREN)],
         ("fairlead_resyncs_total", "result"): ["success", "error"],
+        ("fairlead_ledger_outcomes_total", "fate"): Fate,
+        ("fairlead_ledger_folds_total", "outcome"): ["done", "failed"],
         ("fairlead_feature_states_total", "state"): FeatureState,
         ("fairlead_store_reads_total", "outcome"): _SERVER.ReadOutcome,
         ("fairlead_registry_reads_total", "outcome"): _SERVER.RegistryRead,
@@ -131,8 +140,9 @@ def test_every_alert_has_its_section_of_the_runbook_and_no_section_is_without_on
 
 
 def test_rules_carry_labels_runbooks_and_what_is_not_left_out() -> None:
-    rules = alerts(scenarios("fairlead")["03-monitoring"])
+    rules = alerts({**LEDGER, **scenarios("fairlead")["03-monitoring"]})
     assert [rule["alert"] for rule in rules] == [a["alert"] for a in ALERTS if a["alert"] != "FairleadSlow"]
+    assert "FairleadLedgerAbsent" not in {rule["alert"] for rule in alerts({"ledger": {"enabled": False}})}
     for rule in rules:
         assert rule["labels"]["team"] == "serving"
         url = f"https://docs.example.org/runbooks/alerts#{rule['alert'].lower()}"
@@ -180,6 +190,16 @@ def test_monitors_scrape_ports_and_pods_that_there_are() -> None:
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     assert [e["port"] for e in monitor["spec"]["endpoints"]] == [p["name"] for p in service["spec"]["ports"]]
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
+
+
+@pytest.mark.parametrize("kind", ["serviceMonitor", "podMonitor"])
+def test_the_ledger_is_scraped_where_the_operator_is(kind: str) -> None:
+    objects = rendered("fairlead", {**LEDGER, "monitoring": {kind: {"enabled": True, "interval": "7s"}}})
+    monitor = one(objects, kind[0].upper() + kind[1:], "fairlead-ledger")["spec"]
+    service = one(objects, "Service", "fairlead-ledger")
+    assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    (endpoint,) = monitor.get("endpoints") or monitor["podMetricsEndpoints"]
+    assert endpoint == {"port": service["spec"]["ports"][0]["name"], "path": "/metrics", "interval": "7s"}
 
 
 def test_servers_are_scraped_where_the_operator_serves() -> None:

@@ -72,6 +72,44 @@ def test_a_null_drops_the_default_label_of_redis_namespaces() -> None:
     assert rule["from"][1] == {"namespaceSelector": {"matchLabels": {"team": "a"}}}
 
 
+LEDGER = {"ledger": {"enabled": True}, "postgres": {"enabled": True}}
+
+
+def component(name: str) -> dict[str, Any]:
+    """Return a peer: the pods of a part of the same release."""
+    labels = {"app.kubernetes.io/name": "fairlead", "app.kubernetes.io/instance": "fairlead"}
+    return {"podSelector": {"matchLabels": {**labels, "app.kubernetes.io/component": name}}}
+
+
+def test_the_ledger_is_reached_by_those_who_tell_and_ask_it() -> None:
+    (rule,) = policy(LEDGER, "fairlead-ledger")["ingress"]
+    servers = {"namespaceSelector": {"matchLabels": {}}, "podSelector": {"matchLabels": OURS}}
+    applications = {"namespaceSelector": {"matchLabels": {"serving.fairlead.dev/ledger": "true"}}}
+    assert rule["from"] == [component("operator"), component("test"), namespace("monitoring"), servers, applications]
+    assert rule["ports"] == [{"port": "http", "protocol": "TCP"}]
+    assert policy(LEDGER)["egress"][-1] == {"to": [component("ledger")], "ports": rule["ports"]}
+
+
+def test_servers_reach_the_ledger_where_the_operator_serves_alone() -> None:
+    values = {**LEDGER, **scenarios("fairlead")["02-namespaced"]}
+    (expression,) = policy(values, "fairlead-ledger")["ingress"][0]["from"][3]["namespaceSelector"]["matchExpressions"]
+    assert expression["values"] == ["flights", "hotels"]
+
+
+def test_the_bundled_database_is_the_ledgers_alone() -> None:
+    found = policy(LEDGER, "fairlead-postgres")
+    assert "egress" not in found
+    assert [rule["from"] for rule in found["ingress"]] == [[component("ledger"), component("migrations")]]
+    assert policy(LEDGER, "fairlead-ledger")["egress"][1]["to"] == [component("postgres")]
+
+
+def test_the_ledger_reaches_its_database_and_names_alone() -> None:
+    names, database = policy(scenarios("fairlead")["07-ledger"], "fairlead-ledger")["egress"]
+    assert {port["port"] for port in names["ports"]} == {53}
+    assert database["to"] == [{"ipBlock": {"cidr": "10.2.0.0/24"}}]
+    assert [port["port"] for port in database["ports"]] == [6432]
+
+
 def test_policies_can_be_somebody_elses() -> None:
     kinds = {m["kind"] for m in rendered("fairlead", scenarios("fairlead")["06-bare"])}
     assert not kinds & {"NetworkPolicy", "Role", "ClusterRole", "ServiceAccount", "PodDisruptionBudget"}

@@ -11,7 +11,10 @@ from fairlead_operator import settings
 from fairlead_operator.settings import Settings
 from support.charts import CHARTS, ChartRefused, one, operator_of, rendered, scenarios
 
-ELSEWHERE = {"namespaces", "server_image", "own_namespace", "pod_name", "kubeconfig", "context"}
+ELSEWHERE = {
+    *("namespaces", "server_image", "own_namespace", "pod_name", "kubeconfig", "context"),
+    *("ledger_api_key", "ledger_server_key", "feedback_keys"),
+}
 """Settings that other values, or the pod itself, decide."""
 
 
@@ -97,6 +100,16 @@ def test_the_kubelet_waits_longer_than_the_operator_takes_to_stop(seconds: float
             "exclude each other",
         ),
         ("fairlead", {"operator": {"settings": {"leaseRetryS": 11}}}, "leaseRetryS < leaseRenewDeadlineS"),
+        ("fairlead", {"ledger": {"enabled": True}}, "ledger.enabled needs a database"),
+        ("fairlead", {"ledger": {"database": {"url": "postgresql://u:p@h/d"}}}, "at '/ledger/database'"),
+        ("fairlead", {"ledger": {"retentionDays": -1}}, "at '/ledger/retentionDays': minimum"),
+        ("fairlead", {"ledger": {"apiKeys": {"secretName": "s", "more": [{}]}}}, "ledger.apiKeys.more goes into"),
+        (
+            "fairlead",
+            {"postgres": {"enabled": True}, "ledger": {"autoscaling": {"enabled": True, "minReplicas": 9}}},
+            "minReplicas must not be more",
+        ),
+        ("fairlead", {"postgres": {"storage": {"size": "2"}}}, "at '/postgres/storage/size'"),
         ("fairlead-crds", {"kept": False}, "additional properties 'kept' not allowed"),
         ("fairlead-crds", {"keep": "no"}, "at '/keep': got string, want boolean"),
     ],

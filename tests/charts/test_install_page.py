@@ -23,7 +23,7 @@ def test_values_of_the_page_are_taken(number: int) -> None:
 
 
 def test_every_block_says_where_it_is_run_and_what_is_not_run_says_why() -> None:
-    assert len(VALUES) == 2
+    assert len(VALUES) == 3
     assert set(marks_of(PAGE)) == {"cluster", "not-run"}
     assert PAGE.count("# not run: ") == len(re.findall(r"```console not-run", PAGE))
     assert len(commands_of(PAGE, "cluster")) >= 10

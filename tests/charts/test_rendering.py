@@ -20,6 +20,7 @@ GOLDEN = Path(__file__).parent / "golden"
 KUBERNETES = "1.34"
 FOREIGN = ("monitoring.coreos.com/",)
 """API groups whose kinds Kubernetes does not have."""
+WORKLOADS = ("Deployment", "StatefulSet")
 MATRIX = [(chart, name) for chart in ("fairlead", "fairlead-crds") for name in scenarios(chart)]
 
 
@@ -61,12 +62,12 @@ def test_every_container_says_what_it_takes(name: str) -> None:
 @pytest.mark.parametrize("name", scenarios("fairlead"))
 def test_selectors_take_the_pods_that_they_are_for(name: str) -> None:
     objects = scenario("fairlead", name)
-    for deployment in (m for m in objects if m["kind"] == "Deployment"):
+    for deployment in (m for m in objects if m["kind"] in WORKLOADS):
         labels = deployment["spec"]["template"]["metadata"]["labels"]
         service = one(objects, "Service", deployment["metadata"]["name"])
         for wanted in (deployment["spec"]["selector"]["matchLabels"], service["spec"]["selector"]):
             assert wanted.items() <= labels.items()
-        for other in (m for m in objects if m["kind"] == "Deployment" and m is not deployment):
+        for other in (m for m in objects if m["kind"] in (*WORKLOADS, "Job") and m is not deployment):
             assert not service["spec"]["selector"].items() <= other["spec"]["template"]["metadata"]["labels"].items()
 
 

@@ -24,6 +24,9 @@ Duration = Annotated[str, Field(pattern=r"^([0-9]+(ms|s|m|h))+$")]
 ELSEWHERE: Final = {
     "namespaces": "operator.namespaces",
     "server_image": "image.registry and server.image.repository",
+    "ledger_api_key": "ledger.apiKeys",
+    "ledger_server_key": "ledger.apiKeys",
+    "feedback_keys": "ledger.keys",
     "own_namespace": "the pod's namespace",
     "pod_name": "the pod's name",
     "kubeconfig": "the pod's service account",
@@ -70,10 +73,17 @@ class Server(Part):
     image: ServerImage = ServerImage()
 
 
+_CHOSEN: Final = {
+    "lease_name": "The operator's full name",
+    "ledger_url": "The chart's own ledger, where it is enabled,",
+}
+"""What the chart takes for settings that are empty."""
+
+
 def _setting(name: str, field: FieldInfo) -> tuple[Any, Any]:
     """Return type and default of a setting as a value: what is empty is left to the chart or the operator."""
-    if field.default_factory is not None or name == "lease_name":
-        chosen = "The operator's full name" if name == "lease_name" else "This release"
+    if field.default_factory is not None or name in _CHOSEN:
+        chosen = _CHOSEN.get(name, "This release")
         return str, Field("", description=f"{field.description} {chosen} if empty.")
     bounds = list(field.metadata)
     if name == "http_port":
@@ -125,6 +135,16 @@ _OPERATOR_RESOURCES: Final = {
 _REDIS_RESOURCES: Final = {
     "requests": {"cpu": "50m", "memory": "64Mi"},
     "limits": {"memory": "384Mi"},
+}
+
+
+_LEDGER_RESOURCES: Final = {
+    "requests": {"cpu": "100m", "memory": "256Mi"},
+    "limits": {"memory": "768Mi"},
+}
+_POSTGRES_RESOURCES: Final = {
+    "requests": {"cpu": "50m", "memory": "128Mi"},
+    "limits": {"memory": "512Mi"},
 }
 
 
@@ -197,6 +217,7 @@ class NetworkPolicies(Part):
     enabled: bool = Field(default=True, description="Whether the chart's pods may talk to what they need alone.")
     api_server: Egress = Egress(ports=(443, 6443, 8443, 16443))
     dns: Dns = Dns()
+    database: Egress = Field(Egress(ports=(5432,)), description="The ledger's database, unless it is the bundled one.")
     extra_ingress: tuple[Manifest, ...] = Field((), description="More ingress rules of the operator.")
     extra_egress: tuple[Manifest, ...] = Field((), description="More egress rules of the operator.")
 
@@ -236,8 +257,8 @@ class Dashboards(Part):
 class Monitoring(Part):
     """What watches the watcher; the kinds are those of the Prometheus Operator."""
 
-    service_monitor: Monitor = Field(Monitor(), description="Scrapes the operator by its Service.")
-    pod_monitor: Monitor = Field(Monitor(), description="Scrapes the operator's pods; instead of `serviceMonitor`.")
+    service_monitor: Monitor = Field(Monitor(), description="Scrapes the operator, and the ledger, by their Services.")
+    pod_monitor: Monitor = Field(Monitor(), description="Scrapes the pods of both; instead of `serviceMonitor`.")
     server_pod_monitor: Monitor = Field(Monitor(), description="Scrapes the model servers of all deployments.")
     prometheus_rule: PrometheusRules = PrometheusRules()
     dashboards: Dashboards = Dashboards()
@@ -268,6 +289,125 @@ class Redis(Placed):
     )
 
 
+class LedgerDatabase(Part):
+    """PostgreSQL, 13 or later, for what the ledger keeps."""
+
+    secret_name: Name = Field(
+        "",
+        description=(
+            "Secret of this namespace with its URL, `postgresql://USER:PASSWORD@HOST:5432/NAME`. It must be there"
+            " before the release: a hook migrates the tables. If empty, the bundled one is taken (`postgres.enabled`)."
+        ),
+    )
+    secret_key: str = Field("url", min_length=1, description="Key of the URL in the Secret.")
+    migration_deadline_s: int = Field(600, ge=10, description="When a migration by the hook is given up.")
+
+
+class LedgerKeys(Part):
+    """What signs prediction tokens and stands for units: one ring, known to the ledger and the operator alone."""
+
+    secret_name: Name = Field(
+        "", description="Secret with the ring in `keys.json`; if empty, the chart makes one, once, and keeps it."
+    )
+
+
+class LedgerApiKeys(Part):
+    """Who may tell the ledger what, and ask it."""
+
+    secret_name: Name = Field(
+        "",
+        description=(
+            "Secret with `api-keys.json` for the ledger, and `operator` and `server`, each `ID.SECRET`, for the"
+            " operator; if empty, the chart makes one, once, and keeps its keys."
+        ),
+    )
+    more: tuple[Manifest, ...] = Field(
+        (),
+        description=(
+            "More API keys, such as those of applications: `id`, `hash` (SHA-256 of the secret, hexadecimal), `roles`,"
+            " `deployments`. Not with `secretName`."
+        ),
+    )
+
+
+class LedgerAutoscaling(Part):
+    """How many ledgers run, by their CPU."""
+
+    enabled: bool = Field(
+        default=False, description="Whether there is a HorizontalPodAutoscaler instead of `replicas`."
+    )
+    min_replicas: int = Field(2, ge=1, description="At least.")
+    max_replicas: int = Field(6, ge=1, description="At most.")
+    cpu_percent: int = Field(70, ge=1, le=100, description="CPU to aim at, per cent of what is requested.")
+
+
+class LedgerBudget(Part):
+    """How many ledgers may be taken away at a time."""
+
+    enabled: bool = Field(default=True, description="Whether there is a PodDisruptionBudget where two or more run.")
+    max_unavailable: int = Field(1, ge=1, description="How many may be taken away at a time.")
+
+
+class Ledger(Placed):
+    """Exposures and outcomes of experiments, what they come to, and a page for each. Experiments need it."""
+
+    enabled: bool = Field(default=False, description="Whether it is there; it needs a database.")
+    image: Image = Image(repository="ledger")
+    replicas: int = Field(1, ge=0, description="How many run. All of them write.")
+    database: LedgerDatabase = LedgerDatabase()
+    keys: LedgerKeys = LedgerKeys()
+    api_keys: LedgerApiKeys = LedgerApiKeys()
+    autoscaling: LedgerAutoscaling = LedgerAutoscaling()
+    pod_disruption_budget: LedgerBudget = LedgerBudget()
+    retention_days: float = Field(90, ge=0, le=36525, description="How long units are kept after an experiment's end.")
+    resources: Manifest = Field(_LEDGER_RESOURCES, description="Resources of its container.")
+    namespace_selector: Manifest = Field(
+        {"matchLabels": {"serving.fairlead.dev/ledger": "true"}},
+        description=(
+            "Labels of the namespaces of applications that may reach it, besides model servers and the operator; joined"
+            " with the default as `redis.namespaceSelector` is."
+        ),
+    )
+    topology_spread_constraints: tuple[Manifest, ...] = Field(
+        (), description="Spread of its pods; over nodes, where possible, if empty and several run."
+    )
+    annotations: Texts = Field({}, description="More annotations of the Deployment.")
+    service_annotations: Texts = Field({}, description="Annotations of the Service.")
+    extra_args: tuple[str, ...] = Field((), description="More arguments of `python -m fairlead_ledger serve`.")
+    extra_env: tuple[Manifest, ...] = Field((), description="More environment variables.")
+    extra_volumes: tuple[Manifest, ...] = Field((), description="More volumes of its pods.")
+    extra_volume_mounts: tuple[Manifest, ...] = Field((), description="More mounts of its container.")
+    extra_ingress: tuple[Manifest, ...] = Field((), description="More ingress rules of its NetworkPolicy.")
+    extra_egress: tuple[Manifest, ...] = Field((), description="More egress rules, such as to Kafka.")
+
+
+class PostgresStorage(Part):
+    """Where the bundled PostgreSQL keeps its data; not to be changed once it is there."""
+
+    persistent: bool = Field(
+        default=True, description="Whether it is a claim, which outlives the release; else all is lost with the pod."
+    )
+    size: str = Field("2Gi", pattern=r"^[0-9]+(Mi|Gi|Ti)$", description="How much.")
+    class_name: str = Field("", description="Storage class; the cluster's default if empty.")
+
+
+class Postgres(Placed):
+    """A PostgreSQL to try the ledger out: one pod, no TLS, no backups. Not for production."""
+
+    enabled: bool = Field(default=False, description="Whether it is there.")
+    image: Image = Image(repository="postgres")
+    password: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._~-]*$",
+        description=(
+            "Password; if empty, the one that its Secret has, and a random one at first. After another one:"
+            " `kubectl rollout restart` of its StatefulSet, then of the ledger."
+        ),
+    )
+    storage: PostgresStorage = PostgresStorage()
+    resources: Manifest = Field(_POSTGRES_RESOURCES, description="Resources of its container.")
+
+
 class FairleadValues(Part):
     """Values of the chart `fairlead`."""
 
@@ -280,6 +420,8 @@ class FairleadValues(Part):
     users: Users = Users()
     network_policy: NetworkPolicies = NetworkPolicies()
     monitoring: Monitoring = Monitoring()
+    ledger: Ledger = Ledger()
+    postgres: Postgres = Postgres()
     redis: Redis = Redis()
     extra_objects: tuple[Manifest | str, ...] = Field(
         (), description="More objects of yours, as YAML or as text; both may use template syntax."

@@ -1,6 +1,7 @@
 """What `helm test` asks: does the API server answer the operator's account, and does an operator stand by?
 
-Called with the URL of a collection, the folder of the account's token, the URL of /readyz, and seconds to try for.
+Called with the URL of a collection, the folder of the account's token, the URL of /readyz, seconds to try for, and the
+URL of the ledger's /readyz, where there is one.
 """
 
 import ssl
@@ -21,8 +22,8 @@ def ask(url: str, account: Path | None = None) -> str:
         return answer.read(200).decode("utf-8", "replace")
 
 
-def main(collection: str, account: str, ready: str, seconds: str) -> int:
-    """Ask until both answer; return the exit code."""
+def main(collection: str, account: str, ready: str, seconds: str, ledger: str = "") -> int:
+    """Ask until all answer; return the exit code."""
     deadline = time.monotonic() + float(seconds)
     while True:
         try:
@@ -30,6 +31,9 @@ def main(collection: str, account: str, ready: str, seconds: str) -> int:
             print("the API server answers the operator's account")
             ask(ready)
             print("an operator is ready")
+            if ledger:
+                ask(ledger)
+                print("a ledger is ready")
             return 0
         except OSError as error:
             print(f"not yet: {error}", flush=True)

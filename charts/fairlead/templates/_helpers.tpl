@@ -22,6 +22,14 @@
 {{ include "fairlead.fullname" . }}-redis
 {{- end }}
 
+{{- define "fairlead.ledger.fullname" -}}
+{{ include "fairlead.fullname" . }}-ledger
+{{- end }}
+
+{{- define "fairlead.postgres.fullname" -}}
+{{ include "fairlead.fullname" . }}-postgres
+{{- end }}
+
 {{- define "fairlead.operator.serviceAccountName" -}}
 {{- $account := .Values.operator.serviceAccount }}
 {{- if $account.create }}
@@ -130,4 +138,61 @@ priorityClassName: {{ . }}
 {{- else }}
 {{- list | toJson }}
 {{- end }}
+{{- end }}
+
+{{/* Names of the ledger's Secrets: the chart's own, unless others are given. */}}
+{{- define "fairlead.ledger.keys" -}}
+{{- default (printf "%s-keys" (include "fairlead.ledger.fullname" .)) .Values.ledger.keys.secretName }}
+{{- end }}
+
+{{- define "fairlead.ledger.apiKeys" -}}
+{{- default (printf "%s-api-keys" (include "fairlead.ledger.fullname" .)) .Values.ledger.apiKeys.secretName }}
+{{- end }}
+
+{{- define "fairlead.ledger.url" -}}
+http://{{ include "fairlead.ledger.fullname" . }}.{{ .Release.Namespace }}.svc:8080
+{{- end }}
+
+{{/* Not empty if the ledger keeps what it knows in the bundled PostgreSQL. */}}
+{{- define "fairlead.ledger.bundled" -}}
+{{- if and .Values.postgres.enabled (not .Values.ledger.database.secretName) }}bundled{{ end }}
+{{- end }}
+
+{{/* The container of the ledger's image: (dict "root" $ "name" NAME "args" LIST); what it mounts is the caller's. */}}
+{{- define "fairlead.ledger.container" -}}
+{{- $ledger := .root.Values.ledger }}
+name: {{ .name }}
+image: {{ include "fairlead.image" (list .root $ledger.image) }}
+imagePullPolicy: {{ $ledger.image.pullPolicy }}
+args:
+  {{- toYaml .args | nindent 2 }}
+env:
+  - name: FAIRLEAD_LEDGER_DATABASE
+    valueFrom:
+      secretKeyRef:
+        {{- if include "fairlead.ledger.bundled" .root }}
+        name: {{ include "fairlead.postgres.fullname" .root }}
+        key: url
+        {{- else }}
+        name: {{ $ledger.database.secretName }}
+        key: {{ $ledger.database.secretKey }}
+        {{- end }}
+  {{- with $ledger.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+resources:
+  {{- toYaml $ledger.resources | nindent 2 }}
+securityContext:
+  {{- include "fairlead.containerSecurity" .root | nindent 2 }}
+terminationMessagePolicy: FallbackToLogsOnError
+{{- end }}
+
+{{- define "fairlead.ledger.migrate" -}}
+{{- include "fairlead.ledger.container" (dict "root" . "name" "migrate" "args" (list "migrate")) }}
+volumeMounts:
+  - name: scratch
+    mountPath: /tmp
+  {{- with .Values.ledger.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}
