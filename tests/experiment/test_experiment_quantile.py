@@ -121,6 +121,22 @@ def test_stalls_shared_by_many_requests_are_no_finding() -> None:
     assert found.finding in {Finding.OPEN, Finding.GATED}
 
 
+def test_a_stall_of_many_minutes_is_one_event() -> None:
+    """Half an hour in which one of ten servers is slow: blocks of a minute alone would call it 30 events."""
+    calm = blocks_of(1, blocks=1200, requests=100)
+    shaken = [dict(block) for block in blocks_of(2, blocks=1200, requests=100)]
+    server, minute = np.arange(1200) % 10, np.arange(1200) // 10
+    for at in np.flatnonzero((server == 3) & (minute >= 30) & (minute < 60)):
+        shaken[at] = {int(edge_of(60.0)): 100}
+    edges = edges_near(whole(calm, shaken), 0.99)
+    found = [
+        estimate_quantile(tails_of(shaken, edges=edges, blocks=blocks), 0.99, effect=0.2, alpha=0.01, one_sided=True)
+        for blocks in (None, (server, minute))
+    ]
+    assert found[0].low > 15
+    assert found[1].low < 15
+
+
 def test_tails_merge_over_blocks() -> None:
     blocks = blocks_of(3)
     edges = edges_near(whole(blocks), 0.99)

@@ -17,15 +17,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BeforeValidator, Field, model_validator
 
+from fairlead.experiment.blocks import BLOCK_MINUTES as BLOCK_MINUTES  # told here, too, beside `blocks_of`
+from fairlead.experiment.blocks import blocks_by_length
 from fairlead.experiment.covariate import CovariateMoments
 from fairlead.experiment.design import Part
 from fairlead.experiment.errors import UnfitEvidence
 from fairlead.experiment.sums import Moments
 from fairlead.experiment.tail import TailSums
 from fairlead.feedback.messages import Count, Finite, MetricName, Salt, TimeUs, VariantName
-
-BLOCK_MINUTES = (1, 5, 30)
-"""Lengths of blocks: the longer see stalls that last, of the shorter there are soon enough."""
 
 Total = Annotated[float, Field(allow_inf_nan=False)]
 Even = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -167,11 +166,23 @@ class Tail(Part):
     edge: int
     """Number of the threshold in the fixed grid `fairlead.experiment.tail.edge_value`."""
     sums: Sums
+    longer: tuple[Sums, ...] = ()
+    """Of blocks: the same over the longer of `fairlead.experiment.blocks.BLOCK_MINUTES`."""
 
     @classmethod
     def of(cls, tail: TailSums) -> Self:
         """Take what `fairlead.experiment.tail.tails_of` has summed."""
-        return cls(edge=tail.edge, sums=Sums.from_moments(tail.moments))
+        longer = tuple(Sums.from_moments(moments) for moments in tail.longer)
+        return cls(edge=tail.edge, sums=Sums.from_moments(tail.moments), longer=longer)
+
+    @property
+    def tail_sums(self) -> TailSums:
+        """The same numbers, as the analysis computes with them."""
+        return TailSums(self.edge, self.sums.moments, tuple(one.moments for one in self.longer))
+
+    def __add__(self, other: Tail) -> Tail:
+        """Return the tail of the clusters of both."""
+        return Tail(edge=self.edge, sums=self.sums + other.sums, longer=_blocks(self.longer, other.longer))
 
 
 def _one_length(told: object) -> object:
@@ -179,7 +190,7 @@ def _one_length(told: object) -> object:
 
 
 Blocks = Annotated[tuple[Sums, ...], BeforeValidator(_one_length)]
-"""Sums over servers and `BLOCK_MINUTES`, in their order; or over those of one minute alone."""
+"""Sums over servers and `fairlead.experiment.blocks.BLOCK_MINUTES`, in their order; or of one minute alone."""
 
 
 class ArmEvidence(Part):
@@ -299,7 +310,7 @@ def _sum(mine: Any, other: Any) -> Any:
 
 
 def blocks_of(server: ArrayLike, minute: ArrayLike, n: ArrayLike, x: ArrayLike) -> tuple[Sums, ...]:
-    """Sum over servers and each of `BLOCK_MINUTES`.
+    """Sum over servers and each of `fairlead.experiment.blocks.BLOCK_MINUTES`.
 
     Args:
         server: Which server, [rows], whole numbers.
@@ -307,12 +318,10 @@ def blocks_of(server: ArrayLike, minute: ArrayLike, n: ArrayLike, x: ArrayLike) 
         n: Requests of that server in that minute, [rows].
         x: Total of the metric over them, [rows].
     """
-    who, when = np.asarray(server, np.int64), np.asarray(minute, np.int64)
-    found = []
-    for length in BLOCK_MINUTES:
-        _, block = np.unique(np.stack([who, when // length]), axis=1, return_inverse=True)
-        found.append(Sums.of(*(np.bincount(block.reshape(-1), np.asarray(each, np.float64)) for each in (n, x))))
-    return tuple(found)
+    return tuple(
+        Sums.of(*(np.bincount(block, np.asarray(each, np.float64)) for each in (n, x)))
+        for block in blocks_by_length(server, minute)
+    )
 
 
 def _blocks(mine: tuple[Sums, ...] | None, other: tuple[Sums, ...] | None) -> tuple[Sums, ...]:
@@ -324,7 +333,6 @@ def _blocks(mine: tuple[Sums, ...] | None, other: tuple[Sums, ...] | None) -> tu
 def _tails(mine: tuple[Tail, ...] | None, other: tuple[Tail, ...] | None) -> tuple[Tail, ...]:
     if not mine or not other:
         return mine or other or ()
-    theirs = {tail.edge: tail.sums for tail in other}
-    if theirs.keys() != {tail.edge for tail in mine}:
+    if [tail.edge for tail in mine] != [tail.edge for tail in other]:
         raise UnfitEvidence("tails of different edges do not add up; make them with the same `edges`")
-    return tuple(Tail(edge=tail.edge, sums=tail.sums + theirs[tail.edge]) for tail in mine)
+    return tuple(one + another for one, another in zip(mine, other, strict=True))

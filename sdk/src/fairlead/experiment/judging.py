@@ -14,7 +14,6 @@ from fairlead.experiment.metrics import is_bounded
 from fairlead.experiment.planning import information_needed, size_of
 from fairlead.experiment.quantile import QuantileEstimate, estimate_quantile
 from fairlead.experiment.report import Finding, Gate, Interval, Method, MetricReport, Role
-from fairlead.experiment.tail import TailSums
 from fairlead.experiment.trials import Limit, Trials
 from fairlead.experiment.wording import sentence_of
 
@@ -305,10 +304,7 @@ def _quantile_finding(report: MetricReport, *, lower_is_better: bool) -> Finding
 def _quantiles(
     metric: Metric, pair: Pair, margin: Effect, quantile: float, alpha: float
 ) -> tuple[QuantileEstimate, QuantileEstimate]:
-    tails = [
-        [TailSums(tail.edge, tail.sums.moments) for tail in arm.tails.get(metric.name, ())]
-        for arm in (pair.control, pair.treatment)
-    ]
+    tails = [[tail.tail_sums for tail in arm.tails.get(metric.name, ())] for arm in (pair.control, pair.treatment)]
     effect = margin.size if margin.scale is Scale.RELATIVE else 0.1
     control, treatment = (
         estimate_quantile(each, quantile, effect=effect, alpha=alpha, one_sided=True) for each in tails

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fairlead.experiment.blocks import blocks_by_length
 from fairlead.experiment.sums import Moments
 
 EDGES_PER_DOUBLING = 16
@@ -42,18 +43,35 @@ class TailSums:
     edge: int
     moments: Moments
     """n requests, x above the threshold."""
+    longer: tuple[Moments, ...] = ()
+    """The same over longer blocks."""
 
 
-def tails_of(counts: Sequence[Mapping[int, int]], *, edges: Sequence[int]) -> tuple[TailSums, ...]:
+def tails_of(
+    counts: Sequence[Mapping[int, int]],
+    *,
+    edges: Sequence[int],
+    blocks: tuple[ArrayLike, ArrayLike] | None = None,
+) -> tuple[TailSums, ...]:
     """Sum over clusters how many requests are above each of some thresholds.
 
     Args:
         counts: Of each cluster: requests by `edge_of` their value.
         edges: Of the thresholds, ascending; the same for all arms (`edges_near`).
+        blocks: Where clusters are blocks of a minute: server and minute of each. The sums then are over the longer
+            blocks too, so that a stall of many minutes is seen to be one.
     """
+    lengths = [np.arange(len(counts))] if blocks is None else list(blocks_by_length(*blocks))
     n = np.array([sum(one.values()) for one in counts], np.float64)
     above = [np.array([sum(k for edge, k in one.items() if edge >= at) for one in counts], np.float64) for at in edges]
-    return tuple(TailSums(edge, Moments.of(n, x)) for edge, x in zip(edges, above, strict=True))
+    return tuple(
+        TailSums(edge, *_by_length([Moments.of(np.bincount(at, n), np.bincount(at, x)) for at in lengths]))
+        for edge, x in zip(edges, above, strict=True)
+    )
+
+
+def _by_length(moments: Sequence[Moments]) -> tuple[Moments, tuple[Moments, ...]]:
+    return moments[0], tuple(moments[1:])
 
 
 def edges_near(counts: Mapping[int, int], quantile: float) -> tuple[int, ...]:
