@@ -92,7 +92,7 @@ def mint(
         _HEAD.pack(unit, time_us, nonce, rows, len(outputs)) + struct.pack(f"<{len(outputs)}f", *outputs) + context
     )
     mac = hmac.digest(key.secret, head.encode() + payload, "sha256")[:_MAC_BYTES]
-    return head + base64.urlsafe_b64encode(payload + mac).rstrip(b"=").decode()
+    return head + _encoded(payload + mac)
 
 
 def read(token: str, root: KeyRing) -> Prediction:
@@ -112,10 +112,7 @@ def read(token: str, root: KeyRing) -> Prediction:
     version, _, key_id = head.partition(".")
     if version != _VERSION or not key_id:
         raise TokenError("is no prediction token of version v1")
-    try:
-        raw = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raise TokenError("is not base64url") from None
+    raw = _decoded(body)
     payload, mac = raw[:-_MAC_BYTES], raw[-_MAC_BYTES:]
     prediction = _prediction(payload)
     key = root.of(deployment_of(prediction.context.salt)).key(key_id)
@@ -124,6 +121,20 @@ def read(token: str, root: KeyRing) -> Prediction:
     if not hmac.compare_digest(hmac.digest(key.secret, f"{head}.".encode() + payload, "sha256")[:_MAC_BYTES], mac):
         raise ForgedToken("has a signature that differs")
     return prediction
+
+
+def _encoded(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _decoded(body: str) -> bytes:
+    try:
+        raw = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
+    except (binascii.Error, ValueError):
+        raise TokenError("is not base64url") from None
+    if _encoded(raw) != body:  # one prediction has one token, to the letter
+        raise TokenError("is not base64url")
+    return raw
 
 
 def _prediction(payload: bytes) -> Prediction:
