@@ -8,6 +8,7 @@ import os
 import signal
 from pathlib import Path
 
+import httpx
 import pytest
 
 from fairlead.assignment import Layout, assign
@@ -23,6 +24,7 @@ LAYOUT = Layout.of("logistic", {"boosted": 5000})
 KEY = RouteKey("k1", b"k" * 16)
 ROOT = KeyRing((SigningKey("k1", b"s" * 16),), b"u" * 16)
 UNITS = [f"N{number}" for number in range(40)]
+FORGED = {"x-fairlead-experiment": "v1.k1.e30.AA"}
 NOW_US = 1_383_264_000_000_000
 
 
@@ -124,26 +126,32 @@ def test_a_position_that_was_lost_tells_nothing_twice(log: Path) -> None:
     assert report(anew).server == "gateway-2"
 
 
+def served(up: Up) -> int:
+    """Return how many requests have come to the treatment's server."""
+    return int(httpx.get(f"http://127.0.0.1:{up.http_port('boosted')}/metrics", trust_env=False).text)
+
+
 async def test_the_gateway_logs_what_a_killed_server_did_not_answer_and_nothing_else(tmp_path: Path) -> None:
-    manifest = ManifestFile.make(tmp_path, routing={"unit": {"header": "x-plane"}, "timeout": "1s"})
+    manifest = ManifestFile.make(tmp_path, routing={"unit": {"header": "x-plane"}, "timeout": "4s"})
     with running(Up(manifest)) as up:
         state = State(up.state, MODEL)
         log, key = state.envoy / "unanswered.log", state.route_key()
         headers = [{"x-plane": unit} for unit in UNITS]
         assert {answer.status for answer in await post(up.port, headers)} == {200}
-        [missing] = await post(up.port, [{"x-fairlead-experiment": "v1.k1.e30.AA"}], body=b'{"sleep_s": 1.5}')
-        assert missing.status == 504
-        [late] = await post(up.port, [{"x-plane": "N7"}], body=b'{"sleep_s": 1.5}')
-        assert late.status == 504
-        asking = asyncio.create_task(post(up.port, headers, connections=40, body=b'{"sleep_s": 0.8}'))
-        await asyncio.sleep(0.3)
-        os.kill(up.pid("boosted"), signal.SIGKILL)
+        late, missing = await post(up.port, [{"x-plane": "N7"}, FORGED], connections=2, body=b'{"sleep_s": 5}')
+        assert (late.status, missing.status) == (504, 504)
+        pid, before = up.pid("boosted"), served(up)
+        asking = asyncio.create_task(post(up.port, headers, connections=40, body=b'{"sleep_s": 2}'))
+        doomed = sum(assign(unit, SALT, LAYOUT) == "boosted" for unit in UNITS)
+        await asyncio.to_thread(wait_until, lambda: served(up) == before + doomed, 20, up.explain)
+        os.kill(pid, signal.SIGKILL)
         answers = await asking
         lost = {unit for unit, answer in zip(UNITS, answers, strict=True) if answer.status != 200}
         assert lost <= {unit for unit in UNITS if assign(unit, SALT, LAYOUT) == "boosted"}
         wait_until(lambda: len(read_lines(log.read_bytes().splitlines(), key)) > len(lost), 10, log.read_text)
         requests = read_lines(log.read_bytes().splitlines(), key)
     assert requests[0].unit == "N7"
-    assert requests[0].latency_us >= 1_000_000
+    assert requests[0].latency_us >= 4_000_000
     assert {request.unit for request in requests[1:]} == lost
+    assert len(lost) == doomed
     assert len(requests) == len(lost) + 1, "no copy of a request that was tried again"

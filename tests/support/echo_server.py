@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("model", "feature-store", "model-name", "model-digest", "variant", "revision", "host", "hydration"):
         parser.add_argument(f"--{name}")
-    for name in ("serving-dir", "clock"):
+    for name in ("serving-dir", "spool-dir", "clock"):
         parser.add_argument(f"--{name}")
     for name in ("http-port", "grpc-port"):
         parser.add_argument(f"--{name}", type=int)

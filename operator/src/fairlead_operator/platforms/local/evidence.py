@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,14 +17,18 @@ from fairlead.feedback.keys import deployment_of
 from fairlead.feedback.messages import ExposureReport
 from fairlead.feedback.serving import Feedback
 from fairlead_operator.core.desired import Desired
+from fairlead_operator.core.evidence import Evidence
+from fairlead_operator.core.record import Record
 from fairlead_operator.platforms.local.ledger import LedgerTask, LocalLedger
 from fairlead_operator.platforms.local.processes import ProcessRecord
 from fairlead_operator.platforms.local.state import State
 from fairlead_operator.platforms.local.unanswered import UnansweredLog
+from fairlead_operator.runtime.evidence import LedgerEvidence, Terms
+from fairlead_operator.runtime.ledger import LedgerClient
 
 _LOG = logging.getLogger(__name__)
 _TELL_EVERY_S = 0.5
-_TELL_TIMEOUT_S = 5.0
+_TIMEOUT_S = 5.0
 
 
 class LocalEvidence:
@@ -38,6 +44,7 @@ class LocalEvidence:
         new_id: Callable[[], str],
         remember: Callable[[int], None],
         port: int | None,
+        every_s: float,
     ) -> None:
         """Describe it; nothing is started before :meth:`keep` needs it.
 
@@ -49,6 +56,7 @@ class LocalEvidence:
             new_id: Makes a name that was never given before.
             remember: Called with the ledger's port whenever its process has changed.
             port: Where it listened last.
+            every_s: How old an analysis may be before another is asked for, real seconds.
         """
         self._state = state
         self._command = command
@@ -60,18 +68,17 @@ class LocalEvidence:
         self._ledger: LocalLedger | None = None
         self._unanswered: UnansweredLog | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._source = LedgerEvidence(
+            client=LedgerClient(httpx.AsyncClient(trust_env=False), _TIMEOUT_S, lambda: None),
+            terms=Terms(every_s, lambda: self.url),
+            now=time.monotonic,
+            randomness=random.Random(),  # noqa: S311 -- spreads pauses; nothing secret
+        )
 
     @property
     def url(self) -> str | None:
         """Address of the ledger; None if none is needed."""
         return self._ledger.url if self._ledger else None
-
-    @property
-    def failure(self) -> str | None:
-        """Why the ledger does not answer; None if it does, or none is needed."""
-        if self._ledger is None or self._ledger.is_ready:
-            return None
-        return self._ledger.failure or "it has not answered yet"
 
     @property
     def record(self) -> ProcessRecord | None:
@@ -94,8 +101,13 @@ class LocalEvidence:
         covariates = {design.salt: design.covariate} if design.covariate else {}
         self._state.tell_servers(Feedback(self._ledger.url, keys, covariates=covariates))
 
+    def look(self, desired: Desired, record: Record, changed: Callable[[], None]) -> Evidence:
+        """Return what the ledger is known to have said; see ``EvidenceSource``."""
+        return self._source.look(desired, record, changed)
+
     async def stop(self) -> None:
         """Tell what is left to tell, and end the ledger; servers and gateway have ended before."""
+        await self._source.close()
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
@@ -153,4 +165,4 @@ class LocalEvidence:
         return answer.is_success or answer.status_code in {httpx.codes.BAD_REQUEST, httpx.codes.UNPROCESSABLE_ENTITY}
 
     def _client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(timeout=_TELL_TIMEOUT_S, trust_env=False)
+        return httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False)

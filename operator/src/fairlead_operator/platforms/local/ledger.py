@@ -54,8 +54,6 @@ class LocalLedger:
         self._is_ready = False
         self.port = port if port is not None and _is_free(port) else free_ports(1)[0]
         """Where it listens."""
-        self.failure: str | None = None
-        """How it ended last; None if it has not."""
 
     @property
     def url(self) -> str:
@@ -99,14 +97,12 @@ class LocalLedger:
         self._changed()
         probing = asyncio.create_task(self._probe(process))
         try:
-            code = await process.wait()
+            await process.wait()
         finally:
             probing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await probing
         was_ready, self._is_ready = self._is_ready, False
-        how = f"signal {-code}" if code < 0 else f"exit code {code}; {process.last_words() or 'no output'}"
-        self.failure = f"{how} (see {self._task.log})"
         return was_ready
 
     async def _probe(self, process: Process) -> None:

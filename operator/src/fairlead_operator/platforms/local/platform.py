@@ -114,6 +114,10 @@ class LocalPlatform:
                 await self._event.wait()
         return self._event.is_set()
 
+    def wake(self) -> None:
+        """Have the world looked at again, as if something in it had changed."""
+        self._event.set()
+
     async def stop(self) -> None:
         """Drain the gateway, then end every process."""
         await self._gateway.stop()
@@ -192,6 +196,7 @@ class LocalPlatform:
             *("--host", "127.0.0.1"),
             *("--hydration", revision.hydration.model_dump_json()),
             *("--serving-dir", str(self._state.serving)),
+            *("--spool-dir", str(self._state.spool / revision.name)),
             *("--clock", self._setup.clock),
         ]
 

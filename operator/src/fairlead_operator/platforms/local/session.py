@@ -20,6 +20,7 @@ from fairlead_operator.api.conditions import Condition, ConditionType, Reason, s
 from fairlead_operator.api.manifest import Manifest, read
 from fairlead_operator.api.v1alpha1 import REQUEST_ANNOTATION, ModelDeployment, Scaling, Status, Url
 from fairlead_operator.core.desired import Desired, desired_from, refuse_breaking_edit
+from fairlead_operator.core.evidence import NO_EVIDENCE, Evidence
 from fairlead_operator.core.observed import Health, Observed
 from fairlead_operator.core.record import Record
 from fairlead_operator.core.status import Surroundings, iso, status_of
@@ -128,24 +129,35 @@ class Session:
         started = time.monotonic()
         up = False
         while not self._stopping.is_set():
+            known = self._look()
             outcome = await reconcile(
                 self._platform,
                 self._in_force.desired,
                 self._in_force.record,
                 now_s=self._now_s(),
                 remember=self._remember_rollout,
+                evidence=known,
             )
             if outcome.problem is not None and not outcome.problem.retryable:
                 raise outcome.problem
             self._in_force = replace(self._in_force, record=outcome.record)
             self._forget_answered_request()
-            self._publish(outcome)
+            self._publish(outcome, known)
             if not up:
                 up = self._is_up(outcome.observed)
                 self._give_up_if_hopeless(outcome, time.monotonic() - started)
             # What was done is seen at the next look; a rollout may go on from there.
-            resync_s = _REPLAY_RESYNC_S if self._simulated else _RESYNC_S
-            seen = await self._wait_for_news(seen, _WATCH_EVERY_S if outcome.actions else resync_s)
+            seen = await self._wait_for_news(seen, _WATCH_EVERY_S if outcome.actions else self._resync_s)
+
+    def _look(self) -> Evidence:
+        """Return what the ledger is known to have said; it is asked behind this pass's back."""
+        if self._evidence is None:
+            return NO_EVIDENCE
+        return self._evidence.look(self._in_force.desired, self._in_force.record, self._platform.wake)
+
+    @property
+    def _resync_s(self) -> float:
+        return _REPLAY_RESYNC_S if self._simulated else _RESYNC_S
 
     async def _wait_for_news(self, seen: tuple[int, ...], within_s: float) -> tuple[int, ...]:
         """Return when the world or the manifest has changed, or it is time to look anyway; with the file's state."""
@@ -246,6 +258,7 @@ class Session:
             new_id=lambda: f"gateway-{uuid.uuid4().hex}",
             remember=self._remember_ledger,
             port=self._record.ledger_port,
+            every_s=self._resync_s,
         )
 
     @property
@@ -307,13 +320,14 @@ class Session:
                 f"({outcome.problem or ', '.join(waiting)}); see {self._state.logs}"
             )
 
-    def _publish(self, outcome: Outcome) -> None:
+    def _publish(self, outcome: Outcome, known: Evidence) -> None:
         around = Surroundings(
             url=self._url(),
             now_s=self._now_s(),
             simulated_time=from_us(self._simulated.now_us()).isoformat() if self._simulated else None,
             gateway_problem=str(outcome.problem) if outcome.problem else None,
             edit_problem=self._edit_problem,
+            evidence=known,
         )
         former = self._published.status if self._published else None
         deployment = self._in_force.deployment.model_copy(update={"status": former})

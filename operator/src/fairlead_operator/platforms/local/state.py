@@ -1,8 +1,8 @@
 """The state folder: one lock, and per deployment what must outlive ``fairlead up``.
 
 ``.fairlead/lock``, ``.fairlead/clock`` (replayed time); ``.fairlead/NAME/``: ``state.json``, ``status.json``,
-``serving/route-keys.json``, ``serving/feedback.json`` and ``ledger/keys.json`` (secret), ``ledger/``, ``envoy/``,
-``logs/``.
+``serving/route-keys.json``, ``serving/feedback.json`` and ``ledger/keys.json`` (secret), ``ledger/``, ``spool/``,
+``envoy/``, ``logs/``.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class State:
         self.envoy = self.folder / "envoy"
         self.serving = self.folder / "serving"
         self.ledger = self.folder / "ledger"
+        self.spool = self.folder / "spool"
         self.clock = self.root / "clock"
         self.status_file = self.folder / "status.json"
         self.annotations_file = self.folder / "annotations.json"

@@ -1,0 +1,145 @@
+"""``fairlead up`` with an experiment that is judged: its embedded ledger, what servers are told, and what survives."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from fairlead.assignment import Layout, assign
+from fairlead.feedback.keys import KeyRing
+from fairlead.feedback.serving import Feedback
+from fairlead_operator.platforms.local.state import State
+from support.envoy import MODEL, ManifestFile, Up, is_alive, post, running, wait_until
+
+SALT = "flights/arrival-delay/e1"
+UNIT = {"unit": {"header": "x-unit-id"}}
+UNITS = [f"N{number}" for number in range(60)]
+JUDGED = {
+    "id": "e1",
+    "objective": {"metric": "brier", "minimumEffect": "5%"},
+    "guardrails": [{"metric": "error", "margin": "1pp"}],
+    "outcomeWindow": "1h",
+}
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> ManifestFile:
+    steps = [{"weights": {"boosted": 50}, "hold": "1h"}, {"weights": {"boosted": 50}}]
+    rollout = {"strategy": "Experiment", "steps": steps}
+    return ManifestFile.make(tmp_path, routing=UNIT, rollout=rollout, experiment=JUDGED)
+
+
+def told(up: Up) -> Feedback:
+    """Return what servers are told."""
+    return Feedback.loaded((State(up.state, MODEL).serving / "feedback.json").read_bytes())
+
+
+def ask(up: Up, path: str) -> Any:
+    answer = httpx.get(f"{told(up).ledger}{path}", trust_env=False)
+    assert answer.is_success, answer.text
+    return answer.json()
+
+
+def wait_observed(up: Up) -> None:
+    wait_until(lambda: up.status().get("experiment", {}).get("observing"), 30, up.explain)
+
+
+def test_the_ledger_is_up_with_keys_of_its_own_before_anybody_is_exposed(manifest: ManifestFile) -> None:
+    up = Up(manifest)
+    with running(up):
+        wait_observed(up)
+        state, feedback = State(up.state, MODEL), told(up)
+        root = KeyRing.loaded(state.ledger_keys_file.read_bytes())
+        assert feedback.keys == root.of("flights/arrival-delay")
+        for secret in (state.ledger_keys_file, state.serving / "feedback.json"):
+            assert secret.stat().st_mode & 0o777 == 0o600
+        kept = ask(up, f"/v1/experiments/{SALT}")
+        assert kept["digest"] == up.status()["experiment"]["design"]
+        assert up.status()["experiment"]["page"] == f"{feedback.ledger}/experiments/{SALT}"
+        assert feedback.ledger in up.log.read_text()
+        pid = up.pids()["ledger"]
+    assert not is_alive(pid)
+    assert up.pids() == {}
+
+
+def test_a_killed_ledger_comes_back_where_it_was_and_knows_what_it_knew(manifest: ManifestFile) -> None:
+    up = Up(manifest)
+    with running(up):
+        wait_observed(up)
+        before, pid = ask(up, f"/v1/experiments/{SALT}"), up.pids()["ledger"]
+        address = told(up).ledger
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: up.pids().get("ledger", pid) != pid and _answers(up), 30, up.explain)
+        assert (told(up).ledger, ask(up, f"/v1/experiments/{SALT}")) == (address, before)
+        assert up.status()["experiment"]["observing"]
+    with running(up):
+        wait_until(lambda: _answers(up), 30, up.explain)
+        assert ask(up, f"/v1/experiments/{SALT}") == before
+
+
+def test_a_killed_run_leaves_no_ledger_beside_the_next(manifest: ManifestFile) -> None:
+    up = Up(manifest)
+    try:
+        up.start().wait_ready()
+        pid = up.pids()["ledger"]
+        up.stop(signal.SIGKILL)
+        up.start().wait_ready()
+        wait_until(lambda: not is_alive(pid), 10, up.explain)
+        wait_until(lambda: "ledger" in up.pids() and _answers(up), 30, up.explain)
+    finally:
+        up.stop()
+
+
+def test_what_was_never_to_be_judged_needs_no_ledger(tmp_path: Path) -> None:
+    up = Up(ManifestFile.make(tmp_path))
+    with running(up):
+        assert "ledger" not in up.pids()
+        assert not (State(up.state, MODEL).serving / "feedback.json").exists()
+
+
+def test_an_address_of_a_ledger_is_for_clusters(manifest: ManifestFile) -> None:
+    manifest.spec["feedback"] = {"ledger": {"url": "http://ledger"}}
+    manifest.write()
+    up = Up(manifest)
+    up.start()
+    assert up.process is not None
+    assert up.process.wait(30) == 2
+    assert "spec.feedback.ledger.url: is for clusters; remove it" in up.log.read_text()
+
+
+async def test_a_request_that_a_dead_treatment_did_not_answer_is_an_error_of_it(manifest: ManifestFile) -> None:
+    up = Up(manifest)
+    with running(up):
+        await asyncio.to_thread(wait_observed, up)
+        layout = Layout.of("logistic", {"boosted": 5000})
+        doomed = [unit for unit in UNITS if assign(unit, SALT, layout) == "boosted"]
+        fatal = json.dumps({"die": True}).encode()
+        [lost] = await post(up.port, [{"x-unit-id": doomed[0]}], body=fatal)
+        assert lost.status == 503
+        await asyncio.to_thread(wait_until, lambda: _lost(up) == {"boosted": (1, 1)}, 30, up.explain)
+
+
+def _lost(up: Up) -> dict[str, tuple[float, float]]:
+    """Return requests and errors that the ledger knows of, by variant; servers here tell it nothing."""
+    phases = ask(up, f"/v1/experiments/{SALT}/evidence")["phases"]
+    arms = phases[0]["arms"] if phases else {}
+    errors = {variant: arm["metrics"].get("error") or {} for variant, arm in arms.items()}
+    return {
+        variant: (arm["requests"], float(errors[variant].get("x", 0)))
+        for variant, arm in arms.items()
+        if arm["requests"]
+    }
+
+
+def _answers(up: Up) -> bool:
+    try:
+        return httpx.get(f"{told(up).ledger}/readyz", trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
