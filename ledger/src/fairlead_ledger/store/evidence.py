@@ -297,22 +297,36 @@ class _Edges:
             whole: Counter[int] = Counter()
             for number, one in self._cells.items():
                 if one.phase == key[0]:
-                    for counts in self._counts(number, metric, place):
-                        whole.update(counts)
+                    for cluster in self._clusters(number, metric, place):
+                        whole.update(cluster.counts)
             self._near[key] = edges_near(whole, metric.quantile or 0.0)
-        clusters = [counts for counts in self._counts(cell, metric, place) if counts] or [{}]
-        found = tails_of(clusters, edges=self._near[key]) if self._near[key] else ()
-        return tuple(Tail(edge=one.edge, sums=Sums.from_moments(one.moments)) for one in found)
-
-    def _counts(self, cell: int, metric: Metric, place: int) -> Iterator[_Counts]:
+        clusters = [one for one in self._clusters(cell, metric, place) if one.counts] or [_Cluster({})]
+        blocks = None
         if metric.source is Source.SYSTEM:
-            query = select(BLOCKS.c.histogram).where(BLOCKS.c.cell_id == cell)
+            blocks = [one.server for one in clusters], [one.minute for one in clusters]
+        found = tails_of([one.counts for one in clusters], edges=self._near[key], blocks=blocks)
+        return tuple(Tail.of(one) for one in found)
+
+    def _clusters(self, cell: int, metric: Metric, place: int) -> Iterator[_Cluster]:
+        """Yield what must be summed as one: blocks of system metrics, units of the others."""
+        if metric.source is Source.SYSTEM:
+            columns = (BLOCKS.c.histogram, BLOCKS.c.server_id, BLOCKS.c.minute)
+            query = select(*columns).where(BLOCKS.c.cell_id == cell)
             query = query.order_by(BLOCKS.c.minute, BLOCKS.c.server_id)
         else:
             query = select(UNIT_SUMS.c.histogram).where(UNIT_SUMS.c.cell_id == cell, UNIT_SUMS.c.metric == place)
             query = query.order_by(UNIT_SUMS.c.unit)
-        for text in self._connection.scalars(query):
-            yield {int(edge): count for edge, count in json.loads(text or "{}").items()}
+        for text, *block in self._connection.execute(query):
+            yield _Cluster({int(edge): count for edge, count in json.loads(text or "{}").items()}, *block)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cluster:
+    """Requests by bucket, and of which block."""
+
+    counts: _Counts
+    server: int = 0
+    minute: int = 0
 
 
 def _first_exposures(cells: Collection[int]) -> Select[Any]:

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import BeforeValidator, Field, model_validator
 
-from fairlead.experiment.blocks import BLOCK_MINUTES as BLOCK_MINUTES  # told here, too, beside `blocks_of`
 from fairlead.experiment.blocks import blocks_by_length
 from fairlead.experiment.covariate import CovariateMoments
 from fairlead.experiment.design import Part

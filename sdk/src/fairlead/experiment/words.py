@@ -86,7 +86,7 @@ _HEADLINES: Mapping[Reason, str] = {
     Reason.GUARDRAIL_BREACHED: "{who} breaks a guardrail: {change}, where {limit} is allowed.",
     Reason.NO_WORTHWHILE_EFFECT: "No change worth shipping: {who} {do} not improve {objective} by {least}.",
     Reason.HORIZON_REACHED: "Undecided: the time is up, and the evidence decides neither way.",
-    Reason.TOO_FEW_EFFECTIVE_UNITS: "Not decided yet: it takes more units to judge {objective}.",
+    Reason.TOO_FEW_EFFECTIVE_UNITS: "Not decided yet: it takes more units to judge {open}.",
     Reason.NOT_YET_MATURE: "Not decided yet: nothing is old enough to be judged.",
     Reason.SAMPLE_RATIO: "Invalid: the arms did not get the units that they should have, so they cannot be compared.",
     Reason.LABEL_COVERAGE: "Invalid: outcomes are missing more often in one arm, so the arms cannot be compared.",
@@ -126,8 +126,16 @@ def headline(report: Report, design: Design) -> str:
         change=_change(culprit),
         limit=_limit(culprit),
         objective=design.objective.metric.name if design.objective else "the guardrails",
+        open=_open(report, design),
         least=_least(design),
     )
+
+
+def _open(report: Report, design: Design) -> str:
+    """Return the metrics that keep a step from passing."""
+    wanted = {Role.GUARDRAIL: Finding.NON_INFERIOR} | ({Role.OBJECTIVE: Finding.SUPERIOR} if report.is_final else {})
+    names = [one.metric for one in report.metrics if one.role in wanted and one.finding is not wanted[one.role]]
+    return listed(list(dict.fromkeys(names or design.metrics)))
 
 
 def _told(report: Report) -> MetricReport | None:
@@ -223,7 +231,7 @@ def p_value(value: float | None) -> str:
     """Return a p-value."""
     if value is None:
         return DASH
-    return f"< {1e-4:.4f}" if value < 1e-4 else f"{value:.4f}"  # noqa: PLR2004 -- as many digits as are shown
+    return "< 0.0001" if value < 1e-4 else f"{float(f'{value:.4f}'):g}"  # noqa: PLR2004 -- as many digits as are shown
 
 
 def better(direction: Better) -> str:
