@@ -9,6 +9,7 @@ from typing import Any
 from fairlead import BUCKETS
 from fairlead_operator.api.v1alpha1 import PAUSED_ANNOTATION, REQUEST_ANNOTATION, ModelDeployment
 from fairlead_operator.core.desired import Desired, desired_from
+from fairlead_operator.core.evidence import Evidence, analysis_of, noted
 from fairlead_operator.core.observed import INHERENT, Filter, Health, Observed, Problem, Route, Server
 from fairlead_operator.core.plan import (
     Action,
@@ -31,7 +32,7 @@ def deployment(
     digests: Mapping[str, str] = {},
     uris: Mapping[str, str] = {},
     roles: Mapping[str, str] = {"logistic": "Control", "boosted": "Treatment"},
-    experiment: str | None = "e1",
+    experiment: str | Mapping[str, Any] | None = "e1",
     generation: int = 1,
     scaling: Mapping[str, Any] = {},
     resources: Mapping[str, Any] = {},
@@ -39,7 +40,7 @@ def deployment(
     request: str | None = None,
     **spec: Any,
 ) -> ModelDeployment:
-    """Return a deployment; a digest is one hexadecimal digit here."""
+    """Return a deployment; a digest is one hexadecimal digit here, an experiment its id or the whole block."""
     annotations = {PAUSED_ANNOTATION: "true" if paused else "", REQUEST_ANNOTATION: request or ""}
     variants = [
         {
@@ -65,7 +66,7 @@ def deployment(
                 "featureStore": {"path": "store"},
                 "variants": variants,
                 "rollout": {"weights": dict(weights)},
-                "experiment": {"id": experiment} if experiment else None,
+                "experiment": {"id": experiment} if isinstance(experiment, str) else experiment,
                 **spec,
             },
         },
@@ -83,9 +84,13 @@ ONE_TREATMENT = {"logistic": "Control", "boosted": "Treatment"}
 
 
 def experiment(
-    planned: list[dict[str, Any]] = RAMP, *, rollout: Mapping[str, Any] = {}, named: str = "e1", **more: Any
+    planned: list[dict[str, Any]] = RAMP,
+    *,
+    rollout: Mapping[str, Any] = {},
+    named: str | Mapping[str, Any] = "e1",
+    **more: Any,
 ) -> Desired:
-    """Return what an experiment by steps asks for."""
+    """Return what an experiment by steps asks for; ``named`` is its id, or the whole block."""
     block = {"strategy": "Experiment", "steps": planned, **rollout}
     return desired_from(
         deployment(experiment=named, rollout=block, routing={"unit": {"header": "x-unit-id"}}, **more), "0.1.0"
@@ -121,6 +126,8 @@ class World:
         """The record's copy on the route."""
         self.now_s = 1_000_000.0
         self.analysis: Analysis = NO_DATA
+        self.evidence: Evidence | None = None
+        """What the analysis is made of; None if it is what ``analysis`` says."""
         self.mismatched: str | None = None
         self.problems: tuple[Problem, ...] = ()
         self.written: list[Route] = []
@@ -134,7 +141,11 @@ class World:
 
     def reconcile(self, wanted: Desired, *, stop_after: int | None = None) -> tuple[Action, ...]:
         """Advance, plan and apply; ``stop_after`` dies after so many actions."""
-        self.record = advance(wanted, self.observed, self.record, self.analysis, self.now_s)
+        known, analysis = self.record, self.analysis
+        if self.evidence is not None:
+            known = noted(wanted, known, self.evidence)
+            analysis = analysis_of(wanted, known, self.evidence)
+        self.record = advance(wanted, self.observed, known, analysis, self.now_s)
         actions = plan(wanted, self.observed, self.record)
         for action in actions[:stop_after]:
             self.apply(action)

@@ -17,7 +17,7 @@ from fairlead.experiment.report import Report, Verdict
 from fairlead_operator.api.conditions import ConditionType, Reason
 from fairlead_operator.core.desired import Desired
 from fairlead_operator.core.observed import Problem
-from fairlead_operator.core.record import Record, Registered
+from fairlead_operator.core.record import Record, Recorded, Registered
 from fairlead_operator.core.rollout import NO_DATA, Analysis
 
 
@@ -40,8 +40,8 @@ class Evidence:
     """The last one of each phase that has begun."""
     trouble: Trouble | None = None
     """None while the ledger answers."""
-    told: Mapping[str, str] = field(default_factory=dict)
-    """Address of the decision record by the salt of an experiment whose decision the ledger has."""
+    told: Mapping[str, Recorded | None] = field(default_factory=dict)
+    """By the salt of an experiment whose decision the ledger was told: the record; None if it knows nothing of it."""
     page: str | None = None
     """Address of the experiment's page."""
 

@@ -43,6 +43,15 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """Where a decision record is."""
+
+    address: str
+    digest: str | None
+    """What the record says of itself; None if another decision had been told before."""
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """How a rollout was decided."""
 
@@ -57,9 +66,9 @@ class Decision:
     analysis: str | None = None
     """Verdict of the analysis that decided; None if something else did."""
     phase: int = 0
-    """Step that the run had come to."""
-    record: str | None = None
-    """Address of the decision record; None until the ledger has one."""
+    """Step that the analysis was of, or that the run had come to."""
+    record: Recorded | None = None
+    """None until the ledger has one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -364,8 +364,11 @@ class _Look:
 
     def decision(self, verdict: str, reason: str, winner: str | None = None) -> Decision:
         """Return a decision of now."""
-        said = self.analysis.verdict.value if reason == self.analysis.reason else None
-        return Decision(verdict, str(reason), self.now_s, winner, analysis=said, phase=self.run.step)
+        if reason != self.analysis.reason:
+            return Decision(verdict, str(reason), self.now_s, winner, phase=self.run.step)
+        phase = self.run.step if self.analysis.phase is None else self.analysis.phase
+        said = self.analysis.verdict.value
+        return Decision(verdict, str(reason), self.now_s, winner, analysis=said, phase=phase)
 
     def holding(self, run: Run) -> Record:
         """Return the record with ``run`` in it."""

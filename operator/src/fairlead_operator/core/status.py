@@ -157,7 +157,8 @@ class _Look:
                 variant=decision.winner,
                 at=iso(decision.at_s),
                 analysis=decision.analysis,
-                record=decision.record,
+                record=decision.record.address if decision.record else None,
+                record_digest=decision.record.digest if decision.record else None,
             )
             if decision
             else None,

@@ -18,7 +18,7 @@ from fairlead_operator.api.conditions import Reason
 from fairlead_operator.core.desired import Desired
 from fairlead_operator.core.evidence import NO_EVIDENCE, Evidence, Trouble
 from fairlead_operator.core.goal import is_registered
-from fairlead_operator.core.record import Record, Untold
+from fairlead_operator.core.record import Record, Recorded, Untold
 from fairlead_operator.errors import OperatorError
 from fairlead_operator.runtime.keys import ObjectKey
 from fairlead_operator.runtime.ledger import (
@@ -185,11 +185,25 @@ class LedgerEvidence:
             await self.client.register(errand.ledger, errand.design)
             known.evidence = replace(known.evidence, registered=errand.design.digest)
         for one in errand.untold:
-            address = await self.client.decide(errand.ledger, one.salt, _told(one))
-            known.evidence = replace(known.evidence, told={**known.evidence.told, one.salt: address})
+            recorded = await self._decided(errand, one)
+            known.evidence = replace(known.evidence, told={**known.evidence.told, one.salt: recorded})
         for phase in errand.phases:
             report = await self.client.analysis(errand.ledger, errand.salt, phase)
             known.evidence = replace(known.evidence, reports={**known.evidence.reports, phase: report})
+
+    async def _decided(self, errand: _Errand, one: Untold) -> Recorded | None:
+        """Tell a decision; a ledger that knows nothing of an earlier experiment has no record to make.
+
+        Raises:
+            OperatorError: It cannot be told now.
+        """
+        try:
+            return await self.client.decide(errand.ledger, one.salt, _told(one))
+        except ExperimentUnknown:
+            if one.salt == errand.salt and errand.design is None:
+                raise
+            _log.warning("a decision has no record: the ledger does not know it", extra={"experiment": one.salt})
+            return None
 
     def _note_failure(self, known: _Known, errand: _Errand, error: OperatorError) -> None:
         known.failures += 1
@@ -219,7 +233,7 @@ def _errand(known: _Known, ledger: str, desired: Desired, record: Record) -> _Er
     return _Errand(
         ledger=ledger,
         salt=desired.salt,
-        design=design if not is_over and (not has or known.is_lost) else None,
+        design=design if known.is_lost or not (has or is_over) else None,
         untold=tuple(one for one in record.untold if one.salt not in known.evidence.told),
         phases=tuple(phases),
     )

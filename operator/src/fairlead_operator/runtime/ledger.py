@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from fairlead.experiment.decision import Decision
 from fairlead.experiment.design import Design, canonical
 from fairlead.experiment.report import Report
+from fairlead_operator.core.record import Recorded
 from fairlead_operator.errors import OperatorError
 
 CallObserver: TypeAlias = Callable[[str, str, float], None]
@@ -93,16 +94,23 @@ class LedgerClient:
             raise LedgerError(f"the report is of phase {report.phase} of {report.salt}")
         return report
 
-    async def decide(self, ledger: str, salt: str, decision: Decision) -> str:
-        """Tell what was decided; return the address of the decision record. Told again it changes nothing.
+    async def decide(self, ledger: str, salt: str, decision: Decision) -> Recorded:
+        """Tell what was decided; return where its record is. Told again it changes nothing.
 
         Raises:
+            ExperimentUnknown: The design is not registered.
             LedgerError: It does not answer, or refuses.
         """
         answer = await self._call("decide", "POST", f"{_of(ledger, salt)}/decision", content=canonical(decision))
-        if answer.status_code != _CONFLICT:  # another decision was told before: that one has the record
-            _require(answer, _OK, _CREATED)
-        return f"{_of(ledger, salt)}/record"
+        address = f"{_of(ledger, salt)}/record"
+        if answer.status_code == _CONFLICT:  # another decision was told before: that one has the record
+            return Recorded(address, None)
+        if answer.status_code == _NOT_FOUND:
+            raise ExperimentUnknown(_said(answer))
+        _require(answer, _OK, _CREATED)
+        found = _json(answer)
+        digest = found.get("hash") if isinstance(found, dict) else None
+        return Recorded(address, digest if isinstance(digest, str) else None)
 
     async def _call(
         self, name: str, method: str, url: str, *, content: bytes | None = None, params: Mapping[str, str] = {}
@@ -146,13 +154,17 @@ def _require(answer: httpx.Response, *codes: int) -> None:
         raise LedgerRefused(f"{answer.request.url}: HTTP {answer.status_code}: {_said(answer)}")
 
 
+def _json(answer: httpx.Response) -> Any:
+    """Return the content of an answer; its text if it is no JSON."""
+    try:
+        return answer.json()
+    except ValueError:
+        return answer.text
+
+
 def _said(answer: httpx.Response) -> str:
     """Return what an answer says for people, however it is wrapped."""
-    said: Any
-    try:
-        said = answer.json()
-    except ValueError:
-        said = answer.text
+    said = _json(answer)
     for name in ("detail", "message", "error"):
         if isinstance(said, dict) and name in said:
             said = said[name]

@@ -60,6 +60,11 @@ class Decision(Record):
     record: str | None = Field(
         default=None, max_length=1024, description="Address of the decision record; none until the ledger has it."
     )
+    record_digest: str | None = Field(
+        default=None,
+        max_length=128,
+        description="Hash that the record has of itself; kept here apart from it.",
+    )
 
 
 class RolloutStatus(Record):
