@@ -21,21 +21,28 @@ import pytest
 
 from support.servers import free_port
 
-_SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "60", "listen_addresses": "127.0.0.1"}
+_SETTINGS = {"max_connections": "60", "listen_addresses": "127.0.0.1"}
+_HASTY = {"fsync": "off", "full_page_writes": "off"}
 _USER = "postgres"
 
 
 class PostgresqlServer:
     """A running server, trusted by whoever is on this machine."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, process: int) -> None:
         self.port = port
+        self._process = process
         self._numbers = itertools.count()
 
     @property
     def address(self) -> str:
         """Of its first database."""
         return f"postgresql://{_USER}@127.0.0.1:{self.port}/postgres"
+
+    def processes(self) -> list[int]:
+        """Return the ids of all its processes."""
+        children = Path(f"/proc/{self._process}/task/{self._process}/children").read_text()
+        return [self._process, *map(int, children.split())]
 
     def new_database(self) -> str:
         """Make an empty database and return its address."""
@@ -46,8 +53,12 @@ class PostgresqlServer:
 
 
 @contextmanager
-def postgresql_server() -> Iterator[PostgresqlServer]:
-    """Run a server for tests; skips where there is none."""
+def postgresql_server(*, durable: bool = False) -> Iterator[PostgresqlServer]:
+    """Run a server for tests; skips where there is none.
+
+    Args:
+        durable: It waits for the disk, as in production.
+    """
     programs = _programs()
     if programs is None:
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
@@ -65,14 +76,18 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
         **run,
     )
     port = free_port()
-    settings = [word for name, value in _SETTINGS.items() for word in ("-c", f"{name}={value}")]
+    settings = [
+        word
+        for name, value in (_SETTINGS if durable else _SETTINGS | _HASTY).items()
+        for word in ("-c", f"{name}={value}")
+    ]
     with (folder / "log").open("wb") as log:
         server = subprocess.Popen(
             [programs / "postgres", "-D", store, "-k", str(folder), "-p", str(port), *settings], stderr=log, **run
         )
     try:
         _wait_ready(programs, port, server)
-        yield PostgresqlServer(port)
+        yield PostgresqlServer(port, server.pid)
     finally:
         server.send_signal(signal.SIGINT)  # does not wait for clients to go
         server.wait(60)
