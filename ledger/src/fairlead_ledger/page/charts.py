@@ -25,7 +25,21 @@ _PATH_LEFT = 48
 _FARTHEST = 8.0
 """An interval is cut off, with an arrow, beyond so many times the threshold."""
 _TICKS = 5
-_STEPS_S = (60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, 86400, 2 * 86400, 7 * 86400, 14 * 86400, 28 * 86400)
+_STEPS_S = (
+    60,
+    300,
+    900,
+    3600,
+    3 * 3600,
+    6 * 3600,
+    12 * 3600,
+    86400,
+    2 * 86400,
+    4 * 86400,
+    7 * 86400,
+    14 * 86400,
+    28 * 86400,
+)
 
 Label = Callable[[float], str]
 """Writes an effect."""

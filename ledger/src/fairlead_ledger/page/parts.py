@@ -93,7 +93,6 @@ class Page:
     tone: Tone
     badge: str
     headline: str
-    message: str
     done: str
     not_meant: tuple[str, ...]
     facts: tuple[Fact, ...]

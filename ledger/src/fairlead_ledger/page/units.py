@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from fairlead.experiment import words
+from fairlead.experiment import gate, words
 from fairlead.experiment.design import Design, Source
-from fairlead.experiment.report import ArmReport, MetricReport, Report, Role
+from fairlead.experiment.report import ArmReport, Method, MetricReport, Report, Role
 from fairlead_ledger.page.parts import Row, Table
 
 
@@ -51,10 +51,11 @@ def units_notes(design: Design, report: Report) -> Iterator[str]:
     """Yield what must be known to read them."""
     told = [one for one in report.metrics if one.role is not Role.ACTIVITY]
     if told:
-        needed, closed = told[0].gate.needed, [one for one in told if not one.gate.is_open]
+        needed = told[0].gate.needed
+        closed = [one for one in told if not one.gate.is_open and one.method is not Method.FIRST_VALUES]
         yield (
             f"Effective units are how many units of equal weight would be as sure ({told[0].metric}). An interval is "
-            f"shown from {words.count(needed)} in each arm on: "
+            f"shown from {words.count(needed)} of them and {gate.UNITS} units in each arm on: "
             f"{'the gate is open.' if not closed else f'closed for {words.listed(_names(closed))}.'}"
         )
     activity = [one for one in report.metrics if one.role is Role.ACTIVITY]

@@ -51,7 +51,6 @@ def page_of(known: Known) -> Page:
         tone=words.TONES[judged.verdict] if judged else words.Tone.WAIT,
         badge=words.badge(judged, design) if judged else "Not begun",
         headline=words.headline(judged, design) if judged else "Not begun: nobody has been exposed to any arm yet.",
-        message=judged.message if judged else "",
         done=_done(known),
         not_meant=words.not_meant(judged) if judged else ("Not that anything is wrong: steps begin with traffic.",),
         facts=tuple(_facts(known, judged)),
@@ -117,6 +116,8 @@ def _phase(known: Known, report: Report) -> PhasePart:
 def _lead(design: Design, report: Report, last: Report) -> Iterator[str]:
     if report is not last:
         yield f"{words.badge(report, design)}. {report.message}".strip()
+    elif report.message:
+        yield report.message
     if not report.is_final and design.objective:
         yield "Only guardrails are judged in this step; the objective is judged in the last one alone."
 
@@ -153,6 +154,9 @@ def _small(known: Known, judged: Report | None) -> Iterator[str]:
         yield f"Decision record {known.decided.digest}; fairlead experiment verify recomputes it."
     if known.erased:
         units = "unit was" if known.erased == 1 else "units were"
-        yield f"{known.erased:,} {units} erased at somebody's request; what they had told is in no figure any more."
+        kept = (
+            "these are still the record's figures" if known.decided else "what they had told is in no figure any more"
+        )
+        yield f"{known.erased:,} {units} erased at somebody's request; {kept}."
     if judged is None:
         yield f"Planned: {'; '.join(words.step_name(known.design, one.number) for one in known.design.phases)}"

@@ -124,8 +124,6 @@ def _verdict(shown: Shown) -> Iterator[Text]:
         yield Text("Nobody has been exposed to any arm yet.", "bold")
         return
     yield Text(words.headline(judged, design), "bold")
-    if judged.message:
-        yield Text(judged.message)
     yield Text(_done(shown, judged))
     for line in words.not_meant(judged):
         yield Text(f"  • {line}", "dim")
