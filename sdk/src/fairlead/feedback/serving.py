@@ -26,7 +26,8 @@ class FeedbackError(ValueError):
 
 
 class _File(BaseModel):
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    # A server outlives its operator's upgrades: a newer one may tell more than the server knows.
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
 
     ledger: str = Field(max_length=2048)
     api_key: str | None = Field(default=None, pattern=r"^[\x21-\x7e]{3,512}$")
