@@ -6,12 +6,14 @@ import gzip
 from collections import Counter
 from itertools import chain
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairlead.experiment.tail import edge_of
 from fairlead.feedback.messages import MOST_EXPOSURES, Arm, ExposureReport
 from fairlead_server.exposure.report import MOST_ENTRIES, reports_of
-from fairlead_server.exposure.tally import Tally
+from fairlead_server.exposure.tally import Tally, latency_edge
 
 ARMS = [Arm(salt="flights/delay/1", phase=n, variant="boosted", revision="boosted-1") for n in range(2)]
 MINUTE_US = 60_000_000
@@ -54,6 +56,8 @@ async def test_requests_of_a_unit_and_of_a_minute_are_added_up() -> None:
         0: (1, 0, 5),
         1: (2, 1, 10),
     }
+    edge = int(edge_of(0.005))
+    assert [one.latency_counts for one in report.blocks] == [{edge: 1}, {edge: 2}]
     assert {int(one.unit, 16): (one.at_us, one.covariate) for one in report.exposures} == {
         1: (10, 10.0),
         2: (MINUTE_US + 1, MINUTE_US + 1.0),
@@ -97,6 +101,14 @@ async def test_what_finds_no_room_is_counted_once_and_told_with_the_next_report(
     (after,) = await told(tally)
     assert after.dropped == 0
     assert [one.at_us for one in after.exposures] == [0], "what was dropped was not exposed either"
+
+
+@given(st.one_of(st.integers(-10, 100_000), st.integers(0, 2**62)))
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_a_latency_falls_where_the_analysis_looks_for_it(scale: int, latency: int) -> None:
+    """Both round the same logarithm; where it is a whole number but for its last bit, neighbours are as good."""
+    found, wanted = latency_edge(latency * scale), int(edge_of(latency * scale / 1000))
+    assert abs(found - wanted) <= int(latency_edge(latency * scale + 1) != latency_edge(latency * scale - 1))
 
 
 async def test_nothing_is_no_report() -> None:

@@ -86,7 +86,9 @@ def _blocks(arms: Iterable[ArmTally]) -> Iterator[_Entry]:
         arm = of_arm.arm.model_dump()
         for minute, sums in of_arm.minutes.items():
             counted = {"requests": sums.requests, "latency_us": sums.latency_us}
-            yield arm | counted | {"minute": minute, "errors": sums.errors}
+            counted["errors"] = sums.errors
+            by_edge = {str(edge): requests for edge, requests in sums.latency_counts.items()}
+            yield arm | counted | {"minute": minute, "latency_counts": by_edge}
 
 
 def _mismatches(arms: Iterable[ArmTally]) -> Iterator[_Entry]:

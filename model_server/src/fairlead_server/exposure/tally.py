@@ -7,10 +7,12 @@ that would need another one are counted as dropped, and nothing else of them is 
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from fairlead.experiment.tail import EDGES_PER_DOUBLING, HIGHEST_EDGE, LOWEST_EDGE
 from fairlead.feedback.messages import Arm
 
 _MINUTE_US = 60_000_000
@@ -36,6 +38,23 @@ class Sums:
         self.latency_us += latency_us
 
 
+class Block(Sums):
+    """Requests of a minute, and how long they took one by one."""
+
+    __slots__ = ("latency_counts",)
+
+    def __init__(self) -> None:
+        """Start with none."""
+        super().__init__()
+        self.latency_counts: dict[int, int] = {}
+
+    def add(self, latency_us: int, *, failed: bool, degraded: bool) -> None:
+        """Add one request."""
+        super().add(latency_us, failed=failed, degraded=degraded)
+        edge = latency_edge(latency_us)
+        self.latency_counts[edge] = self.latency_counts.get(edge, 0) + 1
+
+
 @dataclass(frozen=True, slots=True)
 class First:
     """A unit's first exposure."""
@@ -53,7 +72,7 @@ class ArmTally:
     """By what stands for the unit."""
     firsts: dict[bytes, First] = field(default_factory=dict)
     """Of those units that were not known to be reported."""
-    minutes: dict[int, Sums] = field(default_factory=dict)
+    minutes: dict[int, Block] = field(default_factory=dict)
     """By minutes since 1970-01-01 UTC."""
     mismatches: int = 0
 
@@ -131,7 +150,7 @@ class Tally:
             self._sums += needed
             of_arm = of_arm or self._arms.setdefault(context, ArmTally(arm))
             of_unit = of_unit or of_arm.units.setdefault(unit, Sums())
-            of_minute = of_minute or of_arm.minutes.setdefault(minute, Sums())
+            of_minute = of_minute or of_arm.minutes.setdefault(minute, Block())
         of_unit.add(latency_us, failed=failed, degraded=degraded)
         of_minute.add(latency_us, failed=failed, degraded=degraded)
         if self._is_first(context, unit):
@@ -174,3 +193,10 @@ class Tally:
             self._known.popitem(last=False)
             self.forgotten_total += 1
         return True
+
+
+def latency_edge(latency_us: int) -> int:
+    """Return what ``fairlead.experiment.tail.edge_of`` says of a latency, in a fiftieth of the time."""
+    if latency_us <= 0:
+        return LOWEST_EDGE
+    return max(LOWEST_EDGE, min(HIGHEST_EDGE, math.floor(math.log2(latency_us / 1000) * EDGES_PER_DOUBLING)))
