@@ -64,6 +64,41 @@ _ROUTINGS = _some(
 )
 
 
+_SIZES = st.sampled_from(["5%", "0.5%", "99.9%", "0.02", "3"])
+_BUILT_IN = st.sampled_from(["brier", "log_loss", "latency_ms", "error"])
+_OWN = st.builds(
+    lambda name, kind, better: {"metric": name, "kind": kind, "better": better},
+    st.sampled_from(["clicks", "wait_s", "x"]),
+    st.sampled_from(["Mean", "Proportion"]),
+    st.sampled_from(["Lower", "Higher"]),
+)
+
+
+@st.composite
+def _experiments(draw: st.DrawFn) -> Object:
+    """Good experiments, judged or not."""
+    known: st.SearchStrategy[Object] = st.one_of(_BUILT_IN.map(lambda name: {"metric": name}), _OWN)
+    metrics: list[Object] = draw(st.lists(known, max_size=4, unique_by=lambda one: str(one["metric"])))
+    has_quantile, has_objective = draw(st.booleans()), draw(st.booleans())
+    if metrics and has_quantile:
+        metrics[0] = {"metric": "p99", "kind": "Quantile", "better": "Lower", "quantile": 0.99}
+    block: Object = {
+        "id": "e1",
+        "outcomeWindow": draw(_durations("366d")),
+        **draw(
+            _some(
+                alpha=st.sampled_from([0.0001, 0.05, 0.5]),
+                requestsPerUnit=st.integers(1, 1_000_000),
+                covariate=st.just({"feature": "view:name"}),
+                maximumDuration=_durations("366d"),
+            )
+        ),
+    }
+    if metrics and has_objective:
+        block["objective"] = {**metrics.pop(), "minimumEffect": draw(_SIZES)}
+    return {**block, "guardrails": [{**one, "margin": draw(_SIZES)} for one in metrics]}
+
+
 @st.composite
 def _deployments(draw: st.DrawFn) -> Object:
     """Good ModelDeployments of every strategy."""
@@ -86,7 +121,7 @@ def _deployments(draw: st.DrawFn) -> Object:
     if strategy == "Experiment" or draw(st.booleans()):
         spec["routing"]["unit"] = draw(_UNITS)
     if strategy == "Experiment" or (strategy == "Manual" and draw(st.booleans())):
-        spec["experiment"] = {"id": draw(_NAMES)}
+        spec["experiment"] = draw(st.one_of(st.builds(lambda name: {"id": name}, _NAMES), _experiments()))
     metadata = {"name": draw(_NAMES), "namespace": draw(_NAMES)}
     return {
         "apiVersion": "serving.fairlead.dev/v1alpha1",

@@ -28,6 +28,8 @@ class Servers:
         self.asked = 0
         self.failures = 0
         """Requests to be refused first."""
+        self.meaning = "probability"
+        """Of the models' output."""
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked += 1
@@ -46,7 +48,9 @@ class Servers:
             registry=self.registry,
             requests=self.counts,
         )
-        return web.json_response({"name": request.match_info["name"], "parameters": report.to_parameters()})
+        outputs = [{"name": "answer", "parameters": {"meaning": self.meaning}}]
+        name = request.match_info["name"]
+        return web.json_response({"name": name, "outputs": outputs, "parameters": report.to_parameters()})
 
 
 @asynccontextmanager
@@ -158,3 +162,17 @@ async def test_a_report_that_cannot_be_read_is_asked_for_again(tmp_path: Path) -
         await life.look()
         assert scene.reason("FeaturesReady") == "FeaturesChanged"
         assert servers.failures == 0
+
+
+async def test_a_metric_that_does_not_fit_what_the_model_answers_is_told(tmp_path: Path) -> None:
+    async with reporting(tmp_path) as (scene, life, servers):
+        brier = {"metric": "brier", "minimumEffect": "5%"}
+        scene.edit(experiment={"id": "e2", "objective": brier, "outcomeWindow": "1h"})
+        await told(scene, life, servers)
+        assert scene.reason("ExperimentHealthy") == "LedgerMissing"
+        servers.meaning = "value"
+        await told(scene, life, servers)
+        status, reason, message = scene.condition("ExperimentHealthy")
+        assert (status, reason) == ("False", "MetricUnfit")
+        assert message.startswith("boosted answers a number that is no probability")
+        assert scene.reason("Ready") == "MetricUnfit"
