@@ -62,12 +62,12 @@ def first_line(html: str) -> str:
 
 
 SAID = {
-    Reason.SUPERIOR: (Verdict.PASS, "boosted is better than logistic: brier is 6.1 % lower."),
+    Reason.SUPERIOR: (Verdict.PASS, "boosted is better than logistic: brier is 6.1 % lower (2.3 % to 9.8 %)."),
     Reason.NON_INFERIOR: (Verdict.PASS, "boosted is not worse than logistic by more than the margins allow."),
-    Reason.HARMFUL: (Verdict.FAIL, "boosted does harm: brier is 24 % higher than with logistic."),
+    Reason.HARMFUL: (Verdict.FAIL, "boosted does harm: brier is 24 % higher (12 % to 37 %) than with logistic."),
     Reason.GUARDRAIL_BREACHED: (
         Verdict.FAIL,
-        "boosted breaks a guardrail: latency_ms is 24 % higher, where 10 % is allowed.",
+        "boosted breaks a guardrail: latency_ms is 24 % higher (12 % to 37 %), where 10 % is allowed.",
     ),
     Reason.NO_WORTHWHILE_EFFECT: (
         Verdict.FAIL,
@@ -262,7 +262,7 @@ def test_where_higher_is_better_everything_turns_round() -> None:
     gain = Interval(estimate=0.08, low=0.02, high=0.15)
     report = flights_report(design=design, metrics={"clicks": Findings(Finding.SUPERIOR, gain)})
     html = plain(experiment_html(page_of(Known(design, [report]))))
-    assert first_line(html) == "boosted is better than logistic: clicks is 8 % higher."
+    assert first_line(html) == "boosted is better than logistic: clicks is 8 % higher (2 % to 15 %)."
     assert "Green, from +5 % on, is worth shipping." in html
     assert "better →" in html
 

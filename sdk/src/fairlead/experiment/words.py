@@ -164,7 +164,16 @@ def _change(metric: MetricReport | None) -> str:
     if judged is None:
         return f"{metric.metric} differs"
     direction = "lower" if judged.estimate < 0 else "higher"
-    return f"{metric.metric} is {change(abs(judged.estimate), metric.scale, metric.kind, signed=False)} {direction}"
+    told = change(abs(judged.estimate), metric.scale, metric.kind, signed=False)
+    return f"{metric.metric} is {told} {direction}{_between(metric, judged)}"
+
+
+def _between(metric: MetricReport, judged: Interval) -> str:
+    """Return the ends of an interval without signs, where both are on one side of no change."""
+    if judged.low is None or judged.high is None or judged.low * judged.high <= 0:
+        return ""
+    ends = (change(end, metric.scale, metric.kind, signed=False) for end in sorted((abs(judged.low), abs(judged.high))))
+    return f" ({' to '.join(ends)})"
 
 
 def interval(known: Interval | None, scale: Scale, kind: Kind) -> str:
