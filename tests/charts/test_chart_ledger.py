@@ -49,7 +49,8 @@ def test_the_ledger_takes_its_arguments() -> None:
     assert files[str(found.keys)] == "fairlead-ledger-keys/keys.json"
     assert files[str(found.api_keys)] == "fairlead-ledger-api-keys/api-keys.json"
     job = one(rendered("fairlead", OWN), "Job")["spec"]["template"]["spec"]["containers"][0]
-    assert from_arguments("postgresql://ledger@db/ledger", job["args"]).command == "migrate"
+    migration = from_arguments("postgresql://ledger@db/ledger", job["args"])
+    assert (migration.command, migration.wait_s) == ("migrate", 60)
 
 
 def test_no_password_is_in_a_pod() -> None:
@@ -76,7 +77,7 @@ def test_tables_of_the_bundled_database_are_migrated_by_each_pod() -> None:
     assert not [m for m in objects if m["kind"] == "Job"], "a hook would run before the database is there"
     pod = one(objects, "Deployment", "fairlead-ledger")["spec"]["template"]["spec"]
     (first,) = pod["initContainers"]
-    assert (first["args"], first["env"]) == (["migrate"], pod["containers"][0]["env"])
+    assert (first["args"], first["env"]) == (["migrate", "--wait=60"], pod["containers"][0]["env"])
 
 
 def test_a_database_of_ones_own_wins_over_the_bundled_one() -> None:

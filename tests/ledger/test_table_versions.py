@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 from fairlead_ledger.store import versions
@@ -19,3 +21,13 @@ def test_a_ledger_does_not_work_with_an_empty_database(tmp_path: Path) -> None:
     versions.upgrade(database)
     assert versions.serves(versions.version(database))
     database.close()
+
+
+def test_a_database_that_does_not_answer_is_told_in_the_message_without_its_password() -> None:
+    database = "postgresql://ledger:secret@127.0.0.1:1/ledger"
+    command = [sys.executable, "-m", "fairlead_ledger", "migrate", "--wait", "0", "--database", database]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 3
+    assert done.stderr.startswith("fairlead_ledger: the database cannot be migrated: ")
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr

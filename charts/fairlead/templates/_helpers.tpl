@@ -188,7 +188,7 @@ terminationMessagePolicy: FallbackToLogsOnError
 {{- end }}
 
 {{- define "fairlead.ledger.migrate" -}}
-{{- include "fairlead.ledger.container" (dict "root" . "name" "migrate" "args" (list "migrate")) }}
+{{- include "fairlead.ledger.container" (dict "root" . "name" "migrate" "args" (list "migrate" "--wait=60")) }}
 volumeMounts:
   - name: scratch
     mountPath: /tmp

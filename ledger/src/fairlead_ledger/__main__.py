@@ -7,8 +7,10 @@ import os
 import signal
 import socket
 import sys
+import time
 
 import uvicorn
+from sqlalchemy.exc import OperationalError
 
 from fairlead.feedback.keys import KeyRing, KeyRingError
 from fairlead_ledger.access import Access, KeyedAccess, Open
@@ -27,6 +29,7 @@ from fairlead_ledger.store.database import Database
 
 _LOG = logging.getLogger("fairlead_ledger")
 _DRAIN_S = 20
+_AGAIN_S = 0.5
 
 
 def main() -> int:
@@ -52,7 +55,17 @@ def _migrate(settings: Settings) -> None:
     if settings.sql:
         print(versions.upgrade_sql(settings.database))  # noqa: T201 -- what was asked for
         return
-    versions.upgrade(Database(settings.database))
+    database = Database(settings.database)
+    deadline_s = time.monotonic() + settings.wait_s
+    while True:
+        try:
+            versions.upgrade(database)
+        except OperationalError as error:
+            if time.monotonic() >= deadline_s:
+                raise StartupError(f"the database cannot be migrated: {error.orig}") from None
+            time.sleep(_AGAIN_S)
+        else:
+            return
 
 
 def _serve(settings: Settings) -> None:
@@ -74,7 +87,7 @@ def _serve(settings: Settings) -> None:
 def _service(settings: Settings) -> Service:
     database = Database(settings.database)
     if database.is_sqlite:
-        versions.upgrade(database)
+        _upgrade(database)
     limits = Limits(body_bytes=settings.max_body_bytes, retention_s=settings.retention_s)
     queue = Queue(most=limits.waiting, most_together=limits.together)
     metrics = LedgerMetrics()

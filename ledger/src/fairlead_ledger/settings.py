@@ -17,6 +17,8 @@ _EXAMPLE = """examples:
 The database's address may also be in FAIRLEAD_LEDGER_DATABASE, which keeps its password from the process list.
 exit codes: 0 stopped by a signal, 2 wrong arguments, 3 cannot start, 4 the port is taken"""
 
+_DAY_S = 86400
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -28,6 +30,8 @@ class Settings:
     """``sqlite:///FILE`` or ``postgresql://…``."""
     sql: bool
     """``migrate`` prints the SQL and connects to nothing."""
+    wait_s: float
+    """How long ``migrate`` tries again while the database does not answer."""
     keys: Path
     """The root ring."""
     api_keys: Path | None
@@ -63,7 +67,7 @@ def from_arguments(environment_database: str | None, arguments: Sequence[str] | 
     fields = vars(found) | {"open": None}
     del fields["open"]
     unused = {"keys": Path(), "api_keys": None, "identity_header": None, "clock": "system", "host": "", "port": 0}
-    limits = {"sql": False, "max_body_bytes": 0, "retention_s": 0.0}
+    limits = {"sql": False, "wait_s": 0.0, "max_body_bytes": 0, "retention_s": 0.0}
     return Settings(**(unused | limits | fields))
 
 
@@ -102,6 +106,14 @@ def _parser(environment_database: str | None) -> argparse.ArgumentParser:
             help="sqlite:///FILE or postgresql://USER@HOST/NAME",
         )
     migrate.add_argument("--sql", action="store_true", help="print SQL for an empty database, and connect to nothing")
+    migrate.add_argument(
+        "--wait",
+        dest="wait_s",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="try again for so long while the database does not answer (default: 0)",
+    )
     add = serve.add_argument
     add("--keys", type=Path, required=True, metavar="FILE", help="root key ring, JSON")
     add("--api-keys", type=Path, metavar="FILE", help="who may do what: JSON list of {id, hash, roles, deployments}")
@@ -134,6 +146,12 @@ def _size(text: str) -> int:
     return int(text)
 
 
+def _seconds(text: str) -> float:
+    if not (text.isascii() and text.isdigit() and int(text) <= _DAY_S):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; give 0 to {_DAY_S}")
+    return float(text)
+
+
 def _days(text: str) -> float:
     try:
         value = float(text)
@@ -141,4 +159,4 @@ def _days(text: str) -> float:
         value = -1.0
     if not 0 <= value <= 36525:  # noqa: PLR2004 -- a century
         raise argparse.ArgumentTypeError(f"{text!r} is no number of days; give 0 to 36525")
-    return value * 86400
+    return value * _DAY_S
