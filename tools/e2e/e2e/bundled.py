@@ -25,6 +25,7 @@ _TOOL = ROOT / "tools/cluster"
 _PROGRAM = {Component.ISTIOD: "istiod", Component.KSERVE: "kserve-manager", Component.KUBELET: "kubelet"}
 _CLONE_NEWNET = 0x40000000
 _OWN_NETWORK = Path("/proc/thread-self/ns/net")
+_POD_USER = 1000
 _LOG_BYTES = 2_000_000
 
 
@@ -91,6 +92,32 @@ class Bundled:
     def restart(self, component: Component) -> None:
         """See ``Cluster``."""
         self._tool("restart", _PROGRAM[component])
+
+    def make_volume(self, namespace: str, claim: str) -> None:
+        """See ``Cluster``: a folder of the state."""
+        folder = self._state / "volumes" / claim
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chown(folder, _POD_USER, _POD_USER)
+        self.facts.apply(
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": claim},
+                "spec": {
+                    "capacity": {"storage": "2Gi"},
+                    "accessModes": ["ReadWriteOnce"],
+                    "persistentVolumeReclaimPolicy": "Retain",
+                    "claimRef": {"namespace": namespace, "name": claim},
+                    "hostPath": {"path": str(folder), "type": "Directory"},
+                },
+            }
+        )
+
+    @contextmanager
+    def reached(self, namespace: str, service: str, port: int) -> Iterator[str]:
+        """See ``Cluster``: its addresses are meant in here."""
+        address = self.facts.get("service", service, namespace=namespace)["spec"]["clusterIP"]
+        yield f"http://{address}:{port}"
 
     def gateway_statistics(self, pattern: str) -> str:
         """See ``Cluster``."""

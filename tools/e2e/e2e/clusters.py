@@ -60,6 +60,14 @@ class Cluster(Protocol):
         """End a component and start it again; return once it works."""
         ...
 
+    def make_volume(self, namespace: str, claim: str) -> None:
+        """Have a volume for a claim, where no storage class of the cluster makes one."""
+        ...
+
+    def reached(self, namespace: str, service: str, port: int) -> AbstractContextManager[str]:
+        """Return the URL at which a Service is reached from here, as long as the block lasts."""
+        ...
+
     def gateway_statistics(self, pattern: str) -> str:
         """Return Envoy's counters whose names match, a line each: ``name: value``."""
         ...

@@ -6,7 +6,9 @@ Not run by CI: needs Docker. What is tested is which commands are run.
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,6 +108,24 @@ class Kind:
         """See ``Cluster``."""
         for command in restarts(component):
             self._run(*command)
+
+    def make_volume(self, namespace: str, claim: str) -> None:
+        """See ``Cluster``: kind's own storage class makes it."""
+
+    @contextmanager
+    def reached(self, namespace: str, service: str, port: int) -> Iterator[str]:
+        """See ``Cluster``, through kubectl."""
+        words = ("kubectl", "port-forward", f"--namespace={namespace}", f"service/{service}", f":{port}")
+        forwarding = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        try:
+            first = forwarding.stdout.readline() if forwarding.stdout else ""
+            local = re.search(r"127\.0\.0\.1:(\d+)", first)
+            if local is None:
+                raise E2eError(f"{' '.join(words)} does not say where it listens: {first}")
+            yield f"http://127.0.0.1:{local[1]}"
+        finally:
+            forwarding.terminate()
+            forwarding.wait()
 
     def gateway_statistics(self, pattern: str) -> str:
         """See ``Cluster``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from e2e.scene import Scene
-from e2e.steps import faults, install, refusals, rollout, scaling, serving, upkeep
+from e2e.steps import experiment, faults, install, refusals, rollout, scaling, serving, upkeep
 from e2e.story import Chapter, Step
 
 BEGINNING: tuple[Chapter[Scene], ...] = (
@@ -15,6 +15,7 @@ _UP = ("cluster",)
 _OPERATOR = (*_UP, "install")
 _SERVING = (*_OPERATOR, "flights")
 _SPLIT = (*_SERVING, "split")
+_JUDGED = (*_SERVING, "ledger")
 
 STORY: tuple[Chapter[Scene], ...] = (
     (Step("fresh", "what an earlier run left is removed", install.fresh, _UP),),
@@ -45,5 +46,7 @@ STORY: tuple[Chapter[Scene], ...] = (
     ),
     (Step("uninstall", "helm uninstall under load", upkeep.uninstall, _SPLIT),),
     (Step("reinstall", "helm install over what serves", upkeep.reinstall, (*_SERVING, "uninstall")),),
+    (Step("ledger", "the ledger and a PostgreSQL, by helm upgrade", experiment.ledger, _SERVING),),
+    (Step("experiment", "an experiment to its verdict, promotion and record", experiment.experiment, _JUDGED),),
     (Step("delete", "the ModelDeployments deleted", install.delete_flights, _SERVING),),
 )
