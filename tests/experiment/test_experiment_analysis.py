@@ -181,6 +181,12 @@ def test_while_no_outcome_is_old_enough_it_is_not_mature() -> None:
     assert report.label_coverage is None
 
 
+def test_a_step_with_nothing_to_judge_says_so() -> None:
+    report = look(design_of(steps=(5000, 5000), guardrails=()), evidence_of(two(), phase=0), phase=0)
+    assert said(report) == (Verdict.INSUFFICIENT, Reason.NOT_YET_MATURE)
+    assert "waits for the last one" in report.message
+
+
 def test_at_the_maximum_duration_an_open_question_stays_open() -> None:
     design = design_of(maximum_duration_s=3600.0)
     evidence = evidence_of(two(Arm(units=600), Arm(units=600, seed=2)))

@@ -48,10 +48,14 @@ def test_a_changed_digit_is_found(made: DecisionRecord, pick: int, digit: int) -
     places = [match.start() for match in re.finditer(r"\d", text)]
     at = places[pick % len(places)]
     changed = text[:at] + str((int(text[at]) + digit) % 10) + text[at + 1 :]
-    if json.loads(changed) == json.loads(text):  # a digit beyond a float's precision
+    try:
+        read = record.read(changed)
+    except AlteredRecord:
+        return
+    if read == made:  # a digit beyond a float's precision
         return
     with pytest.raises(AlteredRecord):
-        record.check(record.read(changed))
+        record.check(read)
 
 
 def test_a_verdict_that_does_not_follow_is_found_even_with_a_fitting_hash(made: DecisionRecord) -> None:

@@ -75,3 +75,9 @@ def test_no_units_are_no_evidence() -> None:
     nothing = Trials(0, 0.0)
     assert log_e_harm(nothing, nothing, NONE_WORSE) == pytest.approx(0.0)
     assert log_e_unequal((nothing, nothing)) == pytest.approx(0.0)
+
+
+def test_a_limit_that_no_share_can_reach_is_never_breached() -> None:
+    everything, nothing = Trials(50, 50.0), Trials(50, 0.0)
+    assert log_e_harm(nothing, everything, Limit(1.0, 1e9)) < 0
+    assert log_e_safe(nothing, nothing, Limit(1.0, 1e9)) > 100

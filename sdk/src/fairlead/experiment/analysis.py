@@ -258,6 +258,11 @@ class _Analysis:
             message = "The maximum duration is over and the evidence does not decide; this is no proof of no effect. "
             told = message + " ".join(one.message for one in open_ones)
             return _Said(Verdict.INSUFFICIENT, Reason.HORIZON_REACHED, told)
+        if not open_ones:
+            message = (
+                "Nothing is judged in this phase: there are no guardrails, and the objective waits for the last one."
+            )
+            return _Said(Verdict.INSUFFICIENT, Reason.NOT_YET_MATURE, message)
         if waiting := [one for one in open_ones if one.finding is Finding.NO_DATA]:
             names = ", ".join(dict.fromkeys(one.metric for one in waiting))
             message = f"Nothing of {names} is old enough to be judged yet."
@@ -299,7 +304,7 @@ class _Analysis:
         requests = [
             float(label_coverage.log_e_of_requests(control, other)) - float(np.log(len(others))) for other in others
         ]
-        return _check(max(float(units), *requests), alpha=label_coverage.ALPHA / 2)
+        return _check(max([float(units), *requests]), alpha=label_coverage.ALPHA / 2)
 
     def _arm(self, name: str) -> ArmReport:
         seen = self.seen(name)
@@ -351,4 +356,6 @@ class _Analysis:
 
 def _check(log_e: float, *, alpha: float) -> Check:
     alarm = -float(np.log(alpha))
-    return Check(log_e=log_e, log_alarm=alarm, is_broken=log_e >= alarm, p_value=float(bounds.p_value(log_e)))
+    return Check(
+        log_e=bounds.finite(log_e), log_alarm=alarm, is_broken=log_e >= alarm, p_value=float(bounds.p_value(log_e))
+    )

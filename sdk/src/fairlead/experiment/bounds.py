@@ -20,6 +20,7 @@ from fairlead.experiment.sums import Number
 ETA = 0.75
 """Width of the mixture over the effect that matters."""
 _TINY = 1e-300
+_LARGEST = 1e6
 _NEWTON_STEPS = 6
 
 
@@ -63,6 +64,11 @@ def log_e_one_sided(z: Number, u: Number) -> Number:
     u = np.asarray(u, np.float64)
     y = np.asarray(z, np.float64) * np.sqrt(u / (1 + u))
     return np.log(2.0) - 0.5 * np.log1p(u) + 0.5 * y**2 + log_ndtr(y)
+
+
+def finite(log_e: float) -> float:
+    """Return ln of an e-value as a number that can be written: what is impossible has an infinite one."""
+    return min(max(log_e, -_LARGEST), _LARGEST)
 
 
 def p_value(log_e: Number) -> Number:

@@ -21,6 +21,8 @@ ACTIVITY = "requests_per_unit"
 """Name of the activity check among the metrics."""
 ACTIVITY_EFFECT = 0.1
 """Relative change of requests per unit that matters: the width of its mixture."""
+MOST_UNITS = 10**12
+"""A plan that takes more says so many."""
 _FEWEST_TO_PLAN = 30
 """Units of each arm from which on their variance is worth extrapolating."""
 
@@ -344,9 +346,9 @@ def _with_evidence(report: MetricReport, harm: float, safe: float, allowance: Al
     return report.model_copy(
         update={
             "finding": finding,
-            "log_e_harm": harm,
+            "log_e_harm": bounds.finite(harm),
             "log_e_alarm": alarm,
-            "log_e_safe": safe,
+            "log_e_safe": bounds.finite(safe),
             "log_e_needed": needed,
         }
     )
@@ -395,7 +397,8 @@ def _planned(comparison: _Comparison, *, alpha: float, sides: int) -> int | None
         return None
     if not math.isfinite(float(comparison.judged.effect)):
         return None
-    return math.ceil(sum(units) * variance * information_needed(comparison.size, alpha=alpha, sides=sides))
+    wanted = sum(units) * variance * information_needed(comparison.size, alpha=alpha, sides=sides)
+    return math.ceil(min(wanted, MOST_UNITS))
 
 
 def _trials(metric: Metric, arm: ArmEvidence) -> Trials:

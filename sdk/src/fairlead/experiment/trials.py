@@ -87,8 +87,8 @@ def _best(control: Trials, treatment: Trials, limit: Limit, *, is_within: bool) 
 def _on_limit(control: Trials, treatment: Trials, limit: Limit) -> Number:
     """Return control's rate that explains the values best where the treatment's is at the limit; by bisection."""
     shape = np.broadcast(control.units, control.total, treatment.units, treatment.total).shape
-    low = np.full(shape, max(0.0, -limit.shift / limit.slope))
-    high = np.full(shape, min(1.0, (1.0 - limit.shift) / limit.slope))
+    least = max(0.0, -limit.shift / limit.slope)
+    low, high = np.full(shape, least), np.full(shape, max(min(1.0, (1.0 - limit.shift) / limit.slope), least))
     with np.errstate(divide="ignore", invalid="ignore"):
         for _ in range(_BISECTIONS):
             rate = (low + high) / 2
