@@ -10,7 +10,7 @@ PACKAGES := sdk model_server operator ledger examples/flights
 CODE := sdk model_server operator ledger examples feature_repo tests tools
 
 .DEFAULT_GOAL := help
-.PHONY: terraform help setup system features train up demo test tools cluster-up cluster-down test-cluster e2e check format gen lock images test-images bench clean
+.PHONY: terraform help setup system features train up demo test tools cluster-up cluster-down test-cluster e2e check format gen lock images test-images simulate bench clean
 
 help:  ## what can be made (this list)
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,8 +33,8 @@ up: $(READY)  ## serve the flights models on one machine (make train first); Ctr
 	@FEAST_FS_YAML_FILE_PATH="$(CURDIR)/feature_repo/feature_store$(if $(FAIRLEAD_REDIS),.redis).yaml" \
 	  $(BIN)/fairlead up -f $(MANIFEST)
 
-demo: $(READY)  ## features, models, servers, and two months of real flights as live traffic
-	@$(BIN)/python -m flights.demo
+demo: $(READY)  ## two models, two months of real flights as live traffic, a verdict (SCENARIO=regression, SCENARIO=aa)
+	@$(BIN)/python -m flights.demo$(if $(SCENARIO), --scenario $(SCENARIO))
 
 test: $(READY)  ## all tests, side by side on all cores (ARGS=… for pytest)
 	@$(BIN)/python -m pytest --numprocesses auto $(ARGS)
@@ -58,7 +58,7 @@ e2e: train  ## images, then the whole way on a real cluster: install, use, break
 check: $(READY)  ## lint, types, generated files, and what must never be committed
 	@$(BIN)/ruff format --check --quiet $(CODE)
 	@$(BIN)/ruff check --quiet $(CODE)
-	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src ledger/src examples/flights/src tests tools/e2e/e2e
+	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src ledger/src examples/flights/src tests tools/e2e/e2e tools/simulate/simulate
 	@$(BIN)/python tools/tidy.py
 	@$(BIN)/python tools/gen.py --check
 	@echo "check: lint, types, generated files and tidiness are in order"
@@ -73,6 +73,8 @@ gen: $(READY)  ## write what is generated from the API: CRD and reference pages
 lock:  ## pin requirements/*.in anew, with hashes (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
 	  --custom-compile-command "make lock" requirements/runtime.in requirements/dev.in --output-file requirements/all.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
+	  --custom-compile-command "make lock" tools/simulate/peers/requirements.in --output-file tools/simulate/peers/requirements.txt
 	@for image in build gateway operator server ledger flights; do \
 	  without=requirements/$$image.without.txt; \
 	  uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_36 --generate-hashes --no-annotate \
@@ -89,6 +91,9 @@ test-images: $(READY)  ## images, and tests of what is in them (root; ARGS=… f
 
 terraform: $(READY)  ## format, validate and test terraform/ with a mocked provider (ARGS="modules/network" for some)
 	@$(BIN)/python tools/terraform $(ARGS)
+
+simulate: $(READY)  ## whether the statistics hold: a quarter of an hour on two cores, taken up where it was left (ARGS="--list")
+	@$(BIN)/python tools/simulate $(ARGS)
 
 bench: $(READY)  ## CPU per request beside the KServe SDK, answers checked first
 	@$(BIN)/python tools/bench

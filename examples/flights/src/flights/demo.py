@@ -1,7 +1,8 @@
-"""The demo: features, models, servers, and two months of flights as live traffic. ``python -m flights.demo``.
+"""The demo: two models, two months of flights as live traffic, and a verdict. ``python -m flights.demo``.
 
 Everything runs as a user would run it: the models are served by ``fairlead up`` in a process of its own, and asked
-over HTTP through its gateway. The result is printed and written to ``build/demo/result.json``.
+over HTTP through its gateway; what became of flights is told to its ledger when they land. The result is printed and
+written to ``build/demo``: ``result.json``, the decision record, and the experiment's page as it was in the end.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import aiohttp
 import httpx
 import pandas as pd
 import typer
@@ -30,20 +32,26 @@ from fairlead.assignment import Layout
 from fairlead.clock import ReplayClockWriter, from_us, to_us
 from fairlead.route import OVERRIDE_HEADER
 from fairlead_operator.api.manifest import read
+from fairlead_operator.api.v1alpha1 import basis_points
 from fairlead_operator.errors import OperatorError
 from fairlead_operator.platforms.local import child
-from fairlead_operator.platforms.local.state import is_held
+from fairlead_operator.platforms.local.state import State, is_held
 from flights import features, raw
+from flights.conclusion import conclude
 from flights.dataset import open_store
 from flights.errors import FlightsError
 from flights.expected import expected_states
+from flights.law import Law
+from flights.outcomes import Outcomes, Told
 from flights.paths import BUILD, ROOT
 from flights.replay import Answers, Replay
 from flights.report import Report, as_table, report
 from flights.runs import SERVICES
+from flights.scenarios import Play, Scenario, play_of
 from flights.store import settings_file
 from flights.traffic import Asks, Pace, Tick, asks_of
 from flights.training import MANIFEST, RUNS, train_all
+from flights.watch import Watch
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -58,11 +66,15 @@ STATE = FOLDER / "state"
 REPLAY_END = datetime(2014, 1, 1, tzinfo=UTC)
 """Flights asked about before this are replayed."""
 
-LAST_LANDING = datetime(2014, 1, 3, tzinfo=UTC)
-"""By now all of them have landed."""
+LANDED_AFTER = timedelta(days=2)
+"""By now all of them have landed, and their labels count."""
 
 READY_WITHIN_S = 90.0
 STOP_WITHIN_S = 30.0
+OBSERVED_WITHIN_S = 60.0
+"""Real time that simulated time waits for an arm that is being restarted."""
+SETTLED_WITHIN_S = 30.0
+"""Real time in which what has landed last is to be judged, and a decision to be on record."""
 POLL_S = 0.2
 
 
@@ -93,17 +105,22 @@ def main(
     rate: Annotated[float, typer.Option(help="Requests per second within a moment.", min=1, max=5000)] = 1000.0,
     gap_ms: Annotated[float, typer.Option(help="Milliseconds before each moment, to publish.", min=0, max=1000)] = 5.0,
     days: Annotated[int, typer.Option(help="Days to replay, from 1 November 2013.", min=1, max=61)] = 61,
+    scenario: Annotated[
+        Scenario, typer.Option(help="What is played: the better model, the better model made slow, or none better.")
+    ] = Scenario.DEFAULT,
 ) -> None:
-    """Build features, train two models, serve them, and replay unseen flights as live traffic with delayed labels."""
+    """Build features, train two models, serve them, and replay unseen flights until the experiment has a verdict."""
     console = Console(stderr=True)
     try:
-        result = run(console, port=port, rate_per_s=rate, gap_s=gap_ms / 1e3, days=days)
+        result = run(console, scenario, port=port, rate_per_s=rate, gap_s=gap_ms / 1e3, days=days)
     except (FlightsError, OperatorError, ValueError) as error:
         console.print(f"demo: {error}", soft_wrap=True, markup=False, highlight=False)
         raise typer.Exit(1) from error
     written = FOLDER / "result.json"
     result.write(written)
     Console().print(as_table(result))
+    for line in result.story:
+        Console().print(line, soft_wrap=True, markup=False, highlight=False)
     console.print(f"written to {written.relative_to(ROOT)}")
     for failure in result.failures:
         console.print(f"demo: {failure} ({result.errors})", style="red", markup=False)
@@ -111,7 +128,7 @@ def main(
         raise typer.Exit(1)
 
 
-def run(console: Console, *, port: int, rate_per_s: float, gap_s: float, days: int) -> Report:
+def run(console: Console, scenario: Scenario, *, port: int, rate_per_s: float, gap_s: float, days: int) -> Report:
     """Run all phases and return the report.
 
     Raises:
@@ -126,35 +143,42 @@ def run(console: Console, *, port: int, rate_per_s: float, gap_s: float, days: i
     console.print(f"train: {phases.seconds['train']:.1f} s", highlight=False)
     if is_held(STATE):
         raise DemoError("another demo is running on this checkout; wait for it, or stop it with Ctrl-C")
-    endpoint = Endpoint(port, read(MANIFEST).deployment)
+    play = play_of(scenario, MANIFEST, FOLDER)
+    endpoint = Endpoint(port, read(play.manifest).deployment)
     with phases.phase("traffic"):
         traffic = _traffic(days)
         clock = _clock()
-    up = _start(port)
+    state = State(STATE, endpoint.deployment.metadata.name)
+    watch = Watch(state.status_file)
+    up = _start(port, play)
     try:
         with phases.phase("up"):
-            asyncio.run(_await_ready(up, endpoint))
+            asyncio.run(_await_ready(up, endpoint, watch))
         console.print(f"up: {phases.seconds['up']:.1f} s; while it runs, ask it yourself:", highlight=False)
         console.print(f"  {endpoint.curl}", soft_wrap=True, markup=False, highlight=False)
+        console.print(f"  and watch the experiment: {watch.experiment.get('page')}", soft_wrap=True, highlight=False)
         pace = Pace(rate_per_s, gap_s)
         rate_text = f"{pace.mean_per_s(traffic.asks.asked_us):.0f} requests a second on average"
         console.print(f"replay: {rate_text}, {rate_per_s:.0f} within a moment", highlight=False)
+        scene = Scene(endpoint, clock, pace, watch)
         with phases.phase("replay"):
-            answers = asyncio.run(_replay(traffic, endpoint, clock, pace, console))
+            answers, told = asyncio.run(_replay(traffic, scene, console))
+        with phases.phase("verdict"):
+            asyncio.run(_await_verdict(watch))
+            conclusion = conclude(watch, FOLDER, ROOT, told)
     finally:
         _stop(up)
     with phases.phase("expected"):
-        expected = _expected(traffic, endpoint.deployment)
-    deployment = endpoint.deployment
+        expected = _expected(traffic, endpoint.deployment, play.services)
     return report(
         traffic.asks,
         answers,
-        salt=deployment.salt,
-        layout=Layout.of(deployment.spec.control.name, deployment.weights_bp),
-        control=deployment.spec.control.name,
+        law=_law(endpoint.deployment, state, conclusion.winner),
         expected_states=expected,
         seconds=phases.seconds,
         rate_per_s=pace.mean_per_s(traffic.asks.asked_us),
+        scenario=scenario.value,
+        conclusion=conclusion,
     )
 
 
@@ -189,8 +213,20 @@ class Traffic:
 
     flights: pd.DataFrame
     asks: Asks
+    end_us: int
+    """Until when simulated time goes on, microseconds since 1970-01-01 UTC."""
     store: FeatureStore
     publisher: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where the replay takes place."""
+
+    endpoint: Endpoint
+    clock: ReplayClockWriter
+    pace: Pace
+    watch: Watch
 
 
 def _traffic(days: int) -> Traffic:
@@ -204,7 +240,7 @@ def _traffic(days: int) -> Traffic:
     store = open_store()
     publisher = Publisher(store)
     publisher.reset_to(to_us(features.REPLAY_START))
-    return Traffic(flights, asks_of(flights), store, publisher)
+    return Traffic(flights, asks_of(flights), to_us((end + LANDED_AFTER).to_pydatetime()), store, publisher)
 
 
 def _clock() -> ReplayClockWriter:
@@ -214,10 +250,11 @@ def _clock() -> ReplayClockWriter:
     return ReplayClockWriter(STATE / "clock", start_us=to_us(features.REPLAY_START))
 
 
-def _start(port: int) -> subprocess.Popen[bytes]:
+def _start(port: int, play: Play) -> subprocess.Popen[bytes]:
     fairlead = Path(sys.executable).with_name("fairlead")
     tied = [sys.executable, child.__file__, os.getpid()]  # however the demo ends, what it started ends with it
-    command = [str(part) for part in (*tied, fairlead, "up", "-f", MANIFEST, "--state", STATE, "--port", port)]
+    command = [str(part) for part in (*tied, fairlead, "up", "-f", play.manifest, "--state", STATE, "--port", port)]
+    command += ["--server-command", play.server_command] if play.server_command else []
     with _log().open("wb") as log:
         # The servers read the online store that the replay publishes to: SQLite, or Redis by FAIRLEAD_REDIS.
         environment = os.environ | {"FEAST_FS_YAML_FILE_PATH": str(settings_file())}
@@ -228,12 +265,12 @@ def _log() -> Path:
     return FOLDER / "up.log"
 
 
-async def _await_ready(up: subprocess.Popen[bytes], endpoint: Endpoint) -> None:
+async def _await_ready(up: subprocess.Popen[bytes], endpoint: Endpoint, watch: Watch) -> None:
     url = f"{endpoint.base}/v2/models/{endpoint.deployment.model_name}/ready"
     variants = [variant.name for variant in endpoint.deployment.spec.variants]
     try:
         async with asyncio.timeout(READY_WITHIN_S), httpx.AsyncClient() as client:
-            while not await _all_ready(client, url, variants):
+            while not (watch.is_observed and await _all_ready(client, url, variants)):
                 if up.poll() is not None:
                     raise DemoError(f"fairlead up ended with {up.returncode}: {_last_line(_log())}")
                 await asyncio.sleep(POLL_S)
@@ -255,30 +292,46 @@ def _last_line(path: Path) -> str:
     return lines[-1] if lines else "it said nothing"
 
 
-async def _replay(
-    traffic: Traffic, endpoint: Endpoint, clock: ReplayClockWriter, pace: Pace, console: Console
-) -> Answers:
+async def _await_verdict(watch: Watch) -> None:
+    """Wait until what has landed last was judged; the operator decides in its own time."""
+    await watch.until(lambda: watch.is_settled, SETTLED_WITHIN_S)
+
+
+async def _replay(traffic: Traffic, scene: Scene, console: Console) -> tuple[Answers, Told]:
+    watch = scene.watch
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("replay", total=len(traffic.asks))
 
         def show(tick: Tick, answers: Answers) -> None:
             labels = int(answers.labelled.sum())
-            text = f"{from_us(tick.time_us):%d %b %Y %H:%M} UTC · {tick.first:,} asked · {labels:,} labels"
+            text = f"{from_us(tick.time_us):%d %b %Y %H:%M} UTC · {watch.line} · {labels:,} labels"
             progress.update(task, completed=tick.first, description=text)
+
+        listeners: list[Outcomes] = []
+
+        def listener(session: aiohttp.ClientSession) -> Outcomes:
+            listeners.append(Outcomes(session, lambda: watch.ledger))
+            return listeners[0]
+
+        async def observed(_: int) -> None:
+            if not watch.is_observed and not await watch.until(lambda: watch.is_observed, OBSERVED_WITHIN_S):
+                raise DemoError(f"an arm is out of traffic for over {OBSERVED_WITHIN_S:.0f} s; see {_log()}")
 
         replay = Replay(
             asks=traffic.asks,
-            pace=pace,
-            url=endpoint.predict,
+            pace=scene.pace,
+            url=scene.endpoint.predict,
             output=OUTPUT,
             publisher=traffic.publisher,
-            clock=clock,
+            clock=scene.clock,
             on_tick=show,
+            listener=listener,
+            may_go_on=observed,
         )
-        answers = await replay.run(to_us(LAST_LANDING))
+        answers = await replay.run(traffic.end_us)
         progress.update(task, completed=len(traffic.asks))
-        return answers
+        return answers, listeners[0].told
 
 
 def _stop(up: subprocess.Popen[bytes]) -> None:
@@ -291,14 +344,26 @@ def _stop(up: subprocess.Popen[bytes]) -> None:
             up.wait()
 
 
-def _expected(traffic: Traffic, deployment: ModelDeployment) -> dict[str, dict[str, list[str]]]:
+def _expected(
+    traffic: Traffic, deployment: ModelDeployment, services: Mapping[str, str]
+) -> dict[str, dict[str, list[str]]]:
     """Return what the raw data says of every feature of every request, by variant and feature."""
     hydration = deployment.spec.hydration.policy()
     return {
         variant: {str(feature): column.tolist() for feature, column in states.items()}
-        for variant, service in SERVICES.items()
+        for variant, service in services.items()
         for states in [expected_states(traffic.store, service, traffic.flights, hydration)]
     }
+
+
+def _law(deployment: ModelDeployment, state: State, winner: str | None) -> Law:
+    control = deployment.spec.control.name
+    weights = [
+        {one.name: basis_points(step.weights.get(one.name, 0)) for one in deployment.spec.treatments}
+        for step in deployment.spec.rollout.steps
+    ]
+    layouts = tuple(Layout.of(control, weights_bp) for weights_bp in weights)
+    return Law(deployment.salt, control, layouts, winner=winner, root=state.ledger_keys())
 
 
 if __name__ == "__main__":

@@ -59,12 +59,26 @@ def set_digest(manifest: Path, variant: str, digest: str) -> bool:
     if model["digest"] == digest:
         return False
     model["digest"] = digest
-    text = io.StringIO()
-    _yaml().dump(document, text)
     fresh = manifest.with_name(f".{manifest.name}.{os.getpid()}")
-    fresh.write_text(text.getvalue())
+    fresh.write_text(written(document))
     fresh.replace(manifest)
     return True
+
+
+def document_of(manifest: Path) -> Any:
+    """Return the manifest's document, which keeps comments and order when it is changed.
+
+    Raises:
+        ManifestError: It cannot be read.
+    """
+    return _load(manifest)
+
+
+def written(document: Any) -> str:
+    """Return a document as YAML."""
+    text = io.StringIO()
+    _yaml().dump(document, text)
+    return text.getvalue()
 
 
 def follow(manifest: Path, leader: Path, variants: Iterable[str]) -> bool:

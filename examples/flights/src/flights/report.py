@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-from fairlead.assignment import BUCKETS, Layout, assign
 from fairlead.policy import FeatureState
+from flights.law import Law, PhaseReport, obedience
+from flights.outcomes import Told
 from flights.replay import Answers
 from flights.scores import score
 from flights.traffic import Asks
@@ -26,10 +27,6 @@ class ArmReport:
     requests: int
     units: int
     """Different units that it answered; requests without a unit are not counted here."""
-    share: float
-    """Part of all units, 0 to 1."""
-    target: float
-    """Part that its weight asks for, 0 to 1."""
     brier: float | None
     log_loss: float | None
     labelled: int
@@ -42,18 +39,48 @@ class ArmReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Conclusion:
+    """How the experiment ended, as `fairlead up` and its ledger tell it."""
+
+    verdict: str
+    """Of the last analysis: Pass, Fail, Insufficient, NoData or Invalid."""
+    reason: str
+    decision: str | None
+    """Promote or Rollback; None if nothing was decided."""
+    decided_because: str | None
+    winner: str | None
+    decided_at: str | None
+    """Simulated time, ISO 8601 UTC."""
+    page: str | None
+    """Address of the experiment's page, while `fairlead up` runs."""
+    page_file: str | None
+    """The page as it was in the end, from the repository's root."""
+    record: str | None
+    """The decision record, from the repository's root."""
+    lines: tuple[str, ...]
+    """What was found, metric by metric, in sentences."""
+    outcomes: Told
+    """What became of the labels that the ledger was told."""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The whole replay."""
 
+    scenario: str
+    conclusion: Conclusion | None
+    """None if there was no experiment."""
     seconds: dict[str, float]
     """Real seconds by phase."""
     rate_per_s: float
     """Requests per second that the replay was to send, on average."""
     arms: dict[str, ArmReport]
-    expected_units: dict[str, int]
-    """Units that the assignment law gives to each arm."""
+    exposed: int
+    """Answers that the experiment counts: those with a prediction token."""
+    phases: tuple[PhaseReport, ...]
+    """Who was exposed to what, by planned step; empty without an experiment."""
     mismatched_assignments: int
-    """Requests answered by another variant than the law says."""
+    """Requests answered by another variant than the law says, or with a token that says something else."""
     mismatched_states: int
     """Feature values served in another state than the raw data gives."""
     lost: int
@@ -73,11 +100,32 @@ class Report:
         }
         return [f"{count} {what}" for what, count in found.items() if count]
 
+    @property
+    def story(self) -> list[str]:
+        """Return how the experiment ended, in sentences."""
+        end = self.conclusion
+        if end is None:
+            return []
+        done = "nothing was decided"
+        if end.decision == "Promote":
+            done = f"{end.winner} was promoted on {end.decided_at}"
+        elif end.decision is not None:
+            done = f"{end.decision} on {end.decided_at} ({end.decided_because})"
+        refused = ", ".join(f"{count:,} {why}" for why, count in end.outcomes.refused.items())
+        return [
+            f"verdict: {end.verdict} ({end.reason}); {done}",
+            *(f"  {line}" for line in end.lines),
+            f"  labels told to the ledger: {end.outcomes.accepted:,} taken, {refused or 'none'} refused",
+            f"  the page, as it was in the end: {end.page_file}; the decision record: {end.record}",
+        ]
+
     def write(self, path: Path) -> None:
         """Write the report as JSON, in one step."""
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_name(f"{path.name}.{os.getpid()}")
-        fresh.write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n")
+        told = {"scenario": self.scenario, **(asdict(self.conclusion) if self.conclusion else {})}
+        figures = {name: value for name, value in asdict(self).items() if name not in {"scenario", "conclusion"}}
+        fresh.write_text(json.dumps({**told, **figures}, indent=2, allow_nan=False) + "\n")
         fresh.replace(path)
 
 
@@ -85,45 +133,37 @@ def report(
     asks: Asks,
     answers: Answers,
     *,
-    salt: str,
-    layout: Layout,
-    control: str,
+    law: Law,
     expected_states: Mapping[str, Mapping[str, list[str]]],
     seconds: dict[str, float],
     rate_per_s: float,
+    scenario: str = "default",
+    conclusion: Conclusion | None = None,
 ) -> Report:
     """Compare what was answered with what the law and the raw data say.
 
     Args:
         asks: The requests.
         answers: What came back, in the same order.
-        salt: Salt of the split.
-        layout: How the arms lie over the buckets.
-        control: Variant that answers requests without a unit.
+        law: How units were to be split.
         expected_states: By variant and feature (``view__name``), the state of each request, in the same order.
         seconds: Real seconds by phase.
         rate_per_s: Requests per second that the replay was to send, on average.
+        scenario: What was played.
+        conclusion: How the experiment ended; None if there was none.
     """
-    arm_of = {unit: assign(unit, salt, layout) for unit in set(asks.units) if unit}
-    expected = [arm_of[unit] if unit else control for unit in asks.units]
-    arms = sorted({piece.arm for piece in layout.slices} | {control})
+    obeyed = obedience(asks, answers, law)
+    arms = sorted({piece.arm for layout in law.phases for piece in layout.slices} | {law.control})
     units = _units(asks, answers)
     return Report(
+        scenario=scenario,
+        conclusion=conclusion,
         seconds={phase: round(value, 2) for phase, value in seconds.items()},
         rate_per_s=round(rate_per_s, 1),
-        arms={
-            arm: _arm(
-                asks,
-                answers,
-                arm,
-                units=len(units[arm]),
-                share=len(units[arm]) / max(sum(map(len, units.values())), 1),
-                target=sum(piece.width for piece in layout.slices if piece.arm == arm) / BUCKETS,
-            )
-            for arm in arms
-        },
-        expected_units={arm: sum(a == arm for a in arm_of.values()) for arm in arms},
-        mismatched_assignments=sum(v is not None and v != e for v, e in zip(answers.variant, expected, strict=True)),
+        arms={arm: _arm(asks, answers, arm, units=len(units[arm])) for arm in arms},
+        exposed=obeyed.exposed,
+        phases=obeyed.phases,
+        mismatched_assignments=obeyed.mismatched,
         mismatched_states=_mismatched_states(answers, expected_states),
         lost=answers.lost,
         errors=answers.errors,
@@ -138,7 +178,7 @@ def _units(asks: Asks, answers: Answers) -> defaultdict[str, set[str]]:
     return found
 
 
-def _arm(asks: Asks, answers: Answers, arm: str, *, units: int, share: float, target: float) -> ArmReport:
+def _arm(asks: Asks, answers: Answers, arm: str, *, units: int) -> ArmReport:
     served = np.array([variant == arm for variant in answers.variant], dtype=bool)
     labelled = served & answers.labelled
     scored = score(answers.probability[labelled], asks.late[labelled])
@@ -150,8 +190,6 @@ def _arm(asks: Asks, answers: Answers, arm: str, *, units: int, share: float, ta
     return ArmReport(
         requests=int(served.sum()),
         units=units,
-        share=round(share, 4),
-        target=round(target, 4),
         brier=scored.brier,
         log_loss=scored.log_loss,
         labelled=scored.labelled,
@@ -179,10 +217,17 @@ def as_table(result: Report) -> Table:
         table.add_column(name, justify="right")
     for label, cell in _ROWS.items():
         table.add_row(label, *(cell(name, result) for name in result.arms))
+    for phase in result.phases:
+        label = f"step {phase.number + 1}: units exposed (share, target)"
+        table.add_row(label, *(_exposed(phase, name) for name in result.arms))
     for state in FeatureState:
         table.add_row(f"features {state}", *(f"{arm.states[state]:,}" for arm in result.arms.values()))
     table.caption = ", ".join(f"{phase} {value:.0f} s" for phase, value in result.seconds.items())
     return table
+
+
+def _exposed(phase: PhaseReport, arm: str) -> str:
+    return f"{phase.units[arm]:,} ({phase.share[arm]:.1%}, {phase.target[arm]:.1%})"
 
 
 def _score_text(value: float | None) -> str:
@@ -192,8 +237,6 @@ def _score_text(value: float | None) -> str:
 _ROWS: dict[str, Callable[[str, Report], str]] = {
     "requests": lambda name, r: f"{r.arms[name].requests:,}",
     "units": lambda name, r: f"{r.arms[name].units:,}",
-    "units expected by law": lambda name, r: f"{r.expected_units[name]:,}",
-    "share of units (target)": lambda name, r: f"{r.arms[name].share:.1%} ({r.arms[name].target:.1%})",
     "p50": lambda name, r: f"{r.arms[name].p50_ms:.1f} ms",
     "p99": lambda name, r: f"{r.arms[name].p99_ms:.1f} ms",
     "labels in": lambda name, r: f"{r.arms[name].labelled:,}",

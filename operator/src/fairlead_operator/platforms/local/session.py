@@ -258,7 +258,7 @@ class Session:
             new_id=lambda: f"gateway-{uuid.uuid4().hex}",
             remember=self._remember_ledger,
             port=self._record.ledger_port,
-            every_s=self._resync_s,
+            every_s=_RESYNC_S,
         )
 
     @property
