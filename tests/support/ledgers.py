@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,15 @@ def design(**changes: Any) -> Design:
     return whole.model_copy(update=changes)
 
 
-def arm_of(unit: str, phase: int = 1, of: Design | None = None) -> str:
-    """Return the arm that the law gives a unit."""
-    planned = of or design()
+@cache
+def arm_of(unit: str, phase: int = 1) -> str:
+    """Return the arm that the law gives a unit in the experiment of :func:`design`."""
+    planned = design()
     weights = planned.phases[phase].weights_bp
     return assign(unit, planned.salt, Layout.of(planned.control, {arm: weights[arm] for arm in planned.treatments}))
 
 
+@cache
 def digest(unit: str, salt: str = SALT) -> str:
     """Return what stands for a unit, hexadecimal."""
     return ROOT.of(salt.rpartition("/")[0]).unit(unit.encode(), salt).hex()

@@ -87,13 +87,20 @@ def _serve(settings: Settings) -> None:
 def _service(settings: Settings) -> Service:
     database = Database(settings.database)
     if database.is_sqlite:
-        _upgrade(database)
+        _make_tables(database)
     limits = Limits(body_bytes=settings.max_body_bytes, retention_s=settings.retention_s)
     queue = Queue(most=limits.waiting, most_together=limits.together)
     metrics = LedgerMetrics()
     metrics.watch(lambda: queue.weight)
     ledger = Ledger(database, _ring(settings), clock_of(settings.clock))
     return Service(ledger, queue, _access(settings), metrics, limits)
+
+
+def _make_tables(database: Database) -> None:
+    try:
+        versions.upgrade(database)
+    except OperationalError as error:
+        raise StartupError(f"--database: {error.orig}") from None
 
 
 def _access(settings: Settings) -> Access:

@@ -16,6 +16,8 @@ from fairlead.feedback.keys import deployment_of
 from fairlead_ledger.errors import Forbidden, StartupError, Unauthenticated
 
 BEARER = "bearer "
+FORWARDED_CERT = "x-forwarded-client-cert"
+"""Envoy's header for the certificate of a client."""
 
 
 class Role(StrEnum):
@@ -130,11 +132,20 @@ class KeyedAccess:
         told = headers.get("authorization", "")
         if told[: len(BEARER)].lower() == BEARER:
             return _bearer(keys, told[len(BEARER) :].strip())
-        identity = headers.get(self._identity_header, "") if self._identity_header else ""
+        identity = self._identity(headers)
         for key in keys:
-            if key.identity is not None and key.identity == identity:
+            if key.identity is not None and hmac.compare_digest(key.identity.encode(), identity.encode()):
                 return key.caller
         raise Unauthenticated("send an API key: Authorization: Bearer ID.SECRET")
+
+    def _identity(self, headers: Mapping[str, str]) -> str:
+        """Return the identity that the proxy tells; of Envoy's header the URI of the last certificate, the nearest."""
+        told = headers.get(self._identity_header, "") if self._identity_header else ""
+        if self._identity_header != FORWARDED_CERT:
+            return told
+        last = told.rpartition(",")[2]
+        fields = (field.partition("=") for field in last.split(";"))
+        return next((value.strip('"') for name, _, value in fields if name.strip().lower() == "uri"), "")
 
     def _current(self) -> tuple[ApiKey, ...]:
         stamp = _stamp(self._path)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
+from anyio import to_thread
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
@@ -37,7 +38,7 @@ def application(service: Service, more: Iterable[APIRouter] = ()) -> FastAPI:
         async with folding(service):
             _LOG.info("ready")
             yield
-        if not service.queue.close(_DRAIN_S):
+        if not await to_thread.run_sync(service.queue.close, _DRAIN_S):
             _LOG.error("stopped before everything was written waiting=%s", service.queue.weight)
 
     app = FastAPI(title="Fairlead ledger", lifespan=running, docs_url=None, redoc_url=None)

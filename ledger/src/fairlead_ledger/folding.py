@@ -10,6 +10,7 @@ from itertools import count
 
 from anyio import to_thread
 
+from fairlead_ledger.ledger import Ledger
 from fairlead_ledger.service import Service
 
 _LOG = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ async def folding(service: Service) -> AsyncIterator[None]:
 async def _fold_forever(service: Service) -> None:
     for number in count():
         try:
-            await to_thread.run_sync(service.ledger.fold_all)
+            await _fold(service.ledger)
             if number % _ROUNDS_PER_PURGE == 0:
                 await to_thread.run_sync(service.ledger.purge, service.limits.retention_s)
             service.metrics.folds.labels("done").inc()
@@ -40,3 +41,10 @@ async def _fold_forever(service: Service) -> None:
             service.metrics.folds.labels("failed").inc()
             _LOG.warning("fold failed error=%s", type(error).__name__)
         await asyncio.sleep(_PAUSE_S)
+
+
+async def _fold(ledger: Ledger) -> None:
+    now_us = ledger.clock.now_us()
+    for experiment in await to_thread.run_sync(ledger.due, now_us):
+        while await to_thread.run_sync(ledger.fold, experiment, now_us):
+            pass  # between two transactions is where the end may come

@@ -8,12 +8,15 @@ from itertools import islice
 
 from sqlalchemy import Connection
 
+from fairlead.assignment import LayoutError
 from fairlead.clock import Clock
 from fairlead.experiment.design import Design
+from fairlead.experiment.errors import UnfitDesign
 from fairlead.experiment.evidence import Evidence
+from fairlead.experiment.metrics import check
 from fairlead.feedback.keys import KeyRing, deployment_of
 from fairlead.feedback.messages import ExposureReport, Fate, Outcome, OutcomeAnswer, Refusal
-from fairlead_ledger.errors import Conflict, NotFound
+from fairlead_ledger.errors import Conflict, NotFound, Unreadable
 from fairlead_ledger.intake.judge import Exposed, Joined, Judge, Named
 from fairlead_ledger.intake.rules import Refused, Rules
 from fairlead_ledger.store import erasure, experiments, outcomes, reports
@@ -21,7 +24,7 @@ from fairlead_ledger.store.database import Database
 from fairlead_ledger.store.directory import Directory
 from fairlead_ledger.store.evidence import EvidenceReader
 from fairlead_ledger.store.experiments import Experiment, State
-from fairlead_ledger.store.fold import fold
+from fairlead_ledger.store.fold import fold, is_due
 
 MOST_FOLDED = 5000
 """A transaction of so many takes about 50 ms, during which nothing else is written."""
@@ -51,7 +54,13 @@ class Ledger:
 
         Raises:
             Conflict: Another design is kept.
+            Unreadable: It cannot be judged; the message names the field and the fix.
         """
+        try:
+            check(design)
+            Rules.layouts_of(design)
+        except (UnfitDesign, LayoutError) as error:
+            raise Unreadable(str(error)) from None
         with self.database.writing() as connection:
             return experiments.declare(self.database, connection, design, self.clock.now_us())
 
@@ -119,10 +128,11 @@ class Ledger:
         with self.database.writing() as connection:
             return fold(self.database, connection, experiment, now_us, most=self._most_folded)
 
-    def fold_all(self) -> None:
-        """Fold whatever is old enough, of every experiment that runs."""
-        for experiment in self.experiments():
-            self._fold_whole(experiment, self.clock.now_us())
+    def due(self, now_us: int) -> list[Experiment]:
+        """Return the experiments in which something is old enough to be folded."""
+        with self.database.reading() as connection:
+            found = experiments.running(connection)
+            return [one for one in found if is_due(connection, one, now_us)]
 
     def evidence_of(self, salt: str, now_us: int) -> tuple[Experiment, Evidence]:
         """Return an experiment and what was seen of it.

@@ -46,12 +46,20 @@ class Rules:
     @classmethod
     def of(cls, experiment: Experiment, design: Design) -> Self:
         """Make an experiment's design ready."""
-        layouts = {
+        places = {name: (place, metric) for place, (name, metric) in enumerate(design.metrics.items())}
+        return cls(experiment.id, design, experiment.window_us, cls.layouts_of(design), places)
+
+    @staticmethod
+    def layouts_of(design: Design) -> Mapping[int, Layout]:
+        """Return how the arms lie over the buckets in each phase.
+
+        Raises:
+            LayoutError: A weight does not fit.
+        """
+        return {
             phase.number: Layout.of(design.control, {arm: phase.weights_bp.get(arm, 0) for arm in design.treatments})
             for phase in design.phases
         }
-        places = {name: (place, metric) for place, (name, metric) in enumerate(design.metrics.items())}
-        return cls(experiment.id, design, experiment.window_us, layouts, places)
 
     def has(self, variant: str, phase: int) -> bool:
         """Return whether the design has such an arm, and such a phase."""

@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict
 from fairlead.feedback.messages import ExposureReport, OutcomeAnswer, OutcomeBatch
 from fairlead_ledger import body
 from fairlead_ledger.access import Caller, Role
-from fairlead_ledger.errors import Forbidden
+from fairlead_ledger.errors import Forbidden, Unreadable
 from fairlead_ledger.intake.judge import Joined
 from fairlead_ledger.intake.rules import Refused
 from fairlead_ledger.service import Service, service_of
+from fairlead_ledger.store.reports import MOST, fits
 
 ROUTES = APIRouter(prefix="/v1", tags=["intake"])
 
@@ -56,7 +57,10 @@ async def tell_outcomes(request: Request) -> OutcomeAnswer:
 
 
 def _report(service: Service, raw: bytes, encoding: str) -> ExposureReport:
-    return body.parsed(body.inflated(raw, encoding, service.limits.body_bytes), ExposureReport)
+    report = body.parsed(body.inflated(raw, encoding, service.limits.body_bytes), ExposureReport)
+    if not fits(report):
+        raise Unreadable(f"a count is larger than {MOST}")
+    return report
 
 
 def _judged(service: Service, caller: Caller, raw: bytes, encoding: str) -> list[Joined | Refused]:

@@ -84,6 +84,12 @@ def every(connection: Connection) -> Iterator[Experiment]:
     return map(_experiment, rows)
 
 
+def running(connection: Connection) -> list[Experiment]:
+    """Return the experiments that are declared and have not ended."""
+    where = (EXPERIMENTS.c.design.is_not(None), EXPERIMENTS.c.ended_us.is_(None))
+    return list(map(_experiment, connection.execute(select(EXPERIMENTS).where(*where).order_by(EXPERIMENTS.c.id))))
+
+
 def mention(database: Database, connection: Connection, salts: Iterable[str], now_us: int) -> None:
     """Make room for experiments that something is told of before anybody has declared them."""
     rows = [_row(salt, now_us) for salt in sorted(salts)]

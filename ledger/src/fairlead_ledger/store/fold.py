@@ -7,13 +7,16 @@ the work was cut into transactions, and whatever died in between.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exists, func, or_, select, update
 
+from fairlead.experiment.design import Kind
+from fairlead.experiment.tail import edge_of
 from fairlead_ledger.store.database import Database
 from fairlead_ledger.store.experiments import Experiment
 from fairlead_ledger.store.schema import CELLS, EXPERIMENTS, PENDING, RIPENING, UNIT_SUMS, UNITS
@@ -33,11 +36,22 @@ class _Sums:
     n: int = 0
     x: float = 0.0
     first: float = 0.0
+    histogram: dict[str, int] = field(default_factory=dict)
 
-    def add(self, value: float) -> None:
+    def add(self, value: float, *, is_quantile: bool) -> None:
         self.first = self.first if self.n else value
         self.n += 1
         self.x += value
+        if is_quantile:
+            edge = str(edge_of(value))
+            self.histogram[edge] = self.histogram.get(edge, 0) + 1
+
+
+def is_due(connection: Connection, experiment: Experiment, now_us: int) -> bool:
+    """Return whether there is something to fold."""
+    until_us = now_us - experiment.window_us - 1
+    waiting = exists().where(PENDING.c.experiment_id == experiment.id, PENDING.c.time_us <= until_us)
+    return bool(connection.scalar(select(or_(waiting, exists().where(_is_ripe(experiment.id, until_us))))))
 
 
 def fold(database: Database, connection: Connection, experiment: Experiment, now_us: int, *, most: int) -> bool:
@@ -87,16 +101,20 @@ def _whole_moments(connection: Connection, experiment_id: int, rows: Sequence[Ro
 
 
 def _add(database: Database, connection: Connection, experiment: Experiment, rows: Sequence[Row[Any]]) -> None:
-    most = experiment.design.requests_per_unit if experiment.design else 0
+    if experiment.design is None:
+        return
+    most = experiment.design.requests_per_unit
+    metrics = enumerate(experiment.design.metrics.values())
+    quantiles = {place for place, metric in metrics if metric.kind is Kind.QUANTILE}
     sums = _kept(connection, experiment.id, rows[-1].time_us)
     changed: set[_Key] = set()
     for key, value in _values(rows):
         unit_sums = sums.setdefault(key, _Sums())
         if unit_sums.n < most:
-            unit_sums.add(value)
+            unit_sums.add(value, is_quantile=key.metric in quantiles)
             changed.add(key)
     insert = database.insert(UNIT_SUMS)
-    replaced = {name: insert.excluded[name] for name in ("n", "x", "first")}
+    replaced = {name: insert.excluded[name] for name in ("n", "x", "first", "histogram")}
     upsert = insert.on_conflict_do_update(index_elements=["cell_id", "metric", "unit"], set_=replaced)
     if changed:
         connection.execute(upsert, [_row(key, sums[key]) for key in sorted(changed)])
@@ -122,17 +140,21 @@ def _kept(connection: Connection, experiment_id: int, until_us: int) -> dict[_Ke
     )
     same = and_(*(UNIT_SUMS.c[name] == folded.c[name] for name in _Key._fields))
     rows = connection.execute(select(UNIT_SUMS).join(folded, same))
-    return {_Key(row.cell_id, row.metric, row.unit): _Sums(row.n, row.x, row.first) for row in rows}
+    return {_Key(row.cell_id, row.metric, row.unit): _sums(row) for row in rows}
+
+
+def _sums(row: Row[Any]) -> _Sums:
+    return _Sums(row.n, row.x, row.first, json.loads(row.histogram or "{}"))
 
 
 def _row(key: _Key, sums: _Sums) -> dict[str, Any]:
-    return {**key._asdict(), "n": sums.n, "x": sums.x, "first": sums.first}
+    histogram = json.dumps(sums.histogram, sort_keys=True) if sums.histogram else None
+    return {**key._asdict(), "n": sums.n, "x": sums.x, "first": sums.first, "histogram": histogram}
 
 
 def _ripen(connection: Connection, experiment_id: int, until_us: int) -> int:
     """Count requests as older than the outcome window once they are; return how many units have such."""
-    cells = select(CELLS.c.id).where(CELLS.c.experiment_id == experiment_id)
-    is_ripe = and_(RIPENING.c.cell_id.in_(cells), (RIPENING.c.minute + 1) * _MINUTE_US <= until_us)
+    is_ripe = _is_ripe(experiment_id, until_us)
     grown = (
         select(RIPENING.c.cell_id, RIPENING.c.unit, func.sum(RIPENING.c.requests).label("requests"))
         .where(is_ripe)
@@ -142,6 +164,10 @@ def _ripen(connection: Connection, experiment_id: int, until_us: int) -> int:
     same = and_(UNITS.c.cell_id == grown.c.cell_id, UNITS.c.unit == grown.c.unit)
     more = update(UNITS).where(same).values(matured=UNITS.c.matured + grown.c.requests)
     count = connection.execute(more).rowcount
-    if count:
-        connection.execute(delete(RIPENING).where(is_ripe))
+    connection.execute(delete(RIPENING).where(is_ripe))
     return count
+
+
+def _is_ripe(experiment_id: int, until_us: int) -> ColumnElement[bool]:
+    cells = select(CELLS.c.id).where(CELLS.c.experiment_id == experiment_id)
+    return and_(RIPENING.c.cell_id.in_(cells), (RIPENING.c.minute + 1) * _MINUTE_US <= until_us)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import json
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, delete, or_, select, update
+from sqlalchemy import Connection, and_, case, delete, or_, select, tuple_, update
 
+from fairlead.experiment.tail import HIGHEST_EDGE, LOWEST_EDGE
 from fairlead.feedback.messages import Arm, Block, Exposure, ExposureReport, Mismatch, UnitCounts
 from fairlead_ledger.store.database import Database
 from fairlead_ledger.store.directory import Directory
@@ -17,6 +19,10 @@ from fairlead_ledger.store.schema import BLOCKS, CELLS, EXPERIMENTS, REPORTS, RE
 MOST_AHEAD = 100_000
 """Reports of a server that may follow a missing one, until the missing one is given up."""
 
+MOST = 1 << 40
+"""Largest count of one entry: sums of millions of such fit 64 bits."""
+
+_MOST_SEQUENCE = 1 << 52
 _MINUTE_US = 60_000_000
 _Key = tuple[Any, ...]
 _Rows = dict[_Key, dict[str, Any]]
@@ -40,6 +46,15 @@ def take(database: Database, directory: Directory, reports: Sequence[ExposureRep
         _add(database, connection, sums, now_us // _MINUTE_US)
         _touch(connection, {places[_place(part)].experiment_id for report in fresh for part in _parts(report)}, now_us)
         return new
+
+
+def fits(report: ExposureReport) -> bool:
+    """Return whether every count of a report is one that can be summed."""
+    counts = [getattr(part, name) for part in report.counts for name in _COUNTED]
+    blocks = [getattr(block, name) for block in report.blocks for name in ("minute", *_SYSTEM)]
+    latencies = [count for block in report.blocks for count in block.latency_counts.values()]
+    others = [report.dropped, *(part.requests for part in report.mismatches)]
+    return max((*counts, *blocks, *latencies, *others)) <= MOST and report.sequence < _MOST_SEQUENCE
 
 
 def _parts(report: ExposureReport) -> tuple[Arm, ...]:
@@ -116,7 +131,7 @@ def _summed(reports: Iterable[ExposureReport], cells: Mapping[_Key, int], server
 def _add(database: Database, connection: Connection, sums: _Sums, minute: int) -> None:
     _upsert_units(database, connection, sums.units)
     _ripen(database, connection, sums.units.values(), minute)
-    _upsert_blocks(database, connection, sums.blocks)
+    _upsert_blocks(database, connection, sums.blocks, sums.latencies)
     if sums.revisions:
         rows = [{"cell_id": cell, "revision": revision} for cell, revision in sorted(sums.revisions)]
         connection.execute(database.insert(REVISIONS).on_conflict_do_nothing(), rows)
@@ -135,6 +150,7 @@ class _Sums:
         self._cells = cells
         self.units: _Rows = {}
         self.blocks: _Rows = {}
+        self.latencies: dict[_Key, Counter[int]] = defaultdict(Counter)
         self.revisions: set[tuple[int, str]] = set()
         self.mismatched: Counter[int] = Counter()
         self.dropped: Counter[int] = Counter()
@@ -152,8 +168,9 @@ class _Sums:
                 case UnitCounts():
                     self._count(cell, part)
                 case Block():
-                    row = self.blocks.setdefault((cell, part.minute, server), _block(cell, part.minute, server))
-                    _grow(row, part, _SYSTEM)
+                    key = (cell, part.minute, server)
+                    _grow(self.blocks.setdefault(key, _block(*key)), part, _SYSTEM)
+                    self.latencies[key].update(_on_grid(part.latency_counts))
                 case Mismatch():
                     self.mismatched[cell] += part.requests
 
@@ -177,6 +194,7 @@ class _Sums:
 
 
 _SYSTEM = ("requests", "errors", "latency_us")
+_BLOCK = ("cell_id", "minute", "server_id")
 _COUNTED = ("requests", "errors", "degraded", "latency_us")
 
 
@@ -217,13 +235,40 @@ def _ripen(database: Database, connection: Connection, units: Iterable[Mapping[s
     connection.execute(upsert, sorted(rows, key=lambda row: (row["cell_id"], row["unit"])))
 
 
-def _upsert_blocks(database: Database, connection: Connection, rows: _Rows) -> None:
+def _upsert_blocks(
+    database: Database, connection: Connection, rows: _Rows, latencies: Mapping[_Key, Counter[int]]
+) -> None:
     if not rows:
         return
     insert = database.insert(BLOCKS)
-    summed = {name: BLOCKS.c[name] + insert.excluded[name] for name in _SYSTEM}
-    upsert = insert.on_conflict_do_update(index_elements=["cell_id", "minute", "server_id"], set_=summed)
+    changed: dict[str, Any] = {name: BLOCKS.c[name] + insert.excluded[name] for name in _SYSTEM}
+    upsert = insert.on_conflict_do_update(
+        index_elements=_BLOCK, set_=changed | {"histogram": insert.excluded.histogram}
+    )
+    kept = _kept_latencies(connection, rows)
+    for key, row in rows.items():
+        row["histogram"] = _dumped(kept.get(key, Counter()) + latencies.get(key, Counter()))
     connection.execute(upsert, [rows[key] for key in sorted(rows)])
+
+
+def _kept_latencies(connection: Connection, keys: Iterable[_Key]) -> Mapping[_Key, Counter[int]]:
+    """Return the counts of blocks so far; nobody else adds to those of the same servers meanwhile."""
+    query = select(*(BLOCKS.c[name] for name in _BLOCK), BLOCKS.c.histogram)
+    asked = tuple_(*(BLOCKS.c[name] for name in _BLOCK)).in_(sorted(keys))
+    rows = connection.execute(query.where(asked, BLOCKS.c.histogram.is_not(None)))
+    return {tuple(row[:3]): Counter({int(edge): n for edge, n in json.loads(row.histogram).items()}) for row in rows}
+
+
+def _dumped(counts: Mapping[int, int]) -> str | None:
+    return json.dumps(dict(sorted(counts.items()))) if counts else None
+
+
+def _on_grid(counts: Mapping[int, int]) -> Counter[int]:
+    """Return counts by the edges that there are."""
+    found: Counter[int] = Counter()
+    for edge, count in counts.items():
+        found[min(max(edge, LOWEST_EDGE), HIGHEST_EDGE)] += count
+    return found
 
 
 def _touch(connection: Connection, ids: Iterable[int], now_us: int) -> None:
