@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairlead.clock import Clock
+from fairlead.feedback.messages import Arm
 from fairlead.feedback.serving import Feedback
 from fairlead.feedback.token import MOST_OUTPUTS, NONCE_BYTES, mint
 from fairlead.serving import ExperimentCounts
 from fairlead_server.errors import FeatureRejected, InferenceFailed, RequestError
 from fairlead_server.exposure.experiment import ExperimentReader, Judgement, Outcome
-from fairlead_server.exposure.routes import Headers
+from fairlead_server.exposure.routes import Headers, KnownRoute
 from fairlead_server.exposure.tally import Tally
 from fairlead_server.metrics import ModelMetrics
 from fairlead_server.predict.request import PredictResponse
@@ -58,93 +59,73 @@ class Exposures:
         feedback = self.feedback()
         judgement = self.reader.judge(headers, feedback.keys if feedback else None)
         self.reader.count(judgement)
-        if feedback is None or judgement.outcome is Outcome.NONE:
+        met = None if feedback is None else self._met(judgement)
+        if feedback is None or met is None:
             return None
+        known, arm, unit = met
         at_us = self.clock.now_us()
-        exposed = self._add(
-            judgement,
-            feedback,
-            response.features,
+        self.tally.add(
+            arm,
+            known.context,
+            unit,
             at_us=at_us,
             latency_us=latency_us,
             failed=False,
             degraded=response.degraded,
+            covariate=lambda: _covariate(feedback.covariates.get(arm.salt), response.features),
         )
-        return self._token(judgement, feedback, response, at_us) if exposed else None
+        self.metrics.count_token()
+        return mint(
+            feedback.keys.signing[0],
+            known.context,
+            unit=unit,
+            time_us=at_us,
+            rows=len(next(iter(response.outputs.values()))),
+            outputs=() if self.output is None else _floats(response.outputs[self.output]),
+            nonce=self.nonce(NONCE_BYTES),
+        )
 
     def failed(self, headers: Headers, error: Exception, latency_us: int) -> None:
         """Count a request that was not answered with a prediction.
 
         What is the client's own fault is none of the experiment's. A rejected feature is no error, but the unit has
-        met its arm; everything else is an error of the arm. What is not yet ready cannot judge, and is not asked.
+        met its arm; everything else is an error of the arm.
 
         Args:
             headers: Of the request, as for :meth:`answered`.
             error: What it is answered with.
             latency_us: From the request's last byte until now.
         """
-        known = error if isinstance(error, RequestError) else InferenceFailed(type(error).__name__)
-        failed = known.http_status >= _SERVER_ERROR
+        known_error = error if isinstance(error, RequestError) else InferenceFailed(type(error).__name__)
+        failed = known_error.http_status >= _SERVER_ERROR
         feedback = self.feedback()
-        if feedback is None or not (failed or isinstance(known, FeatureRejected)):
+        if feedback is None or not (failed or isinstance(known_error, FeatureRejected)):
             return
-        judgement = self.reader.judge(headers, feedback.keys)
-        if self._add(
-            judgement,
-            feedback,
-            {},
+        met = self._met(self.reader.judge(headers, feedback.keys))
+        if met is None:
+            return
+        known, arm, unit = met
+        self.tally.add(
+            arm,
+            known.context,
+            unit,
             at_us=self.clock.now_us(),
             latency_us=latency_us,
             failed=failed,
             degraded=False,
-        ):
-            self.metrics.count_exposed_failure(type(known).__name__)
+            covariate=lambda: None,
+        )
+        self.metrics.count_exposed_failure(type(known_error).__name__)
 
-    def _add(
-        self,
-        judgement: Judgement,
-        feedback: Feedback,
-        features: _Columns,
-        *,
-        at_us: int,
-        latency_us: int,
-        failed: bool,
-        degraded: bool,
-    ) -> bool:
-        """Tally a judged request and return whether it is exposed to an arm that can be reported."""
-        known = judgement.known
-        if known is None or known.arm is None or judgement.unit is None:
-            return False
+    def _met(self, judgement: Judgement) -> tuple[KnownRoute, Arm, bytes] | None:
+        """Return which arm a unit has met, and what stands for the unit; a mismatch is tallied, and meets none."""
+        known, unit = judgement.known, judgement.unit
+        if known is None or known.arm is None or unit is None:
+            return None
         if judgement.outcome is Outcome.MISMATCH:
             self.tally.add_mismatch(known.arm, known.context)
-            return False
-        self.tally.add(
-            known.arm,
-            known.context,
-            judgement.unit,
-            at_us=at_us,
-            latency_us=latency_us,
-            failed=failed,
-            degraded=degraded,
-            covariate=lambda: _covariate(feedback.covariates.get(known.route.salt), features),
-        )
-        return True
-
-    def _token(self, judgement: Judgement, feedback: Feedback, response: PredictResponse, at_us: int) -> str:
-        known, unit = judgement.known, judgement.unit
-        assert known is not None and unit is not None  # noqa: S101, PT018 -- an exposed request has both
-        answered = next(iter(response.outputs.values()))
-        token = mint(
-            feedback.keys.signing[0],
-            known.context,
-            unit=unit,
-            time_us=at_us,
-            rows=len(answered),
-            outputs=() if self.output is None else _floats(response.outputs[self.output]),
-            nonce=self.nonce(NONCE_BYTES),
-        )
-        self.metrics.count_token()
-        return token
+            return None
+        return known, known.arm, unit
 
 
 def _floats(answered: NDArray[np.generic]) -> tuple[float, ...]:
