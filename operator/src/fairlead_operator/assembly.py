@@ -104,19 +104,24 @@ class Control:
 
 
 class Tally:
-    """How many ModelDeployments have which condition, kept up as they change."""
+    """How many ModelDeployments say what in their status, kept up as they change."""
 
-    def __init__(self) -> None:
-        """Start with none."""
-        self._conditions: dict[ObjectKey, tuple[tuple[str, str], ...]] = {}
+    def __init__(self, said: Callable[[Mapping[str, object]], Iterable[tuple[str, str]]]) -> None:
+        """Start with none.
+
+        Args:
+            said: What one of them says, to be counted.
+        """
+        self._said = said
+        self._known: dict[ObjectKey, tuple[tuple[str, str], ...]] = {}
         self.counts: Counter[tuple[str, ...]] = Counter()
 
     def note(self, key: ObjectKey, resource: Mapping[str, object] | None) -> None:
         """Take in a ModelDeployment as it is now; None if it has gone."""
-        for pair in self._conditions.pop(key, ()):
+        for pair in self._known.pop(key, ()):
             self.counts[pair] -= 1
         if resource is not None:
-            self._conditions[key] = pairs = tuple(_conditions(resource))
+            self._known[key] = pairs = tuple(self._said(resource))
             self.counts.update(pairs)
 
 
@@ -125,6 +130,13 @@ def _conditions(resource: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     given = status.get("conditions") if isinstance(status, Mapping) else None
     for condition in given or ():
         yield str(condition.get("type")), str(condition.get("status"))
+
+
+def _verdicts(resource: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    status = resource.get("status")
+    experiment = status.get("experiment") if isinstance(status, Mapping) else None
+    if isinstance(experiment, Mapping) and experiment.get("verdict"):
+        yield str(experiment["verdict"]), str(experiment.get("reason"))
 
 
 @dataclass(slots=True)
@@ -285,11 +297,12 @@ def build(
         children: The kinds that are watched beside the ModelDeployments.
     """
     now, dice = surroundings.now, surroundings.randomness
-    tally = Tally()
+    conditions, verdicts = Tally(_conditions), Tally(_verdicts)
 
     def changed(kind: Kind, key: ObjectKey, owner: ObjectKey | None) -> None:
         if kind == PARENT.kind:
-            tally.note(key, store.get(kind, key))
+            for tally in (conditions, verdicts):
+                tally.note(key, store.get(kind, key))
             queue.add(key)
         elif owner is not None:
             queue.add(owner)
@@ -388,11 +401,13 @@ def build(
         surroundings=surroundings,
         close=control.close,
     )
-    _measure(metrics, runtime, tally, now)
+    _measure(metrics, runtime, now)
+    metrics.read("fairlead_deployments", lambda: dict(conditions.counts))
+    metrics.read("fairlead_experiments", lambda: dict(verdicts.counts))
     return runtime
 
 
-def _measure(metrics: OperatorMetrics, runtime: Runtime, tally: Tally, now: Callable[[], float]) -> None:
+def _measure(metrics: OperatorMetrics, runtime: Runtime, now: Callable[[], float]) -> None:
     """Have the gauges read off the parts."""
     store, schedule = runtime.store, runtime.queue.schedule
     metrics.read("fairlead_leader", lambda: {(): float(runtime.leader.is_leading)})
@@ -409,7 +424,6 @@ def _measure(metrics: OperatorMetrics, runtime: Runtime, tally: Tally, now: Call
         lambda: {(kind,): age for kind, age in sorted((r.kind.plural, r.silent_for_s) for r in runtime.reflectors)},
     )
     metrics.read("fairlead_relist_repairs_total", lambda: {(): runtime.parents.repaired})
-    metrics.read("fairlead_deployments", lambda: dict(tally.counts))
 
 
 async def _endless(part: Awaitable[None]) -> None:

@@ -50,6 +50,8 @@ class Progress:
         status = resource.status
         if status is None or status.conditions[0].reason is Reason.STOPPED:
             return
+        if status.experiment is not None and status.experiment.page is not None:
+            self._tell("ledger", _ledger(status.experiment.page))
         for variant in status.variants:
             self._tell(variant.name, _sentence(variant))
         for condition in status.conditions:
@@ -61,6 +63,10 @@ class Progress:
             show(resource.model_dump(mode="json", exclude_none=True), self._console)
             self._console.print(f"\nTry it:\n{self._curl(resource)}\n", markup=False)
             self._console.print("Edit the file to change the split; Ctrl-C stops everything.", markup=False)
+
+    def note(self, sentence: str) -> None:
+        """Tell a sentence."""
+        self._say(sentence)
 
     def ended(self) -> None:
         """Tell that nothing is left running."""
@@ -197,6 +203,7 @@ def _head(view: View) -> Iterator[str]:
     experiment = status.get("experiment")
     if experiment:
         yield f"experiment {experiment['id']}, phase {status['rollout']['phase']}: {_observing(experiment)}"
+        yield from _judged(experiment)
     yield from _rollout(resource["spec"].get("rollout", {}), status.get("rollout", {}))
     if "simulatedTime" in status:
         yield f"simulated time {status['simulatedTime']}"
@@ -297,6 +304,15 @@ def _observing(experiment: dict[str, Any]) -> str:
     return "observed" if experiment["observing"] else "not observed, an arm is out of traffic"
 
 
+def _judged(experiment: dict[str, Any]) -> Iterator[str]:
+    """Yield what the analysis says of an experiment, and where more is to be read."""
+    if "verdict" in experiment:
+        units = ", ".join(f"{name} {count}" for name, count in experiment.get("units", {}).items())
+        yield f"analysis: {experiment['verdict']} ({experiment.get('reason', '')}); units: {units or 'none yet'}"
+    if "page" in experiment:
+        yield f"page {experiment['page']}"
+
+
 def _standing(planned: dict[str, Any], rollout: dict[str, Any]) -> str:
     """Return where a rollout stands, in a word or two."""
     steps, state = planned.get("steps") or [], rollout.get("state", "")
@@ -324,6 +340,14 @@ def _rollout(planned: dict[str, Any], rollout: dict[str, Any]) -> Iterator[str]:
     if decision is not None:
         winner = f" {decision['variant']}" if "variant" in decision else ""
         yield f"decided: {decision['verdict']}{winner} ({decision['reason']}) at {decision['at']}"
+        if "record" in decision:
+            yield f"decision record {decision['record']}"
+
+
+def _ledger(page: str) -> str:
+    """Return where an experiment's page is, and where its outcomes are told."""
+    address = page.partition("/experiments/")[0]
+    return f"experiment: page {page}, outcomes to {address}/v1/outcomes"
 
 
 def _sentence(variant: VariantStatus) -> str:

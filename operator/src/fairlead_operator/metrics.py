@@ -125,6 +125,7 @@ READ_OFF: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
         "Vanished ModelDeployments found by a resync that the watch had not told of.",
         (),
     ),
+    "fairlead_experiments": ("Experiments by verdict and reason of their last analysis.", ("verdict", "reason")),
     "fairlead_deployments": ("ModelDeployments by the status of each of their conditions.", ("condition", "status")),
 }
 """What is read off: help and labels by name; what ends in ``_total`` only grows."""

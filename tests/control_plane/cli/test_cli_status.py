@@ -52,6 +52,19 @@ async def test_a_picture_has_weights_in_force_beside_those_aimed_at(ramping: Sce
     assert ready[:3] == ["Ready", *_ready_of(ramping)]
 
 
+async def test_a_picture_says_what_the_analysis_says(ramping: Scene, tmp_path: Path) -> None:
+    said = {"verdict": "Insufficient", "reason": "NotYetMature", "units": {"logistic": 90, "boosted": 11}}
+    told = ramping.status()
+    told["experiment"] |= said | {"page": "http://ledger/experiments/flights/delay/e1"}
+    decision = {"verdict": "Rollback", "reason": "Requested", "at": "2026-11-21T07:00:00Z", "record": "http://ledger/r"}
+    told["rollout"]["decision"] = decision
+    ramping.server.set_status("ModelDeployment", "flights", "delay", told)
+    shown = await commands_of(ramping.server, tmp_path).run("status", "delay", *HERE)
+    assert "analysis: Insufficient (NotYetMature); units: logistic 90, boosted 11" in shown.out
+    assert "page http://ledger/experiments/flights/delay/e1" in shown.out
+    assert "decision record http://ledger/r" in shown.out
+
+
 def _ready_of(scene: Scene) -> list[str]:
     status, reason, _ = scene.condition("Ready")
     return [status, reason]

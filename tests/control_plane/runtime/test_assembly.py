@@ -341,6 +341,9 @@ async def test_conditions_are_counted_as_they_change(server: KubeApiServer, tmp_
         server.set_status("ModelDeployment", "flights", "delay", {"conditions": [{**ready, "status": "True"}]})
         await until(lambda: operator.value("fairlead_deployments", condition="Ready", status="True") == 1)
         assert operator.value("fairlead_deployments", condition="Ready", status="False") == 0
+        judged = {"id": "e1", "verdict": "Invalid", "reason": "SampleRatio"}
+        server.set_status("ModelDeployment", "flights", "delay", {"conditions": [], "experiment": judged})
+        await until(lambda: operator.value("fairlead_experiments", verdict="Invalid", reason="SampleRatio") == 1)
 
 
 QUICK_STALE_S = 301.0
