@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import numpy as np
 
+from fairlead.assignment import Layout, assign
 from fairlead.experiment.design import Design, Effect, Guardrail, Scale
-from support.ledgers import HOUR_US, MINUTE_US, NOON_US, LedgerProcess, arm_of, digest, token
+from support.ledgers import HOUR_US, MINUTE_US, NOON_US, LedgerProcess, digest, token
 from support.reports import ERROR, LATENCY, flights_design
 
 DAY_US = 24 * HOUR_US
@@ -43,6 +44,8 @@ class Story:
 
     def __post_init__(self) -> None:
         self._client = self.ledger.client()
+        control = self.design.control
+        self._layouts = {one.number: Layout.of(control, one.weights_bp) for one in self.design.phases}
 
     def declare(self) -> None:
         answer = self._client.put(f"/v1/experiments/{self.design.salt}", content=self.design.model_dump_json())
@@ -127,7 +130,7 @@ class Story:
                     yield {"prediction_id": made, "actual": float(is_late)}
 
     def _arm(self, name: str, phase: int) -> str:
-        return arm_of(name, phase, self.design)
+        return assign(name, self.design.salt, self._layouts[phase])
 
     def _at_us(self, number: int, of: int) -> int:
         return self.now_us + int(number / of * HOUR_US)

@@ -85,7 +85,11 @@ def design(**changes: Any) -> Design:
 @cache
 def arm_of(unit: str, phase: int = 1) -> str:
     """Return the arm that the law gives a unit in the experiment of :func:`design`."""
-    planned = design()
+    return arm_in(design(), unit, phase)
+
+
+def arm_in(planned: Design, unit: str, phase: int) -> str:
+    """Return the arm that the law gives a unit."""
     weights = planned.phases[phase].weights_bp
     return assign(unit, planned.salt, Layout.of(planned.control, {arm: weights[arm] for arm in planned.treatments}))
 
