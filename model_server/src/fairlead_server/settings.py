@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--spool-bytes",
         type=_size,
-        default=32 * 1024**2,
+        default=64 * 1024**2,
         metavar="N",
         help="size of the reports that may wait (default: %(default)s; in memory at most 8 MiB)",
     )

@@ -21,6 +21,8 @@ _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _SUFFIX = ".json.gz"
 _UNFINISHED = ".part"
+DISK_BLOCK_BYTES = 4096
+"""What a file takes at least; sizes on the disk are counted in it."""
 MOST_IN_MEMORY_BYTES = 8 * 1024**2
 """Room without a folder, or while it cannot be written."""
 
@@ -50,6 +52,7 @@ class Outbox:
         self._waiting: deque[Parcel] = deque()
         self._size_bytes = 0
         self._in_memory_bytes = 0
+        self._trouble = ""
         self.disk_failures = 0
         """How often the folder could not be written or read."""
         if folder is not None:
@@ -71,10 +74,11 @@ class Outbox:
             name: Sorts after those that were added before; letters, digits and dashes.
             body: What is sent.
         """
-        if self._size_bytes + len(body) > self._limit_bytes:
+        size_bytes = len(body) if self._folder is None else _on_disk(len(body))
+        if self._size_bytes + size_bytes > self._limit_bytes:
             return False
         if self._folder is not None and self._try("write", partial(_written, self._folder / f"{name}{_SUFFIX}", body)):
-            self._append(Parcel(name, len(body), None))
+            self._append(Parcel(name, size_bytes, None))
             return True
         if self._in_memory_bytes + len(body) > MOST_IN_MEMORY_BYTES:
             return False
@@ -109,7 +113,7 @@ class Outbox:
     def _open(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for path in sorted(folder.glob(f"*{_SUFFIX}")):
-            self._append(Parcel(path.name.removesuffix(_SUFFIX), path.stat().st_size, None))
+            self._append(Parcel(path.name.removesuffix(_SUFFIX), _on_disk(path.stat().st_size), None))
         for path in folder.glob(f"*{_UNFINISHED}"):
             path.unlink(missing_ok=True)
 
@@ -126,11 +130,20 @@ class Outbox:
     def _try(self, what: str, touch: Callable[[], _T]) -> _T | None:
         """Do something with the disk; None if it fails, which is counted."""
         try:
-            return touch()
+            done = touch()
         except OSError as error:
             self.disk_failures += 1
-            _LOG.warning("spool failed what=%s error=%s", what, error.strerror)
+            trouble = f"what={what} error={error.strerror}"
+            if trouble != self._trouble:
+                _LOG.warning("spool failed %s", trouble)
+            self._trouble = trouble
             return None
+        self._trouble = ""
+        return done
+
+
+def _on_disk(size_bytes: int) -> int:
+    return -(-size_bytes // DISK_BLOCK_BYTES) * DISK_BLOCK_BYTES
 
 
 def _written(path: Path, body: bytes) -> bool:

@@ -27,6 +27,8 @@ from fairlead_server.metrics import ModelMetrics
 
 _LOG = logging.getLogger(__name__)
 
+_SELDOM = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -36,6 +38,10 @@ class Pace:
     """Between reports."""
     send_deadline_s: float = 10.0
     """Longest wait for the ledger's answer."""
+
+    def gather_s(self, failures: int) -> float:
+        """Return the time between reports: longer while the ledger is away, for then they only fill the spool."""
+        return self.interval_s * (_SELDOM if failures else 1)
 
     def pause_s(self, failures: int) -> float:
         """Return the longest pause after so many failures in a row: 0.5 s after the first, 30 s at most, by default."""
@@ -148,7 +154,7 @@ class Reporter:
                 continue
             try:
                 if gather_s <= now_s():
-                    gather_s = now_s() + self._pace.interval_s
+                    gather_s = now_s() + self._pace.gather_s(self._failures)
                     await self._gather()
                 else:
                     send_s = now_s() + await self._send()
