@@ -86,7 +86,7 @@ async def _keep_up(options: Options) -> None:
     from fairlead_operator.platforms.local.session import Session  # noqa: PLC0415 -- --help stays quick
 
     progress = Progress(options)
-    session = Session(options, clock=SystemClock(), report=progress.report)
+    session = Session(options, clock=SystemClock(), report=progress.report, note=progress.note)
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, session.stop)
     await session.run()

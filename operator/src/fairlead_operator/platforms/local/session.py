@@ -27,6 +27,7 @@ from fairlead_operator.core.status import Surroundings, iso, status_of
 from fairlead_operator.errors import EditRefused, ManifestError, PortTaken, ServerFailed, StateUnreadable
 from fairlead_operator.platforms.local.envoy import UNANSWERED_LOG, Gateway
 from fairlead_operator.platforms.local.evidence import LocalEvidence
+from fairlead_operator.platforms.local.planned import planned_of
 from fairlead_operator.platforms.local.platform import LocalPlatform, ServerSetup
 from fairlead_operator.platforms.local.processes import ProcessRecord, end_leftovers
 from fairlead_operator.platforms.local.state import State, locked
@@ -72,17 +73,27 @@ class _InForce:
 class Session:
     """One run of ``fairlead up``."""
 
-    def __init__(self, options: Options, *, clock: Clock, report: Callable[[ModelDeployment], None]) -> None:
+    def __init__(
+        self,
+        options: Options,
+        *,
+        clock: Clock,
+        report: Callable[[ModelDeployment], None],
+        note: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Describe the run.
 
         Args:
             options: How the command was called.
             clock: The machine's time, which counts unless a replay's does.
             report: Called with the resource and its status whenever that has changed.
+            note: Called with a sentence that people should read once.
         """
         self._options = options
         self._clock = clock
         self._report = report
+        self._note = note
+        self._noted: set[tuple[str, int, bool, bool]] = set()
         self._stopping = asyncio.Event()
         self._edit_problem: str | None = None
         self._published: ModelDeployment | None = None
@@ -153,7 +164,13 @@ class Session:
         """Return what the ledger is known to have said; it is asked behind this pass's back."""
         if self._evidence is None:
             return NO_EVIDENCE
-        return self._evidence.look(self._in_force.desired, self._in_force.record, self._platform.wake)
+        known = self._evidence.look(self._in_force.desired, self._in_force.record, self._platform.wake)
+        for report in known.reports.values():
+            planned = planned_of(report)
+            if planned is not None and planned.topic not in self._noted:
+                self._noted.add(planned.topic)
+                self._note(planned.sentence)
+        return known
 
     @property
     def _resync_s(self) -> float:
