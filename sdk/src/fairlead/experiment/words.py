@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from fairlead.clock import from_us
 from fairlead.experiment.decision import Action
 from fairlead.experiment.design import Better, Design, Effect, Kind, Metric, Scale, Source
-from fairlead.experiment.record import Decision
 from fairlead.experiment.report import Finding, Interval, MetricReport, Reason, Report, Role, Verdict
+
+if TYPE_CHECKING:  # a record follows from the analysis, whose sentences are made of these words
+    from fairlead.experiment.record import Decision
 
 MINUS = "\N{MINUS SIGN}"
 BLANK = "\N{NO-BREAK SPACE}"
