@@ -8,30 +8,26 @@ from pathlib import Path
 
 import httpx
 
-from fairlead_ledger.access import Access, Open
+from fairlead.clock import ReplayClockWriter
+from fairlead_ledger.__main__ import _service
 from fairlead_ledger.analysis import routes as analysis
 from fairlead_ledger.app import application
-from fairlead_ledger.intake.queue import Queue
-from fairlead_ledger.ledger import Ledger
-from fairlead_ledger.metrics import LedgerMetrics
 from fairlead_ledger.page import routes as page
-from fairlead_ledger.service import Limits, Service
-from fairlead_ledger.store import versions
-from fairlead_ledger.store.database import Database
-from support.ledgers import ROOT, StillClock
+from fairlead_ledger.settings import from_arguments
+from support.ledgers import NOON_US, ROOT
 
 
 class LedgerStand(httpx.AsyncBaseTransport):
-    """Answers as the ledger does, whatever host is asked; remembers what it was asked."""
+    """Answers as the ledger does, whatever host is asked; remembers what it was asked. Its clock stands at noon."""
 
-    def __init__(self, folder: Path, access: Access | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        database = Database(f"sqlite:///{folder / 'ledger.db'}")
-        versions.upgrade(database)
-        self.clock = StillClock()
-        self.ledger = Ledger(database, ROOT, self.clock)
-        queue = Queue(most=1000, most_together=1000)
-        service = Service(self.ledger, queue, access or Open(), LedgerMetrics(), Limits())
+        (folder / "keys.json").write_text(ROOT.dumped())
+        ReplayClockWriter(folder / "clock", NOON_US)
+        database = f"sqlite:///{folder / 'ledger.db'}"
+        files = ["--keys", str(folder / "keys.json"), "--clock", str(folder / "clock")]
+        service = _service(from_arguments(None, ["serve", "--database", database, *files, "--open"]))
+        self.ledger = service.ledger
         self._inner = httpx.ASGITransport(application(service, (analysis.ROUTES, page.ROUTES)))
         self.asked: list[tuple[str, str]] = []
         """Method and path, in order."""

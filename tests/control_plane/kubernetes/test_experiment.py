@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -19,7 +20,7 @@ from fairlead.feedback.serving import Feedback
 from fairlead_operator.runtime.evidence import LedgerEvidence
 from support.cluster_world import DELAY, Life, Scene, experiment, routing, scene_of
 from support.ledger_stand import LedgerStand
-from support.ledgers import ROOT, digest
+from support.ledgers import NOON_US, ROOT, digest
 
 SALT = "flights/delay/e1"
 URL = "http://ledger.test"
@@ -47,7 +48,12 @@ def told(folder: Path, **more: Any) -> dict[str, Any]:
     """Return the settings of an operator that knows of the ledger."""
     (folder / "keys.json").write_text(ROOT.dumped())
     (folder / "server-key").write_text("servers.secret\n")
-    files = {"feedback_keys": folder / "keys.json", "ledger_server_key": folder / "server-key"}
+    (folder / "own-key").write_text("operator.secret\n")
+    files = {
+        "feedback_keys": folder / "keys.json",
+        "ledger_server_key": folder / "server-key",
+        "ledger_api_key": folder / "own-key",
+    }
     return {"ledger_url": URL, **files, **more}
 
 
@@ -84,7 +90,7 @@ def expose(stand: LedgerStand, step: int, *, worse: str, units: int = 900) -> No
             "revision": "r",
             "unit": digest(unit, SALT),
         }
-        exposures.append(Exposure(**arm, at_us=stand.clock.time_us))
+        exposures.append(Exposure(**arm, at_us=NOON_US))
         errors = number % 5 if variant == worse else int(number % 10 == 0)
         counts.append(UnitCounts(**arm, requests=4, errors=errors, latency_us=20_000 + number))
     stand.ledger.take_reports([ExposureReport(server="s", sequence=step, exposures=exposures, counts=counts)])
@@ -117,6 +123,7 @@ async def test_an_experiment_is_registered_before_its_first_weight_and_servers_a
         assert stand.ledger.experiment(SALT).digest == scene.status()["experiment"]["design"]
         assert scene.reason("ExperimentHealthy") == "Observing"
         assert ("register", "201") in life.ledger_calls
+        assert stand.headers["authorization"] == "Bearer operator.secret"
 
 
 async def test_a_breached_guardrail_rolls_back_and_the_status_has_the_hash_of_the_record(
@@ -168,15 +175,19 @@ async def test_another_operator_goes_on_without_registering_again(
         assert scene.status()["experiment"]["verdict"] == "NoData"
 
 
-async def test_the_ledger_may_be_a_deployments_own(scene: Scene, stand: LedgerStand, tmp_path: Path) -> None:
-    own = {"ledger": {"url": "https://other.test/ledger"}}
+@pytest.mark.parametrize("url", ["https://other.test/ledger", f"{URL}.evil.test"])
+async def test_the_ledger_may_be_a_deployments_own_and_is_given_no_key(
+    scene: Scene, stand: LedgerStand, tmp_path: Path, url: str
+) -> None:
+    own = {"ledger": {"url": url}}
     scene.server.create(experiment(experiment=GUARDED, feedback=own))
     async with scene.life(**told(tmp_path)) as life:
         await rest(life, stand)
         known = feedback(scene)
         assert known is not None
-        assert known.ledger == "https://other.test/ledger"
-        assert stand.asked[0] == ("PUT", f"/ledger/v1/experiments/{SALT}")
+        assert (known.ledger, known.api_key) == (url, None)
+        assert stand.asked[0] == ("PUT", f"{urlsplit(url).path}/v1/experiments/{SALT}")
+        assert "authorization" not in stand.headers
 
 
 async def test_servers_keep_what_they_have_while_the_operators_keys_cannot_be_read(

@@ -29,7 +29,7 @@ from fairlead_operator.runtime.ledger import (
     LedgerRefused,
 )
 from support.ledger_stand import LedgerStand
-from support.ledgers import SALT, design
+from support.ledgers import NOON_US, SALT, design
 from support.world import experiment, steps
 
 URL = "http://ledger.test"
@@ -81,7 +81,7 @@ async def test_an_analysis_is_a_report_of_the_phase_that_was_asked_for(stand: Le
 async def test_a_decision_has_one_record_whose_hash_is_answered(stand: LedgerStand) -> None:
     client = client_of(stand)
     await client.register(URL, design())
-    decision = Decision(action=Action.ROLLBACK, reason="Requested", phase=0, at_us=stand.clock.time_us)
+    decision = Decision(action=Action.ROLLBACK, reason="Requested", phase=0, at_us=NOON_US)
     first = await client.decide(URL, SALT, decision)
     assert first == await client.decide(URL, SALT, decision)
     record = (await stand.session().get(first.address)).json()
@@ -102,6 +102,13 @@ async def test_the_api_key_is_sent_and_every_call_is_counted(stand: LedgerStand)
     with pytest.raises(LedgerError, match="refused"):
         await client.analysis(URL, SALT, 0)
     assert calls == [("register", "201"), ("analysis", "timeout"), ("analysis", "connection")]
+
+
+async def test_what_answers_and_is_no_ledger_is_not_quoted() -> None:
+    secret = httpx.MockTransport(lambda _: httpx.Response(403, json={"detail": "the vault's own words"}))
+    async with httpx.AsyncClient(transport=secret) as session:
+        with pytest.raises(LedgerRefused, match="HTTP 403: an answer that is no ledger's"):
+            await LedgerClient(session, 1, lambda: None).register(URL, design())
 
 
 async def test_what_is_no_report_is_no_evidence() -> None:

@@ -61,6 +61,8 @@ class LedgerClient:
     api_key: Callable[[], str | None]
     """Gives ``<id>.<secret>`` of role operator, read anew each time; None for a ledger that is open."""
     observe: CallObserver = _ignore
+    keyed: str | None = None
+    """The one ledger that is sent the API key, where users may name others; None: every one."""
 
     async def register(self, ledger: str, design: Design) -> None:
         """Have ``ledger`` take a design; the same one may be registered again.
@@ -115,7 +117,7 @@ class LedgerClient:
     async def _call(
         self, name: str, method: str, url: str, *, content: bytes | None = None, params: Mapping[str, str] = {}
     ) -> httpx.Response:
-        key = self.api_key()
+        key = self.api_key() if self.keyed is None or url.startswith(f"{self.keyed.rstrip('/')}/") else None
         headers = {"content-type": "application/json"} if content is not None else {}
         headers |= {"authorization": f"Bearer {key}"} if key else {}
         started = time.monotonic()
@@ -163,9 +165,7 @@ def _json(answer: httpx.Response) -> Any:
 
 
 def _said(answer: httpx.Response) -> str:
-    """Return what an answer says for people, however it is wrapped."""
-    said = _json(answer)
-    for name in ("detail", "message", "error"):
-        if isinstance(said, dict) and name in said:
-            said = said[name]
-    return " ".join(str(said).split())[:_SHOWN]
+    """Return what a ledger's answer says for people; of anything else nothing, for it may be no ledger's."""
+    found = _json(answer)
+    said = found.get("error") if isinstance(found, dict) else None
+    return " ".join(said.split())[:_SHOWN] if isinstance(said, str) else "an answer that is no ledger's"

@@ -237,7 +237,10 @@ class LedgerAddress(Record):
     """A ledger."""
 
     url: Annotated[str, StringConstraints(pattern=_URL)] | None = Field(
-        default=None, max_length=512, description="Its address; the operator's own default if left out."
+        default=None,
+        max_length=512,
+        description="Its address; the operator's own default if left out. Another one is sent no API key of the "
+        "operator's, so that it must be open to whoever reaches it.",
     )
 
 

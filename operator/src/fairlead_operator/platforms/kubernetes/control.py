@@ -64,6 +64,7 @@ def control_of(access: Access) -> Control:
         settings.ledger_timeout_s,
         feedback.operator_key,
         access.ledger_called,
+        keyed=settings.ledger_url or "",
     )
     terms = EvidenceTerms(settings.analysis_interval_s, lambda: settings.ledger_url)
     evidence = LedgerEvidence(client, terms, access.now, access.randomness)

@@ -44,7 +44,7 @@ class FeedbackFiles:
         return Feedback(
             ledger=ledger.rstrip("/"),
             keys=root.of(f"{desired.namespace}/{desired.name}"),
-            api_key=self._secret(self.settings.ledger_server_key),
+            api_key=self._secret(self.settings.ledger_server_key) if self._is_own(ledger) else None,
             covariates={design.salt: design.covariate} if design is not None and design.covariate else {},
         )
 
@@ -64,6 +64,10 @@ class FeedbackFiles:
             return None
         message = "the operator has no key ring for prediction tokens; give it --feedback-keys, the ledger's own file"
         return Problem(ConditionType.EXPERIMENT_HEALTHY, Reason.LEDGER_MISSING, message, stops_growth=True)
+
+    def _is_own(self, ledger: str) -> bool:
+        """Return whether a ledger is the operator's own: no other is given a key, for any user may name one."""
+        return ledger.rstrip("/") == (self.settings.ledger_url or "").rstrip("/")
 
     def _secret(self, path: Path | None) -> str | None:
         return self._text(path).strip() or None if path is not None else None
