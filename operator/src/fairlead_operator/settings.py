@@ -97,7 +97,7 @@ class Settings(BaseModel):
     feedback_keys: Path | None = Field(
         None, description="File with the root key ring that the ledger has, too; servers get rings derived from it."
     )
-    ledger_timeout_s: Seconds = Field(5, description="Deadline of one call to the ledger.")
+    ledger_timeout_s: Seconds = Field(15, description="Deadline of one call to the ledger.")
     analysis_interval_s: Seconds = Field(
         15, description="How old the analysis of a running experiment may be before another is asked for."
     )
