@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fairlead.experiment.covariate import CovariateMoments, adjusted, tie
+from fairlead.experiment.covariate_balance import differs
 from fairlead.experiment.estimate import absolute, estimate, relative
 from fairlead.experiment.sums import Array, Moments
 
@@ -99,3 +100,27 @@ def test_activity_that_the_treatment_raises_is_taken_out_by_requests_alone() -> 
     assert plain.effect > 0.1
     assert by_unit.effect > 0.1
     assert abs(by_request.effect) < abs(by_unit.effect)
+
+
+def test_a_covariate_that_the_treatment_made_is_found() -> None:
+    """One that moves with the effect; adjusting by it would take the effect out."""
+    control, (n, x, c) = units_of(1), units_of(2, lift=0.5)
+    assert differs(moments_of(control)[1], moments_of((n, x, c + 0.3))[1])
+
+
+def test_a_sound_covariate_is_left_alone_at_every_look() -> None:
+    rng = np.random.Generator(np.random.Philox(3))
+    found = 0
+    for _ in range(200):
+        one, two = rng.normal(5.0, 2.0, (2, 2000))
+        looks = [
+            CovariateMoments.of(np.ones(m), np.ones(m), c[:m], ratio=1.0) for m in (50, 200, 2000) for c in (one, two)
+        ]
+        found += any(bool(differs(*pair)) for pair in zip(looks[::2], looks[1::2], strict=True))
+    assert found <= 4
+
+
+def test_without_units_nothing_differs() -> None:
+    empty = CovariateMoments.of(np.ones(0), np.ones(0), np.ones(0), ratio=0.0)
+    assert not differs(empty, empty)
+    assert not differs(empty, moments_of(units_of(1))[1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -165,3 +167,10 @@ def test_a_tempered_unit_keeps_its_mean() -> None:
     n, x = tempered([10.0, 400.0, 0.0], [5.0, 100.0, 0.0], most=50)
     assert n.tolist() == [10.0, 50.0, 0.0]
     assert x.tolist() == [5.0, 12.5, 0.0]
+
+
+def test_what_is_told_needs_no_scipy() -> None:
+    """The operator and the model server read and write these, and have none in their images."""
+    modules = ("design", "decision", "evidence", "report", "tail", "words")
+    program = "import sys\n" + "".join(f"import fairlead.experiment.{name}\n" for name in modules)
+    subprocess.run([sys.executable, "-c", program + "sys.exit('scipy' in sys.modules)"], check=True, timeout=120)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from fairlead.experiment import bounds, gate, trials
 from fairlead.experiment.covariate import adjusted, tie
+from fairlead.experiment.covariate_balance import differs
 from fairlead.experiment.design import Better, Effect, Guardrail, Kind, Metric, Objective, Scale, Source
 from fairlead.experiment.estimate import ArmEstimate, Difference, absolute, estimate, larger, relative
 from fairlead.experiment.evidence import ArmEvidence, Sums
@@ -362,10 +363,11 @@ def _with_values(shown: MetricReport, approximate: MetricReport, finding: Findin
 
 def _with_covariate(comparison: _Comparison, metric: Metric, pair: Pair, by_request: bool) -> _Comparison:
     sums = [arm.metrics.get(metric.name, Sums()) for arm in (pair.control, pair.treatment)]
-    if comparison.method is Method.BLOCKS or any(one.covariate is None for one in sums):
+    known = [one.covariate.moments for one in sums if one.covariate is not None]
+    if comparison.method is Method.BLOCKS or len(known) < len(sums) or differs(*known):
         return comparison
     control, treatment = (
-        tie(one.moments, one.covariate.moments, by_request=by_request) for one in sums if one.covariate is not None
+        tie(one.moments, covariate, by_request=by_request) for one, covariate in zip(sums, known, strict=True)
     )
     if not control.variance + treatment.variance > 0:
         return comparison

@@ -166,7 +166,7 @@ class MetricReport(Part):
     """Guardrails: ln of the e-value against "worse by the margin at least"; shown safe at ``log_e_needed``."""
     log_e_needed: float | None = None
     covariate: str | None = None
-    """What the interval was adjusted by."""
+    """What the interval was adjusted by; None if the design names nothing, or the arms differ in it."""
     variance_ratio: float | None = None
     """Adjusted variance over unadjusted."""
     planned_units: Count | None = None
