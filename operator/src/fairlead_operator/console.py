@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fairlead_operator.api.conditions import ConditionType, Reason
+from fairlead_operator.api.conditions import Condition, ConditionType, Reason
 from fairlead_operator.api.manifest import read
 from fairlead_operator.api.v1alpha1 import ModelDeployment, VariantStatus
 from fairlead_operator.core.desired import Desired
@@ -56,7 +56,7 @@ class Progress:
             self._tell(variant.name, _sentence(variant))
         for condition in status.conditions:
             if condition.type is not ConditionType.VARIANTS_READY and (self._introduced or condition.status == "True"):
-                self._tell(condition.type, f"{condition.type} {condition.status}: {condition.message}")
+                self._tell(condition.type, f"{condition.type} {condition.status}: {_news(condition)}")
         ready = {condition.type for condition in status.conditions if condition.status == "True"}
         if not self._introduced and {ConditionType.SERVABLE, ConditionType.VARIANTS_READY} <= ready:
             self._introduced = True
@@ -342,6 +342,12 @@ def _rollout(planned: dict[str, Any], rollout: dict[str, Any]) -> Iterator[str]:
         yield f"decided: {decision['verdict']}{winner} ({decision['reason']}) at {decision['at']}"
         if "record" in decision:
             yield f"decision record {decision['record']}"
+
+
+def _news(condition: Condition) -> str:
+    """Return what a condition says; of an experiment that goes on without the figures, which change at every look."""
+    goes_on = condition.type is ConditionType.EXPERIMENT_HEALTHY and condition.reason is Reason.OBSERVING
+    return condition.message.partition(". ")[0] if goes_on else condition.message
 
 
 def _ledger(page: str) -> str:

@@ -37,6 +37,8 @@ _WATCH_EVERY_S = 0.1
 _RESYNC_S = 1.0
 _REPLAY_RESYNC_S = 0.25
 """A replay's hours pass in milliseconds."""
+_ANALYSE_EVERY_S = 5.0
+_REPLAY_ANALYSE_EVERY_S = 1.0
 _ONE_PROCESS = Scaling(min_replicas=1, max_replicas=1)
 _HOPELESS_CRASHES = 3
 """Crashes before a first readiness after which starting up is given up."""
@@ -275,7 +277,7 @@ class Session:
             new_id=lambda: f"gateway-{uuid.uuid4().hex}",
             remember=self._remember_ledger,
             port=self._record.ledger_port,
-            every_s=_RESYNC_S,
+            every_s=_REPLAY_ANALYSE_EVERY_S if self._simulated else _ANALYSE_EVERY_S,
         )
 
     @property
