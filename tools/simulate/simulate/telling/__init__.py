@@ -1,0 +1,1 @@
+"""What the simulations came to, for people."""
