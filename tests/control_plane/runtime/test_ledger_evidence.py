@@ -250,7 +250,26 @@ async def test_a_decision_is_told_at_once_and_once(stand: LedgerStand) -> None:
     assert asking.record.run.decision.record.digest is not None
     asking.now_s += 100
     await asking.look()
-    assert [method for method, _ in stand.asked] == ["PUT", "POST"]
+    assert [method for method, _ in stand.asked] == ["PUT", "POST", "GET"]  # and what it was decided on
+
+
+async def test_what_was_decided_is_asked_for_once_by_an_operator_that_knows_nothing(stand: LedgerStand) -> None:
+    before = Asking(stand)
+    await before.look()
+    decision = Decided("Rollback", "Requested", 1.5, phase=1)
+    run = Run(SALT, State.STABLE, started_s=0, since_s=0, step=1, decision=decision)
+    before.record = dataclasses.replace(before.record, run=run, untold=(Untold(SALT, decision),))
+    before.now_s += 15
+    await before.look()
+    asking = Asking(stand)
+    asking.record = before.record
+    evidence = await asking.look()
+    assert sorted(evidence.reports) == [0, 1]
+    asked = len(stand.asked)
+    asking.now_s += 100
+    await asking.look()
+    assert len(stand.asked) == asked
+    assert asking.source.due_s(KEY) is None
 
 
 async def test_a_decision_about_what_the_ledger_never_knew_is_not_told_for_ever(stand: LedgerStand) -> None:

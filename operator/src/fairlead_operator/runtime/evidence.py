@@ -84,6 +84,8 @@ class _Known:
     """Whether that does not wait for the next regular time."""
     is_lost: bool = False
     """Whether the ledger has forgotten a design that it had."""
+    is_refused: bool = False
+    """Whether the ledger has refused: of what is decided nothing more is asked then."""
     task: asyncio.Task[None] | None = None
 
     @property
@@ -207,6 +209,7 @@ class LedgerEvidence:
 
     def _note_failure(self, known: _Known, errand: _Errand, error: OperatorError) -> None:
         known.failures += 1
+        known.is_refused = isinstance(error, LedgerRefused)
         _log.info("the ledger gave no evidence", extra={"experiment": errand.salt, "error": str(error)[:300]})
         known.is_lost = isinstance(error, ExperimentUnknown) and not known.is_lost
         if known.is_lost:  # it may have been restored from an old copy: it is told again at once
@@ -226,8 +229,11 @@ def _errand(known: _Known, ledger: str, desired: Desired, record: Record) -> _Er
     has = design is not None and (known.evidence.registered == design.digest or is_registered(desired, record))
     is_over = run is not None and run.is_over
     phases: range = range(0)
-    if design is not None and has and run is not None and run.state.is_splitting:
-        phases = range(min(run.step + 1, len(design.phases)))
+    if design is not None and has and run is not None:
+        begun = range(min(run.step + 1, len(design.phases)))
+        was_asked = known.is_refused or begun[-1] in known.evidence.reports
+        if run.state.is_splitting or (run.decision is not None and not was_asked):  # for a status that tells all of it
+            phases = begun
     elif design is not None and has and desired.strategy.name == "Manual":
         phases = range(1)
     return _Errand(
