@@ -92,5 +92,5 @@ def test_the_page_says_what_is_in_an_image_and_what_was_left_out(found: Inside) 
 
 def test_the_reference_page_is_about_the_images_that_there_are() -> None:
     text = (ROOT / "docs/reference/images.md").read_text()
-    for name in ("base", "server", "operator", "flights", "gateway", "redis"):
+    for name in ("base", "server", "operator", "ledger", "flights", "gateway", "redis", "postgres"):
         assert f"\n## {name}\n" in text
