@@ -140,7 +140,7 @@ class LedgerProcess:
     """``python -m fairlead_ledger serve`` on a port that the system chooses; it may be killed and started again."""
 
     def __init__(self, folder: Path, database: str, arguments: tuple[str, ...] = ("--open",)) -> None:
-        self._folder = folder
+        self.folder = folder
         (folder / "keys.json").write_text(ROOT.dumped())
         self._clock = ReplayClockWriter(folder / "clock", NOON_US)
         where = ["--database", database, "--keys", str(folder / "keys.json"), "--clock", str(folder / "clock")]
@@ -167,9 +167,9 @@ class LedgerProcess:
         self._clock.set_us(time_us)
 
     def start(self, timeout_s: float = 90) -> None:
-        self._logs.append(self._folder / f"ledger-{len(self._logs)}.log")
+        self._logs.append(self.folder / f"ledger-{len(self._logs)}.log")
         with self._logs[-1].open("wb") as log:
-            self._process = subprocess.Popen(self._command, stderr=log, stdout=log, cwd=self._folder)
+            self._process = subprocess.Popen(self._command, stderr=log, stdout=log, cwd=self.folder)
         end = time.monotonic() + timeout_s
         while " ready" not in self.log or not (found := _LISTENING.search(self.log)):
             if self._process.poll() is not None or time.monotonic() > end:

@@ -89,8 +89,8 @@ def _service(settings: Settings) -> Service:
     if database.is_sqlite:
         _make_tables(database)
     limits = Limits(body_bytes=settings.max_body_bytes, retention_s=settings.retention_s)
-    queue = Queue(most=limits.waiting, most_together=limits.together)
     metrics = LedgerMetrics()
+    queue = Queue(most=limits.waiting, most_together=limits.together, timed=metrics.writes.observe)
     metrics.watch(lambda: queue.weight)
     ledger = Ledger(database, _ring(settings), clock_of(settings.clock))
     return Service(ledger, queue, _access(settings), metrics, limits)

@@ -11,9 +11,11 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fairlead_ledger.errors import Refusal, Unavailable
 from fairlead_ledger.folding import folding
+from fairlead_ledger.metrics import LedgerMetrics
 from fairlead_ledger.routes import experiments, health, intake, units
 from fairlead_ledger.service import Service
 
@@ -45,10 +47,35 @@ def application(service: Service, more: Iterable[APIRouter] = ()) -> FastAPI:
     app.state.service = service
     for router in (*ROUTERS, *more):
         app.include_router(router)
+    app.add_middleware(_Counted, metrics=service.metrics)
     app.add_exception_handler(Refusal, _refused)
     app.add_exception_handler(Unavailable, _unavailable)
     app.add_exception_handler(SQLAlchemyError, _database_failed)
     return app
+
+
+class _Counted:
+    """Counts requests by route and status."""
+
+    def __init__(self, app: ASGIApp, metrics: LedgerMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status = 500  # unless something else is answered
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            if scope["type"] == "http":
+                route = getattr(scope.get("route"), "path", "none")  # never a client's word
+                self._metrics.requests.labels(route, str(status)).inc()
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:

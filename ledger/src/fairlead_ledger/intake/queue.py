@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -32,15 +33,17 @@ class _Waiting:
 class Queue:
     """Bounded by weight; what waits for the same writing is written at once."""
 
-    def __init__(self, *, most: int, most_together: int) -> None:
+    def __init__(self, *, most: int, most_together: int, timed: Callable[[float], None] | None = None) -> None:
         """Begin empty; :meth:`start` starts the thread.
 
         Args:
             most: Largest weight that waits: outcomes, or entries of reports.
             most_together: Largest weight of a transaction, but for a single request that is heavier.
+            timed: Told the seconds that each transaction took; None for nobody.
         """
         self._most = most
         self._most_together = most_together
+        self._timed = timed or _unheard
         self._waiting: deque[_Waiting] = deque()
         self._weight = 0
         self._change = Condition()
@@ -86,6 +89,7 @@ class Queue:
 
     def _run(self) -> None:
         while together := self._next():
+            began_s = time.perf_counter()
             try:
                 answers = together[0].write([one.brought for one in together])
             except Exception as error:  # noqa: BLE001 -- the loop's top: whatever it is, those who wait are told
@@ -93,6 +97,7 @@ class Queue:
                 self._tell(together, [_told(error)] * len(together))
             else:
                 self._tell(together, answers)
+            self._timed(time.perf_counter() - began_s)
 
     def _next(self) -> list[_Waiting]:
         """Wait for the next ones to be written at once; none after the end."""
@@ -123,3 +128,7 @@ class Queue:
 
 def _told(error: Exception) -> Exception:
     return error if isinstance(error, LedgerError) else Unavailable("the database does not take it now")
+
+
+def _unheard(_: float) -> None:
+    """Let nobody know."""
