@@ -59,6 +59,17 @@ def test_an_actual_becomes_the_declared_metrics_of_prediction_and_actual(declare
     assert (brier.units, brier.n, brier.x) == (1, 1, 0.5625)
 
 
+def test_a_covariate_is_that_of_a_units_first_exposure_in_the_whole_experiment(ledger: Ledger) -> None:
+    """In a later step an arm may have changed it already."""
+    ledger.declare(design(covariate="plane:age"))
+    told = [exposure(TREATED, NOON_US - 9, 0, covariate=1.0), exposure(TREATED, NOON_US, 1, covariate=9.0)]
+    ledger.take_reports([ExposureReport.model_validate({"server": "s1", "sequence": 0, "exposures": told})])
+    tell(ledger, {"prediction_id": token(TREATED), "actual": 1})
+    covariate = seen(ledger).metrics["brier"].covariate
+    assert covariate is not None
+    assert (covariate.units, covariate.mean) == (1, 1.0)
+
+
 def test_an_outcome_told_twice_counts_once_and_the_first_one_counts(declared: Ledger) -> None:
     expose(declared, TREATED)
     told = {"prediction_id": token(TREATED), "metric": "click", "value": 1}

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, Select, and_, func, select
+from sqlalchemy import Connection, Select, Subquery, and_, func, select
 
 from fairlead.experiment.design import Design, Kind, Metric, Source
 from fairlead.experiment.evidence import ArmEvidence, Evidence, FirstValues, PhaseEvidence, Sums, Tail, blocks_of
@@ -208,14 +208,17 @@ class _Arm:
 
     def _told(self, place: int, metric: Metric) -> tuple[Sums, Array]:
         """Return the sums of a metric that was told, and the first value of each unit."""
-        same_unit = and_(UNITS.c.cell_id == UNIT_SUMS.c.cell_id, UNITS.c.unit == UNIT_SUMS.c.unit)
-        columns = (UNIT_SUMS.c.n, UNIT_SUMS.c.x, UNIT_SUMS.c.first, UNITS.c.covariate)
-        where = (UNIT_SUMS.c.cell_id == self._cell, UNIT_SUMS.c.metric == place)
-        query = select(*columns).outerjoin_from(UNIT_SUMS, UNITS, same_unit).where(*where).order_by(UNIT_SUMS.c.unit)
-        n, x, first, covariate = _columns(self._connection, query)
+        first_seen = _first_seen(self._edges.cells)
+        same_unit = and_(first_seen.c.unit == UNIT_SUMS.c.unit, first_seen.c.place == 1)
+        columns = (UNIT_SUMS.c.n, UNIT_SUMS.c.x, UNIT_SUMS.c.first)
+        query = select(*columns)
         objective = self._design.objective
         is_adjusted = self._design.covariate and objective and objective.metric.name == metric.name
-        return Sums.of(n, x, covariate) if is_adjusted else Sums.of(n, x), first
+        if is_adjusted:  # by what was known before any arm did anything to the unit
+            query = select(*columns, first_seen.c.covariate).outerjoin_from(UNIT_SUMS, first_seen, same_unit)
+        where = (UNIT_SUMS.c.cell_id == self._cell, UNIT_SUMS.c.metric == place)
+        n, x, first, *covariate = _columns(self._connection, query.where(*where).order_by(UNIT_SUMS.c.unit))
+        return Sums.of(n, x, *covariate), first
 
     def _blocks(self) -> dict[str, tuple[Sums, ...]]:
         names = ("server_id", "minute", "requests", "latency_us", "errors")
@@ -287,15 +290,15 @@ class _Edges:
 
     def __init__(self, connection: Connection, cells: Mapping[int, Cell]) -> None:
         self._connection = connection
-        self._cells = cells
+        self.cells = cells
         self._near: dict[tuple[int, int], tuple[int, ...]] = {}
 
     def tails(self, cell: int, metric: Metric, place: int) -> tuple[Tail, ...]:
         """Return the tails of an arm, at the thresholds of all arms of its phase together."""
-        key = (self._cells[cell].phase, place)
+        key = (self.cells[cell].phase, place)
         if key not in self._near:
             whole: Counter[int] = Counter()
-            for number, one in self._cells.items():
+            for number, one in self.cells.items():
                 if one.phase == key[0]:
                     for cluster in self._clusters(number, metric, place):
                         whole.update(cluster.counts)
@@ -329,11 +332,17 @@ class _Cluster:
     minute: int = 0
 
 
-def _first_exposures(cells: Collection[int]) -> Select[Any]:
-    """Count the units of each cell that were exposed nowhere before."""
+def _first_seen(cells: Collection[int]) -> Subquery:
+    """Rank each unit's exposures: the one in place 1 was the first in the whole experiment."""
     by_time = func.row_number().over(partition_by=UNITS.c.unit, order_by=(UNITS.c.exposed_us, UNITS.c.cell_id))
     where = (UNITS.c.cell_id.in_(sorted(cells)), UNITS.c.exposed_us.is_not(None))
-    ranked = select(UNITS.c.cell_id, by_time.label("place")).where(*where).subquery()
+    columns = (UNITS.c.cell_id, UNITS.c.unit, UNITS.c.covariate, by_time.label("place"))
+    return select(*columns).where(*where).subquery()
+
+
+def _first_exposures(cells: Collection[int]) -> Select[Any]:
+    """Count the units of each cell that were exposed nowhere before."""
+    ranked = _first_seen(cells)
     return select(ranked.c.cell_id, func.count()).where(ranked.c.place == 1).group_by(ranked.c.cell_id)
 
 
