@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
     from support.ledgers import ledger_process  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as folder, ledger_process(Path(folder)) as ledger:
-        story = Story(ledger)
+        story = Story(ledger, gain=0.3)
         story.declare()
         story.days(3, phase=0, units=150)
         for _ in range(MOST_DAYS):

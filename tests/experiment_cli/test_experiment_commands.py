@@ -14,6 +14,7 @@ from fairlead.experiment import record as records
 from fairlead.experiment.analysis import analyse
 from fairlead.experiment.report import Finding, Interval, MetricReport, Role
 from support.commands import Ran, here
+from support.experiment_manifests import manifest
 from support.experiment_story import Story
 from support.ledgers import LedgerProcess, ledger_process
 from support.reports import SALT, WINS, Findings, flights_design, flights_report
@@ -32,8 +33,8 @@ def story(ledger: LedgerProcess) -> Story:
     """A treatment that is better, and was promoted."""
     told = Story(ledger)
     told.declare()
-    told.days(1, phase=0, units=100)
-    told.days(6, phase=1, units=200)
+    told.days(1, phase=0, units=50)
+    told.days(6, phase=1, units=80)
     assert told.decide("Promote", "Superior", winner="boosted").status_code == 201
     return told
 
@@ -142,14 +143,39 @@ def test_a_hold_goes_on_and_its_record_stands_alone(story: Story, tmp_path: Path
     assert "held: shares stay as they are until somebody decides." in shown.out
 
 
+@pytest.mark.parametrize("days", [0, 1], ids=["before any traffic", "after servers fell silent"])
+def test_a_rollback_on_nothing_agrees_too(story: Story, tmp_path: Path, days: int) -> None:
+    design = flights_design(salt=f"flights/arrival-delay/nothing-{days}", covariate=None)
+    rolled = Story(story.ledger, design, server=f"server-{days + 2}", now_us=story.now_us)
+    rolled.declare()
+    rolled.days(days, phase=0, units=20)
+    rolled.wait_us(30 * 86_400_000_000)
+    assert rolled.decide("Rollback", "Requested", phase=days).status_code == 201
+    story.ledger.set_us(story.now_us)
+    file = tmp_path / "record.json"
+    file.write_bytes(rolled.get(f"{rolled.path}/record").content)
+    assert records.read(file.read_bytes()).evidence.down == (("exposures",) if days else ())
+    checked = experiment(story, "verify", str(file))
+    assert (checked.code, "agrees" in checked.out) == (0, True), checked
+
+
 def test_units_that_were_erased_since_are_counted_and_the_record_stands_alone(story: Story, record: Path) -> None:
     with story.ledger.client() as client:
-        for unit in ("N3", "N150", "N151"):
+        for unit in ("N3", "N80", "N81"):
             assert client.delete(f"/v1/units/{unit}", params={"experiment": SALT}).json() == {"erased": True}
     checked = experiment(story, "verify", str(record))
     assert checked.code == 3
     assert "3 units were erased since" in checked.out
     assert "the record is as it was written" in checked.out
+
+
+def test_a_plan_may_take_from_an_earlier_experiment_how_much_units_scatter(story: Story, tmp_path: Path) -> None:
+    words = ("plan", "--units-per-day", "400", "--like", SALT, "--json", "-f")
+    planned = json.loads(experiment(story, *words, str(manifest(tmp_path))).out)
+    assert 500 < planned["units"] < 50_000
+    nothing = {"metric": "squared_error", "minimumEffect": "5%"}
+    refused = experiment(story, *words, str(manifest(tmp_path, objective=nothing)))
+    assert (refused.code, "nothing of squared_error was judged in it" in refused.reason) == (1, True)
 
 
 def test_what_is_wrong_is_one_line_that_says_what_to_do(story: Story, tmp_path: Path) -> None:

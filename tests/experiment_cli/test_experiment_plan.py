@@ -7,27 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from fairlead.experiment.planning import Baseline, need
 from fairlead_operator.api.v1alpha1.experiment import effect
 from support.commands import Ran, here
-from support.experiment_story import Story
-from support.ledgers import ledger_process
+from support.experiment_manifests import manifest
 from support.reports import flights_design
-
-
-def manifest(folder: Path, **experiment: Any) -> Path:
-    objective = {"metric": "brier", "minimumEffect": "5%"}
-    file = folder / "modeldeployment.yaml"
-    spec = {
-        "variants": [{"name": "logistic", "role": "Control"}, {"name": "boosted", "role": "Treatment"}],
-        "rollout": {"strategy": "Experiment", "steps": [{"weights": {"boosted": 10}}, {"weights": {"boosted": 50}}]},
-        "experiment": {"id": "e1", "objective": objective, "outcomeWindow": "1d", **experiment},
-    }
-    whole = {"kind": "ModelDeployment", "metadata": {"name": "arrival-delay", "namespace": "flights"}, "spec": spec}
-    file.write_text(yaml.safe_dump(whole))
-    return file
 
 
 def plan(file: Path, *words: str) -> Ran:
@@ -73,19 +58,6 @@ def test_sizes_mean_what_the_api_says(tmp_path: Path, size: str) -> None:
 
     objective = {"metric": "error", "minimumEffect": size}
     assert read(manifest(tmp_path, objective=objective)).objective.minimum_effect == effect(size)
-
-
-def test_an_earlier_experiment_says_how_much_units_scatter(tmp_path: Path) -> None:
-    with ledger_process(tmp_path) as ledger:
-        story = Story(ledger)
-        story.declare()
-        story.days(2, phase=1, units=150)
-        words = ("--like", "flights/arrival-delay", "--ledger", ledger.url, "--json")
-        planned = json.loads(plan(manifest(tmp_path), *words).out)
-        nothing = {"metric": "squared_error", "minimumEffect": "5%"}
-        refused = plan(manifest(tmp_path, objective=nothing), *words)
-    assert 500 < planned["units"] < 50_000
-    assert (refused.code, "nothing of squared_error was judged in it" in refused.reason) == (1, True)
 
 
 @pytest.mark.parametrize(

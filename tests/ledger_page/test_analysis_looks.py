@@ -13,8 +13,7 @@ from fairlead_ledger.analysis.looks import APART_US, MOST_LOOKS, Look, MetricLoo
 from fairlead_ledger.analysis.silence import is_silent
 from fairlead_ledger.store import versions
 from fairlead_ledger.store.database import Database
-from support.experiment_story import Story
-from support.ledgers import DEPLOYMENT, HOUR_US, MINUTE_US, ledger_process
+from support.ledgers import HOUR_US, MINUTE_US
 from support.reports import flights_report
 
 
@@ -93,18 +92,3 @@ def test_what_is_too_long_a_silence_is_learnt_from_the_experiment(
 
 def test_who_never_told_anything_is_not_silent() -> None:
     assert not is_silent([], None, HOUR_US)
-
-
-def test_silent_servers_decide_nothing_until_they_tell_again(tmp_path: Path) -> None:
-    with ledger_process(tmp_path) as ledger:
-        story = Story(ledger)
-        story.declare()
-        story.days(2, phase=0, units=30)
-        assert story.analysis(0).json()["reason"] == "TooFewEffectiveUnits"
-        story.wait_us(8 * 24 * HOUR_US)
-        silent = story.analysis(0).json()
-        assert (silent["verdict"], silent["reason"]) == ("NoData", "SourceDown")
-        assert "a source of evidence is silent" in story.get(story.page).text
-        story.days(1, phase=0, units=30)
-        assert story.analysis(0).json()["reason"] != "SourceDown"
-        assert story.get(f"/v1/experiments/{DEPLOYMENT}/e1/evidence").json()["down"] == []

@@ -28,8 +28,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     with ledger_process(tmp_path_factory.mktemp("story")) as ledger:
         told = Story(ledger)
         told.declare()
-        told.days(2, phase=0, units=250)
-        told.days(9, phase=1, units=150)
+        told.days(2, phase=0, units=100)
+        told.days(8, phase=1, units=80)
         yield told
 
 
@@ -105,6 +105,22 @@ def test_a_hold_decides_nothing_and_another_decision_may_follow(story: Story) ->
     )
     assert held.get(held.path).json()["state"] == "Ended"
     assert "rolled back: logistic has everything again. (Requested)" in held.get(held.page).text
+
+
+def test_silent_servers_decide_nothing_until_they_tell_again(story: Story) -> None:
+    design = flights_design(salt="flights/arrival-delay/silent", covariate=None)
+    told = Story(story.ledger, design, server="server-2", now_us=story.now_us)
+    told.declare()
+    told.days(2, phase=0, units=20)
+    assert told.analysis(0).json()["reason"] == "TooFewEffectiveUnits"
+    told.wait_us(8 * DAY_US)
+    silent = told.analysis(0).json()
+    assert (silent["verdict"], silent["reason"]) == ("NoData", "SourceDown")
+    assert "a source of evidence is silent" in told.get(told.page).text
+    told.days(1, phase=0, units=20)
+    assert told.analysis(0).json()["reason"] == "TooFewEffectiveUnits"
+    assert told.get(f"{told.path}/evidence").json()["down"] == []
+    story.ledger.set_us(story.now_us)
 
 
 def test_what_is_not_declared_is_not_found(story: Story) -> None:

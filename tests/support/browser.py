@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
-PROGRAMS = ("chromium-headless-shell", "chromium")
+PROGRAMS = ("chromium-headless-shell", "chromium", "google-chrome")
 _LISTENING = re.compile(r"DevTools listening on (ws://\S+)")
 _PAGE_OBJECT = re.compile(rb"/Type\s*/Page\b(?!s)")
 _ANSWER_S = 120

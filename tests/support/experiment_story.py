@@ -24,7 +24,7 @@ def story_design(**changed: Any) -> Design:
     """Return the flights' experiment with guardrails that so few units can keep."""
     few = (
         Guardrail(metric=LATENCY, margin=Effect(size=0.1, scale=Scale.RELATIVE)),
-        Guardrail(metric=ERROR, margin=Effect(size=0.03, scale=Scale.ABSOLUTE)),
+        Guardrail(metric=ERROR, margin=Effect(size=0.1, scale=Scale.ABSOLUTE)),
     )
     return flights_design(covariate=None, **({"guardrails": few} | changed))
 
@@ -35,7 +35,7 @@ class Story:
 
     ledger: LedgerProcess
     design: Design = field(default_factory=story_design)
-    gain: float = 0.3
+    gain: float = 1.5
     """How much nearer the treatment's predictions are to what comes true."""
     server: str = "server-1"
     now_us: int = NOON_US

@@ -23,7 +23,7 @@ _HEAD = 18
 _PATH_HEIGHT = 190
 _PATH_LEFT = 48
 _FARTHEST = 8.0
-"""An interval is cut off, with an arrow, beyond so many times the threshold."""
+"""An interval is cut off, with an arrow, beyond so many times the threshold, but never at its estimate."""
 _TICKS = 5
 _STEPS_S = (
     60,
@@ -101,8 +101,7 @@ class Bar:
     y: float
     low: float
     high: float
-    estimate: float | None
-    """None where it lies outside the drawing."""
+    estimate: float
     cut_low: bool
     cut_high: bool
 
@@ -176,7 +175,7 @@ class _Axis:
 
 def drawn(intervals: Sequence[Interval], against: Against) -> Drawing:
     """Lay out intervals, one below the other, on an axis that has zero and the threshold in sight."""
-    axis = _Axis(*_reach(intervals, against), _MARGIN, WIDTH - _MARGIN)
+    axis = _Axis(*_reach(intervals, against, intervals), _MARGIN, WIDTH - _MARGIN)
     bottom = _HEAD + ROW * len(intervals)
     beyond = _beyond(against, axis)
     return Drawing(
@@ -201,7 +200,7 @@ def drawn_path(looks: Sequence[Look], against: Against, *, decided_us: int | Non
     told = [look.interval for look in looks if look.interval is not None]
     if len(told) < 2:  # noqa: PLR2004 -- a line needs two ends
         return None
-    low, high = _reach(told, against)
+    low, high = _reach(told, against, told[-1:])
     up = _Axis(low, high, _PATH_HEIGHT - _AXIS, _HEAD)
     first, last = looks[0].at_us, max(looks[-1].at_us, decided_us or 0)
     along = _Axis(first, max(last, first + 1), _PATH_LEFT, WIDTH - _MARGIN)
@@ -226,9 +225,12 @@ def drawn_path(looks: Sequence[Look], against: Against, *, decided_us: int | Non
     )
 
 
-def _reach(intervals: Iterable[Interval], against: Against) -> tuple[float, float]:
-    """Return the ends of an axis: zero, the threshold and, unless they are far out, all intervals lie inside."""
-    most = _FARTHEST * abs(against.at)
+def _reach(intervals: Iterable[Interval], against: Against, known: Sequence[Interval]) -> tuple[float, float]:
+    """Return the ends of an axis.
+
+    Zero, the threshold and the estimates of ``known`` lie inside; and all intervals, unless they are far out.
+    """
+    most = max(_FARTHEST * abs(against.at), *(1.25 * abs(one.estimate) for one in known))
     wanted = [0.0, against.at]
     for one in intervals:
         wanted += [end for end in (one.low, one.high, one.estimate) if end is not None]
@@ -247,13 +249,12 @@ def _beyond(against: Against, axis: _Axis) -> tuple[float, float]:
 
 def _bar(one: Interval, axis: _Axis, y: float) -> Bar:
     low, high = one.low, one.high
-    inside = axis.low <= one.estimate <= axis.high
     return Bar(
         name=one.name,
         y=y,
         low=axis.at(axis.low if low is None else low),
         high=axis.at(axis.high if high is None else high),
-        estimate=axis.at(one.estimate) if inside else None,
+        estimate=axis.at(one.estimate),
         cut_low=low is None or low < axis.low,
         cut_high=high is None or high > axis.high,
     )

@@ -12,7 +12,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fairlead.experiment.words import Tone
 from fairlead_ledger.page.parts import Page
 
 
@@ -22,7 +21,8 @@ class Entry:
 
     salt: str
     address: str
-    tone: Tone
+    tone: str
+    """Class of its colour."""
     badge: str
     line: str
 
@@ -63,9 +63,14 @@ def experiment_html(page: Page) -> str:
     return _render("experiment.html.j2", page=page)
 
 
-def list_html(entries: tuple[Entry, ...]) -> str:
-    """Return the page that lists experiments."""
-    return _render("list.html.j2", entries=entries)
+def list_html(entries: tuple[Entry, ...], *, left_out: int = 0) -> str:
+    """Return the page that lists experiments.
+
+    Args:
+        entries: The latest first.
+        left_out: How many older ones there are.
+    """
+    return _render("list.html.j2", entries=entries, left_out=left_out)
 
 
 def refusal_html(message: str) -> str:

@@ -26,11 +26,11 @@ ROUTES = APIRouter(prefix="/experiments", tags=["page"], include_in_schema=False
 
 MOST_LISTED = 200
 _BASIC = "basic "
-_STATES: Mapping[State, tuple[words.Tone, str]] = {
+_STATES: Mapping[State, tuple[str, str]] = {
     State.UNDECLARED: (words.Tone.VOID, "Undeclared"),
     State.RUNNING: (words.Tone.WAIT, "Running"),
-    State.ENDED: (words.Tone.GOOD, "Ended"),
-    State.PURGED: (words.Tone.GOOD, "Ended, units removed"),
+    State.ENDED: ("plain", "Ended"),
+    State.PURGED: ("plain", "Ended, units removed"),
 }
 
 
@@ -43,7 +43,7 @@ async def listed(request: Request) -> Response:
     except (Refusal, Unavailable) as error:
         return _refused(error)
     seen = [one for one in found if caller.may_tell_of(one.salt)]
-    return _page(list_html(tuple(_entries(seen[:MOST_LISTED]))))
+    return _page(list_html(tuple(_entries(seen[:MOST_LISTED])), left_out=max(len(seen) - MOST_LISTED, 0)))
 
 
 @ROUTES.get("/")

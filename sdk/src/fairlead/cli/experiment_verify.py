@@ -71,7 +71,7 @@ def _against(record: DecisionRecord, ledger: Ledger) -> Checked:
         return Checked((f"ledger    has removed the units of {salt}, as its retention says; the record stands alone",))
     if told.ended_us is None:
         return Checked((f"ledger    {salt} goes on since, so its evidence is no longer that of the record",))
-    now = ledger.evidence(salt)
+    now = _as_then(record.evidence, ledger.evidence(salt))
     differing = list(islice(_differences(record, now), _SHOWN))
     if not differing:
         return Checked((f"ledger    {ledger.address} agrees: the same evidence gives the same report",))
@@ -81,6 +81,13 @@ def _against(record: DecisionRecord, ledger: Ledger) -> Checked:
         line = f"ledger    {gone:,} {units} erased since, so its evidence is smaller now; the record stands alone"
         return Checked((line,), ERASED)
     return Checked(tuple(f"ledger    differs: {one}" for one in differing), FAILED)
+
+
+def _as_then(then: Evidence, now: Evidence) -> Evidence:
+    """Return a ledger's evidence with what only the moment knew: who was silent, and a step that nobody had reached."""
+    empty = [phase for phase in then.phases if not phase.arms and now.phase(phase.number) is None]
+    phases = tuple(sorted((*now.phases, *empty), key=lambda phase: phase.number))
+    return now.model_copy(update={"phases": phases, "down": then.down})
 
 
 def _differences(record: DecisionRecord, now: Evidence) -> Iterator[str]:

@@ -193,7 +193,7 @@ def interval_bar(metric: MetricReport, columns: int = BAR_COLUMNS) -> str:
     if judged is None or limit is None:
         return ""
     ends = [abs(end) for end in (judged.low, judged.high, judged.estimate) if end is not None]
-    reach = min(max(*ends, limit.size) * 1.15, _FARTHEST * limit.size)
+    reach = min(max(*ends, limit.size) * 1.15, max(_FARTHEST * limit.size, 1.25 * abs(judged.estimate)))
     worse = 1 if metric.better is Better.LOWER else -1
     held = limit.size * (-worse if metric.role is Role.OBJECTIVE else worse)
     cells = ["┈"] * columns
