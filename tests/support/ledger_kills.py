@@ -41,13 +41,15 @@ class MortalLedger:
         files = ["--keys", str(folder / "keys.json"), "--clock", str(folder / "clock")]
         self._arguments = ["serve", "--database", database, *files, "--open", "--port", str(self.port)]
         self._process: BaseProcess | None = None
+        self._client = httpx.Client(base_url=self.url, timeout=10, verify=False)  # noqa: S501 -- no TLS here
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def declare(self, design: Design) -> None:
-        httpx.put(f"{self.url}/v1/experiments/{design.salt}", content=design.model_dump_json()).raise_for_status()
+        path = f"/v1/experiments/{design.salt}"
+        self._client.put(path, content=design.model_dump_json()).raise_for_status()
 
     def set_us(self, time_us: int) -> None:
         """Move its clock."""
@@ -68,9 +70,13 @@ class MortalLedger:
             self._process.kill()
             self._process.join()
 
+    def close(self) -> None:
+        self.kill()
+        self._client.close()
+
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=10).status_code == 200
+            return self._client.get("/readyz").status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
 
@@ -82,7 +88,7 @@ def mortal_ledger(folder: Path, database: str) -> Iterator[MortalLedger]:
         ledger.start()
         yield ledger
     finally:
-        ledger.kill()
+        ledger.close()
 
 
 class Senders:
