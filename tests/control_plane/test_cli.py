@@ -77,6 +77,19 @@ def test_assign_computes_bucket_and_arm_from_arguments_and_from_stdin(folder: Pa
     assert (told["salt"], [row["unit"] for row in told["assignments"]]) == (SALT, units)
 
 
+def test_assign_takes_the_weights_of_a_step_the_last_one_if_none_is_named(tmp_path: Path) -> None:
+    steps = [{"weights": {"boosted": 10}, "hold": "1h"}, {"weights": {"boosted": 50}}]
+    rollout = {"strategy": "Experiment", "steps": steps}
+    ManifestFile.make(tmp_path, routing={"unit": {"header": "x-unit-id"}}, rollout=rollout)
+    unit = next(f"N{n}" for n in range(1000) if 1000 <= bucket_of(f"N{n}", SALT) < 5000)
+    for words, arm in (([], "boosted"), (["--step", "2"], "boosted"), (["--step", "1"], "logistic")):
+        said = fairlead(tmp_path, "assign", "-f", "modeldeployment.yaml", *words, unit).stdout
+        assert said.split() == [unit, str(bucket_of(unit, SALT)), arm]
+    refused = fairlead(tmp_path, "assign", "-f", "modeldeployment.yaml", "--step", "3", unit)
+    assert refused.returncode == 2
+    assert "--step: the manifest has 2 steps" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

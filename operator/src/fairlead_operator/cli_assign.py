@@ -22,6 +22,7 @@ from fairlead_operator.cli_options import (
 from fairlead_operator.cli_units import units_of
 
 if TYPE_CHECKING:
+    from fairlead_operator.api.v1alpha1 import ModelDeployment
     from fairlead_operator.platforms.kubernetes.contexts import Cluster
     from fairlead_operator.platforms.kubernetes.law import Law
 
@@ -38,6 +39,10 @@ def assign(
     ] = None,
     file: Annotated[
         Path | None, typer.Option("--file", "-f", help="The ModelDeployment, a YAML file: by its weights.")
+    ] = None,
+    step: Annotated[
+        int | None,
+        typer.Option(help="With -f, under steps: the weights of this one, from 1; those of the last.", min=1),
     ] = None,
     units: Annotated[
         Path | None, typer.Option(help="File of units, one a line; - for stdin.", show_default=False)
@@ -59,7 +64,7 @@ def assign(
     if file is not None:
         if namespace:
             raise CommandError("--namespace: -f is given too; give one of them", USAGE)
-        salt, rows = _by_manifest(file, units_of(given, units))
+        salt, rows = _by_manifest(file, step, units_of(given, units))
     else:
         cluster = cluster_of(namespace, context, kubeconfig)
         if cluster is None or not given:
@@ -68,7 +73,7 @@ def assign(
     _print(salt, rows, output)
 
 
-def _by_manifest(file: Path, units: Iterable[str]) -> tuple[str, Iterable[dict[str, Any]]]:
+def _by_manifest(file: Path, step: int | None, units: Iterable[str]) -> tuple[str, Iterable[dict[str, Any]]]:
     from fairlead import Layout, bucket_of  # noqa: PLC0415 -- --help stays quick
     from fairlead_operator.api.manifest import read  # noqa: PLC0415 -- --help stays quick
     from fairlead_operator.errors import OperatorError  # noqa: PLC0415 -- --help stays quick
@@ -76,9 +81,22 @@ def _by_manifest(file: Path, units: Iterable[str]) -> tuple[str, Iterable[dict[s
     with reporting(OperatorError):
         deployment = read(file).deployment
     salt = deployment.salt
-    layout = Layout.of(deployment.spec.control.name, deployment.weights_bp)
+    layout = Layout.of(deployment.spec.control.name, _weights_bp(deployment, step))
     numbered = ((unit, bucket_of(unit, salt)) for unit in units)
     return salt, ({"unit": unit, "bucket": bucket, "arm": layout.arm_at(bucket)} for unit, bucket in numbered)
+
+
+def _weights_bp(deployment: ModelDeployment, step: int | None) -> dict[str, int]:
+    """Return the weights of treatments, under steps those of one."""
+    from fairlead_operator.api.v1alpha1 import basis_points  # noqa: PLC0415 -- --help stays quick
+
+    steps = deployment.spec.rollout.steps
+    if step is not None and step > len(steps):
+        raise CommandError(f"--step: the manifest has {len(steps)} steps", USAGE)
+    if not steps or not deployment.spec.treatments:
+        return deployment.weights_bp
+    weights = steps[-1 if step is None else step - 1].weights
+    return {variant.name: basis_points(weights.get(variant.name, 0)) for variant in deployment.spec.treatments}
 
 
 def _by_route(cluster: Cluster, name: str, units: Iterable[str]) -> tuple[str, Iterable[dict[str, Any]]]:
