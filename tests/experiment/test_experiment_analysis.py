@@ -279,6 +279,21 @@ def test_requests_that_lose_their_outcomes_are_found_though_each_unit_has_one() 
     assert said(report) == (Verdict.INVALID, Reason.LABEL_COVERAGE)
 
 
+def test_users_that_come_more_often_have_lost_no_outcomes() -> None:
+    """More of them have an outcome at all, though each request has one as often as in control."""
+    rng = np.random.Generator(np.random.Philox(4))
+    arms = {}
+    for name, often in (("logistic", 2.0), ("boosted", 3.0)):
+        n = 1.0 + rng.poisson(often, 8000)
+        labelled = rng.binomial(n.astype(np.int64), 0.5)
+        seen = arm_evidence(Arm(units=8000, brier=0.2 if name == "logistic" else 0.17, seed=len(name)))
+        told = {"coverage": Sums.of(n, labelled), "labelled_units": int((labelled > 0).sum())}
+        arms[name] = seen.model_copy(update=told)
+    phase = PhaseEvidence(number=1, started_us=START_US, arms=arms)
+    assert arms["boosted"].labelled_units > 1.05 * arms["logistic"].labelled_units
+    assert look(design_of(), Evidence(salt=SALT, phases=(phase,))).verdict is Verdict.PASS
+
+
 def test_a_breach_at_the_route_outweighs_lost_units() -> None:
     """A treatment that crashes loses its exposures, too; it is to be rolled back, not held."""
     arms = two(Arm(error=0.0), Arm(error=0.1, seed=2, first_exposures=3500))

@@ -10,11 +10,10 @@ itself doubtful comes first, and silence never decides.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
 
 from fairlead.experiment import bounds, label_coverage, metrics, sample_ratio
 from fairlead.experiment.design import Better, Design, Source
@@ -297,14 +296,12 @@ class _Analysis:
         arms = [self.seen(name) for name in (self.design.control, *self.treatments)]
         if not self._has_outcomes or not any(arm.matured_units for arm in arms):
             return None
-        units = label_coverage.log_e_of_units(
-            tuple(Trials(arm.matured_units, float(min(arm.labelled_units, arm.matured_units))) for arm in arms)
-        )
         control, *others = ((arm.coverage or Sums()).moments for arm in arms)
-        requests = [
-            float(label_coverage.log_e_of_requests(control, other)) - float(np.log(len(others))) for other in others
-        ]
-        return _check(max([float(units), *requests]), alpha=label_coverage.ALPHA / 2)
+        log_e = [float(label_coverage.log_e_of_requests(control, one)) - math.log(len(others)) for one in others]
+        if not all(label_coverage.can_tell(control, one) for one in others):
+            units = (Trials(arm.matured_units, float(min(arm.labelled_units, arm.matured_units))) for arm in arms)
+            log_e.append(float(label_coverage.log_e_of_units(tuple(units))))
+        return _check(max(log_e, default=0.0), alpha=label_coverage.ALPHA / 2)
 
     def _arm(self, name: str) -> ArmReport:
         seen = self.seen(name)
@@ -351,11 +348,11 @@ class _Analysis:
     def _planned_units(self, one: MetricReport) -> int | None:
         """Return the units of all arms that come while one pair of arms gets those it needs."""
         both = self.shares[self.design.control] + self.shares[one.treatment]
-        return None if one.planned_units is None or both <= 0 else int(np.ceil(one.planned_units / both))
+        return None if one.planned_units is None or both <= 0 else math.ceil(one.planned_units / both)
 
 
 def _check(log_e: float, *, alpha: float) -> Check:
-    alarm = -float(np.log(alpha))
+    alarm = -math.log(alpha)
     return Check(
         log_e=bounds.finite(log_e), log_alarm=alarm, is_broken=log_e >= alarm, p_value=float(bounds.p_value(log_e))
     )

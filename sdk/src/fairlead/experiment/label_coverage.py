@@ -1,8 +1,10 @@
 """Whether outcomes are missing alike in all arms.
 
 Where one arm's outcomes get lost more often, those that are left say something about who was lost. Two tests, each at
-half of the alpha: of units (has a matured unit any outcome?), exact as in `fairlead.experiment.trials`; and of requests
-(which share of a unit's matured requests has one?), over units as any ratio metric.
+half of the alpha: of requests (which share of a unit's matured requests has an outcome?), over units as any ratio
+metric, once there are enough; until then, or where hardly anything is missing, of units (has a matured unit any
+outcome?), exact as in `fairlead.experiment.trials`. Units alone would not do for long: a treatment that makes users
+come more often gives more of them an outcome, with none lost.
 """
 
 from __future__ import annotations
@@ -25,6 +27,11 @@ def log_e_of_units(arms: tuple[Trials, ...]) -> Number:
     return log_e_unequal(arms)
 
 
+def can_tell(control: Moments, treatment: Moments) -> Number:
+    """Return whether there are enough requests, with and without outcome, for the test of requests."""
+    return gate.is_open(estimate(control), estimate(treatment), effective_units=gate.EFFECTIVE_UNITS)
+
+
 def log_e_of_requests(control: Moments, treatment: Moments) -> Number:
     """Return ln of the e-value against "a request's outcome comes as often in both arms"; 0 below the gate.
 
@@ -34,7 +41,7 @@ def log_e_of_requests(control: Moments, treatment: Moments) -> Number:
     """
     arms = estimate(control), estimate(treatment)
     difference = absolute(*arms)
-    is_open = gate.is_open(*arms, effective_units=gate.EFFECTIVE_UNITS)
+    is_open = can_tell(control, treatment)
     variance = np.where(is_open, difference.variance, 1.0)
     found = bounds.log_e_two_sided(difference.effect / np.sqrt(variance), bounds.clock(variance, effect=SMALLEST_GAP))
     return np.where(is_open, found, 0.0)[()]
