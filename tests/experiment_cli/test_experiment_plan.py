@@ -22,6 +22,11 @@ def plan(file: Path, *words: str) -> Ran:
 KNOWN = ("--baseline", "0.14", "--sigma", "0.1")
 
 
+@pytest.mark.parametrize("command", ["list", "show", "verify", "plan"])
+def test_every_command_explains_itself_with_an_example(command: str) -> None:
+    assert f"Example: fairlead experiment {command}" in here("experiment", command, "--help").out
+
+
 def test_it_takes_what_planning_says_of_the_same_design(tmp_path: Path) -> None:
     planned = json.loads(plan(manifest(tmp_path), *KNOWN, "--json").out)
     expected = need(flights_design(), Baseline(0.14, 0.1), units_per_day=400)
