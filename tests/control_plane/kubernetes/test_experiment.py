@@ -21,6 +21,7 @@ from fairlead_operator.runtime.evidence import LedgerEvidence
 from support.cluster_world import DELAY, Life, Scene, experiment, routing, scene_of
 from support.ledger_stand import LedgerStand
 from support.ledgers import NOON_US, ROOT, digest
+from support.waiting import until
 
 SALT = "flights/delay/e1"
 URL = "http://ledger.test"
@@ -103,6 +104,11 @@ def feedback(scene: Scene) -> Feedback | None:
     return Feedback.loaded(base64.b64decode(given)) if given else None
 
 
+def events(scene: Scene) -> dict[str, str]:
+    """Return the notes of the Events that were posted, by reason."""
+    return {one["reason"]: one["note"] for one in scene.server.objects("events.events.k8s.io", "flights")}
+
+
 async def test_an_experiment_is_registered_before_its_first_weight_and_servers_are_told(
     scene: Scene, stand: LedgerStand, tmp_path: Path
 ) -> None:
@@ -143,6 +149,10 @@ async def test_a_breached_guardrail_rolls_back_and_the_status_has_the_hash_of_th
         assert record["report"]["reason"] == "GuardrailBreached"
         assert said["id"] == "e1"
         assert scene.reason("ExperimentHealthy") == "AsSpecified"
+        telling = asyncio.create_task(life.access.events.run())
+        await until(lambda: {"VerdictFail", "DecisionRecorded", "RolloutRollingBack"} <= events(scene).keys())
+        telling.cancel()
+        assert "GuardrailBreached" in events(scene)["VerdictFail"]
 
 
 async def test_a_treatment_that_is_better_in_the_last_step_is_promoted(
