@@ -138,7 +138,9 @@ def plan(
     ] = None,
     like: Annotated[
         str | None,
-        typer.Option(help="Take both from an earlier experiment, NAMESPACE/NAME[/ID].", show_default=False),
+        typer.Option(
+            help="Take both from an earlier experiment: NAMESPACE/NAME or NAMESPACE/NAME/ID.", show_default=False
+        ),
     ] = None,
     ledger: LedgerOption = None,
     api_key: KeyOption = None,
