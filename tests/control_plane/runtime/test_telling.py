@@ -30,9 +30,10 @@ from support.operators import client_of, model_deployment, operator_of
 from support.waiting import until
 
 FEW = (Watched(CONFIG_MAP, fields("data")), Watched(DEPLOYMENT, fields("status")))
-UNITS = ("_seconds", "_total", "_info", "_keys", "_objects", "_missing", "_leader", "_deployments")
+UNITS = ("_seconds", "_total", "_info", "_keys", "_objects", "_missing", "_leader", "_deployments", "_experiments")
 BOUNDED_LABELS = {
     *("result", "verb", "kind", "code", "reason", "state", "condition", "status", "version", "python", "le"),
+    *("call", "verdict"),
 }
 
 
