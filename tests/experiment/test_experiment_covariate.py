@@ -87,6 +87,14 @@ def test_units_without_a_covariate_are_left_out_of_its_mean() -> None:
     assert known.mean == pytest.approx(np.nanmean(unknown))
 
 
+def test_a_covariate_that_is_broken_is_left_out() -> None:
+    n, x, c = units_of(1)
+    broken = np.where(np.arange(n.size) == 7, 1e300, c)
+    _, known = moments_of((n, x, broken))
+    assert known.units == n.size - 1
+    assert np.isfinite(known.ee)
+
+
 def test_activity_that_the_treatment_raises_is_taken_out_by_requests_alone() -> None:
     """A ratio moves when good units come more often; weighting the covariate by requests answers another question."""
     control, treated = units_of(1, units=20_000), units_of(2, units=20_000)

@@ -19,6 +19,9 @@ from fairlead.experiment.errors import UnfitEvidence
 from fairlead.experiment.estimate import Difference
 from fairlead.experiment.sums import Moments, Number, ratio_of
 
+LARGEST = 1e60
+"""Of a covariate that can be squared and summed."""
+
 
 @dataclass(frozen=True, slots=True)
 class CovariateMoments:
@@ -52,6 +55,8 @@ class CovariateMoments:
     def of(cls, n: ArrayLike, x: ArrayLike, covariate: ArrayLike, *, ratio: Number) -> Self:
         """Sum over units, the last axis; those without requests or without covariate (NaN) are left out.
 
+        So are those with one beyond ``LARGEST``: one broken feature may not keep the others from being judged.
+
         Raises:
             UnfitEvidence: Shapes differ, or a covariate is infinite.
         """
@@ -60,7 +65,7 @@ class CovariateMoments:
             raise UnfitEvidence(f"a covariate is one number per unit: {value.shape} for {count.shape}")
         if np.isinf(value).any():
             raise UnfitEvidence("a covariate is a finite number, or NaN where it is unknown")
-        known = (count > 0) & ~np.isnan(value)
+        known = (count > 0) & (np.abs(value) <= LARGEST)
         count = np.where(known, count, 0.0)
         d = np.where(known, total - np.expand_dims(ratio, -1) * count, 0.0)
         units = known.sum(-1).astype(np.float64)
