@@ -156,6 +156,8 @@ def test_a_design_is_declared_once_and_another_one_is_refused_by_its_first_field
         ("/v1/exposures", json.dumps(report(1 << 60)).encode(), 400, ""),
         ("/v1/exposures", json.dumps(report(dropped=1 << 50)).encode(), 400, "count"),
         ("/v1/exposures", json.dumps(report(exposures=[exposure("u") | {"unit": "zz"}])).encode(), 400, "unit"),
+        ("/v1/exposures", json.dumps(report() | {"server": "s\0"}).encode(), 400, "zero byte"),
+        ("/v1/exposures", json.dumps(report(exposures=[exposure("u", revision="\0")])).encode(), 400, "zero byte"),
     ],
 )
 def test_a_body_that_is_not_understood_is_refused(

@@ -117,6 +117,16 @@ OTHER = KeyRing((SigningKey("k1", b"somebody else's signing key"),), b"somebody 
         ({"prediction_id": token("u", outputs=(0.1, 0.2)), "actual": 1}, Fate.MALFORMED, "row is needed, 0 to 1"),
         ({"prediction_id": token("u", outputs=(0.1, 0.2)), "row": 2, "actual": 1}, Fate.MALFORMED, "row is needed"),
         ({"prediction_id": token("u", rows=17, outputs=()), "row": 3, "actual": 1}, Fate.MALFORMED, "post metrics"),
+        (
+            {
+                "prediction_id": token("u", rows=(1 << 32) - 1, outputs=()),
+                "row": 1 << 31,
+                "metric": "click",
+                "value": 1,
+            },
+            Fate.MALFORMED,
+            "row",
+        ),
         ({"prediction_id": token("u", NOON_US - HOUR_US - 1), "actual": 1}, Fate.OUT_OF_WINDOW, "older"),
         ({"prediction_id": token("u", NOON_US + HOUR_US), "actual": 1}, Fate.OUT_OF_WINDOW, "future"),
         (

@@ -155,3 +155,19 @@ def test_many_units_sum_to_what_numpy_says(declared: Ledger) -> None:
     latency_ms = seen(declared).metrics["latency_ms"]
     assert latency_ms.n == weight.sum()
     assert latency_ms.x == pytest.approx((latency / 1000 * weight / requests).sum())
+
+
+def test_the_largest_numbers_that_are_taken_can_be_summed(declared: Ledger) -> None:
+    most = reports.MOST
+    largest: dict[str, Any] = {"requests": most, "errors": most, "latency_us": most}
+    told = report(
+        reports._LAST_SEQUENCE,
+        exposures=[exposure(TREATED[0], covariate=1e300)],
+        counts=[counts(TREATED[0], degraded=most, **largest)],
+        blocks=[arm(minute=reports._LAST_MINUTE, variant="boosted", latency_counts={10**9: most}, **largest)],
+        mismatches=[arm(requests=most, variant="boosted")],
+        dropped=most,
+    )
+    assert reports.misfit(told) is None
+    assert declared.take_reports([told]) == [True]
+    assert seen(declared).requests == most

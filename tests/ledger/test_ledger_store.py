@@ -37,6 +37,7 @@ from support.ledgers import (
     metric,
     token,
 )
+from support.postgresql import PostgresqlServer
 
 UNITS_SEEN = [f"u{number}" for number in range(30)]
 TREATED = next(unit for unit in UNITS_SEEN if arm_of(unit) == "boosted")
@@ -246,6 +247,16 @@ def test_a_migration_that_several_run_at_once_runs_once(database_url: str) -> No
         assert "experiments" in inspect(connection).get_table_names()
     for one in opened:
         one.close()
+
+
+def test_connections_that_the_database_has_ended_are_opened_again(postgresql: PostgresqlServer) -> None:
+    opened = Database(postgresql.new_database())
+    versions.upgrade(opened)
+    ledger = Ledger(opened, ROOT, StillClock())
+    ledger.declare(design())
+    postgresql.end_connections()
+    assert tell(ledger, {"prediction_id": token(TREATED), "actual": 1}).accepted == 1
+    opened.close()
 
 
 @pytest.mark.parametrize("url", ["sqlite:///x.db", "postgresql://somebody:secret@nowhere/x"])

@@ -51,6 +51,11 @@ class PostgresqlServer:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE template0".encode())
         return self.address.removesuffix("postgres") + name
 
+    def end_connections(self) -> None:
+        """End every connection but the one that does it, as a restart would."""
+        with psycopg.connect(self.address, autocommit=True) as connection:
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+
 
 @contextmanager
 def postgresql_server(*, durable: bool = False) -> Iterator[PostgresqlServer]:

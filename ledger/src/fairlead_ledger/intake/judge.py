@@ -11,6 +11,9 @@ from fairlead.feedback.messages import Fate, Outcome
 from fairlead.feedback.token import NONCE_BYTES, ForgedToken, Prediction, TokenError, read
 from fairlead_ledger.intake.rules import Refused, Rules, Values
 
+LAST_ROW = (1 << 31) - 1
+"""Rows beyond it are not told apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Joined:
@@ -108,6 +111,8 @@ class Judge:
         arm = rules.arm(named.unit, phase)
         if all((one.phase, one.variant) != (phase, arm) for one in earlier):
             return Refused(Fate.UNKNOWN_UNIT, "the unit was exposed to another arm than the law gives it", rules.id)
+        if (outcome.row or 0) > LAST_ROW:
+            return Refused(Fate.MALFORMED, f"row is larger than {LAST_ROW}", rules.id)
         values = rules.values(outcome, None)
         if isinstance(values, Refused):
             return values
@@ -129,4 +134,4 @@ _UNKNOWN = Refused(Fate.UNKNOWN_EXPERIMENT, "no such experiment is declared")
 def _row(told: int | None, rows: int) -> int | None:
     """Return the row that an outcome is about; None if it does not say which, or there is no such one."""
     row = 0 if told is None and rows == 1 else told
-    return row if row is not None and row < rows else None
+    return row if row is not None and row < rows and row <= LAST_ROW else None

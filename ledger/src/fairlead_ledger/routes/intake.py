@@ -13,7 +13,7 @@ from fairlead_ledger.errors import Forbidden, Unreadable
 from fairlead_ledger.intake.judge import Joined
 from fairlead_ledger.intake.rules import Refused
 from fairlead_ledger.service import Service, service_of
-from fairlead_ledger.store.reports import MOST, fits
+from fairlead_ledger.store.reports import misfit
 
 ROUTES = APIRouter(prefix="/v1", tags=["intake"])
 
@@ -58,8 +58,8 @@ async def tell_outcomes(request: Request) -> OutcomeAnswer:
 
 def _report(service: Service, raw: bytes, encoding: str) -> ExposureReport:
     report = body.parsed(body.inflated(raw, encoding, service.limits.body_bytes), ExposureReport)
-    if not fits(report):
-        raise Unreadable(f"a count is larger than {MOST}")
+    if (why := misfit(report)) is not None:
+        raise Unreadable(why)
     return report
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, and_, case, delete, or_, select, tuple_, upda
 
 from fairlead.experiment.tail import HIGHEST_EDGE, LOWEST_EDGE
 from fairlead.feedback.messages import Arm, Block, Exposure, ExposureReport, Mismatch, UnitCounts
+from fairlead_ledger.intake.rules import LARGEST
 from fairlead_ledger.store.database import Database
 from fairlead_ledger.store.directory import Directory
 from fairlead_ledger.store.experiments import Cell
@@ -22,7 +23,8 @@ MOST_AHEAD = 100_000
 MOST = 1 << 40
 """Largest count of one entry: sums of millions of such fit 64 bits."""
 
-_MOST_SEQUENCE = 1 << 52
+_LAST_SEQUENCE = 1 << 52
+_LAST_MINUTE = 1 << 36
 _MINUTE_US = 60_000_000
 _Key = tuple[Any, ...]
 _Rows = dict[_Key, dict[str, Any]]
@@ -48,13 +50,19 @@ def take(database: Database, directory: Directory, reports: Sequence[ExposureRep
         return new
 
 
-def fits(report: ExposureReport) -> bool:
-    """Return whether every count of a report is one that can be summed."""
+def misfit(report: ExposureReport) -> str | None:
+    """Return what of a report no database can keep; None if all of it can be kept."""
     counts = [getattr(part, name) for part in report.counts for name in _COUNTED]
-    blocks = [getattr(block, name) for block in report.blocks for name in ("minute", *_SYSTEM)]
+    blocks = [getattr(block, name) for block in report.blocks for name in _SYSTEM]
     latencies = [count for block in report.blocks for count in block.latency_counts.values()]
     others = [report.dropped, *(part.requests for part in report.mismatches)]
-    return max((*counts, *blocks, *latencies, *others)) <= MOST and report.sequence < _MOST_SEQUENCE
+    if max((*counts, *blocks, *latencies, *others)) > MOST:
+        return f"a count is larger than {MOST}"
+    if report.sequence > _LAST_SEQUENCE or max((block.minute for block in report.blocks), default=0) > _LAST_MINUTE:
+        return "sequence or minute is larger than can be"
+    if "\0" in report.server or any("\0" in part.revision for part in _parts(report)):
+        return "a name has a zero byte"
+    return None
 
 
 def _parts(report: ExposureReport) -> tuple[Arm, ...]:
@@ -177,7 +185,7 @@ class _Sums:
     def _expose(self, cell: int, exposure: Exposure) -> None:
         row = self._unit(cell, exposure.unit)
         if row["exposed_us"] is None or exposure.at_us < row["exposed_us"]:
-            row |= {"exposed_us": exposure.at_us, "covariate": exposure.covariate}
+            row |= {"exposed_us": exposure.at_us, "covariate": _summable(exposure.covariate)}
 
     def _count(self, cell: int, counts: UnitCounts) -> None:
         row = self._unit(cell, counts.unit)
@@ -200,6 +208,11 @@ _COUNTED = ("requests", "errors", "degraded", "latency_us")
 
 def _block(cell: int, minute: int, server: int) -> dict[str, Any]:
     return {"cell_id": cell, "minute": minute, "server_id": server, **dict.fromkeys(_SYSTEM, 0)}
+
+
+def _summable(covariate: float | None) -> float | None:
+    """Return a covariate, unless its square could not be summed."""
+    return None if covariate is None or abs(covariate) > LARGEST else covariate
 
 
 def _grow(row: dict[str, Any], counts: Arm, names: Iterable[str]) -> None:
