@@ -42,6 +42,9 @@ def test_looks_are_read_as_they_were_kept_in_order_of_time(database: Database) -
     told = [look(3 * APART_US), look(APART_US), look(2 * APART_US)]
     assert kept(database, *told) == sorted(told, key=lambda one: one.at_us)
     assert kept(database, phase=0) == []
+    kept(database, look(4 * APART_US), phase=0)
+    with database.reading() as connection:
+        assert [one.at_us // APART_US for one in looks.read_all(connection, 1)] == [1, 2, 3, 4]
 
 
 def test_a_look_of_the_same_moment_stays_as_it_is(database: Database) -> None:

@@ -153,7 +153,7 @@ class Analyses:
         """Return evidence that says so if servers have stopped telling."""
         if not evidence.phases:
             return evidence
-        seen = looks.read(connection, experiment.id, evidence.phases[-1].number)
+        seen = looks.read_all(connection, experiment.id)
         if not is_silent(seen, heard_us(connection, experiment.id), now_us):
             return evidence
         return evidence.model_copy(update={"down": tuple(sorted({*evidence.down, EXPOSURES}))})

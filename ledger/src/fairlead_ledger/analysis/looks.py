@@ -58,6 +58,12 @@ def read(connection: Connection, experiment_id: int, phase: int) -> list[Look]:
     return [Look.model_validate_json(row) for row in rows]
 
 
+def read_all(connection: Connection, experiment_id: int) -> list[Look]:
+    """Return the looks at all phases, in order of time."""
+    rows = connection.scalars(select(LOOKS.c.look).where(LOOKS.c.experiment_id == experiment_id))
+    return sorted((Look.model_validate_json(row) for row in rows), key=lambda look: look.at_us)
+
+
 def is_due(looks: Sequence[Look], at_us: int) -> bool:
     """Say whether a look at that moment is to be kept."""
     return not looks or at_us - looks[-1].at_us >= APART_US
