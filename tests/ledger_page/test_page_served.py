@@ -6,7 +6,9 @@ import base64
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -212,6 +214,28 @@ def test_a_browser_is_asked_for_an_api_key_and_may_give_it_as_a_password(tmp_pat
     (tmp_path / "api-keys.json").write_text(json.dumps(keys))
     with ledger_process(tmp_path, arguments=("--api-keys", str(tmp_path / "api-keys.json"))) as ledger:
         _asks_for_keys(ledger)
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="reads /proc")
+def test_a_browser_leaves_no_process_behind(tmp_path: Path) -> None:
+    with chromium(tmp_path) as tab:
+        tab.open("about:blank")
+        assert _processes_of(tmp_path)
+    for _ in range(600):  # whom nobody waits for is gone a moment after it was killed
+        if not _processes_of(tmp_path):
+            return
+        threading.Event().wait(0.1)
+    pytest.fail("processes are left")
+
+
+def _processes_of(folder: Path) -> list[str]:
+    """Return the processes that name a folder, but for those that are dead and not yet taken away."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if str(folder).encode() in process.read_bytes():
+                found.append(process.parent.name)
+    return found
 
 
 def _asks_for_keys(ledger: LedgerProcess) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,12 +111,15 @@ def chromium(folder: Path) -> Iterator[Tab]:
     flags = ["--headless", "--disable-gpu", "--hide-scrollbars", "--no-first-run", "--remote-debugging-port=0"]
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     command = [found, *flags, *sandbox, "--disable-dev-shm-usage", f"--user-data-dir={folder}", "about:blank"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    # The installed program is a script that starts the browser, which starts more: they end as one group.
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+    ) as process:
         try:
             with connect(_address(process), max_size=None, open_timeout=_ANSWER_S) as socket:
                 yield _tab(socket)
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _address(process: subprocess.Popen[str]) -> str:
