@@ -6,6 +6,7 @@ import ctypes
 import hashlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ from e2e.clusters import Component
 from e2e.errors import E2eError, Unavailable
 from e2e.programs import ROOT, Programs
 from support.cluster import Cluster as Facts
-from support.cluster import read
+from support.cluster import read, wait_for
 
 IMAGES = {"operator", "server", "ledger", "flights", "gateway", "redis", "postgres"}
 _TOOL = ROOT / "tools/cluster"
@@ -94,24 +95,28 @@ class Bundled:
         self._tool("restart", _PROGRAM[component])
 
     def make_volume(self, namespace: str, claim: str) -> None:
-        """See ``Cluster``: a folder of the state."""
+        """See ``Cluster``: a folder of the state; what an earlier run left is removed."""
+        if self._phase_of_volume(claim) == "Bound":
+            return
         folder = self._state / "volumes" / claim
-        folder.mkdir(parents=True, exist_ok=True)
+        volume = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": claim},
+            "spec": {
+                "capacity": {"storage": "2Gi"},
+                "accessModes": ["ReadWriteOnce"],
+                "persistentVolumeReclaimPolicy": "Retain",
+                "claimRef": {"namespace": namespace, "name": claim},
+                "hostPath": {"path": str(folder), "type": "Directory"},
+            },
+        }
+        self.facts.delete(volume)
+        wait_for(lambda: not self._phase_of_volume(claim), otherwise=lambda: f"the volume {claim} does not go")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
         os.chown(folder, _POD_USER, _POD_USER)
-        self.facts.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolume",
-                "metadata": {"name": claim},
-                "spec": {
-                    "capacity": {"storage": "2Gi"},
-                    "accessModes": ["ReadWriteOnce"],
-                    "persistentVolumeReclaimPolicy": "Retain",
-                    "claimRef": {"namespace": namespace, "name": claim},
-                    "hostPath": {"path": str(folder), "type": "Directory"},
-                },
-            }
-        )
+        self.facts.apply(volume)
 
     @contextmanager
     def reached(self, namespace: str, service: str, port: int) -> Iterator[str]:
@@ -153,6 +158,11 @@ class Bundled:
     @property
     def _network(self) -> Path:
         return Path("/run/netns", self._id)
+
+    def _phase_of_volume(self, name: str) -> str:
+        """Return the phase of a volume; empty if there is none."""
+        volumes = self.facts.get("persistentvolumes")["items"]
+        return next((str(one["status"]["phase"]) for one in volumes if one["metadata"]["name"] == name), "")
 
     def _tool(self, *words: str) -> str:
         return self._run(sys.executable, _TOOL, f"--state={self._state}", *words, timeout_s=1800)
