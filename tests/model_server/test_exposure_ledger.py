@@ -97,7 +97,7 @@ async def test_a_ledger_killed_under_load_and_servers_started_again_leave_exact_
             for unit in source.choices(UNITS_SEEN, k=40):
                 server.ask(unit)
                 asked[unit] += 1
-            await until(partial(_is_made, server.tally))
+            await until(partial(_is_made, server.tally), 90)
         ledger.kill()
         await server.reporter.close(30)
         ledger.start()
@@ -105,8 +105,8 @@ async def test_a_ledger_killed_under_load_and_servers_started_again_leave_exact_
     last.reporter.start()
     last.ask(UNITS_SEEN[0])
     asked[UNITS_SEEN[0]] += 1
-    await until(lambda: _is_made(last.tally) and last.reporter.report.last_success_us > 0, 60)
-    await until(lambda: last.reporter.report.waiting == 0, 60)
+    await until(lambda: _is_made(last.tally) and last.reporter.report.last_success_us > 0, 90)
+    await until(lambda: last.reporter.report.waiting == 0, 90)
     await last.reporter.close(30)
 
     database = Database(database_url)

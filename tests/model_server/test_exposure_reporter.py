@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -21,13 +21,18 @@ from fairlead_server.exposure.reporter import Pace, Reporter
 from fairlead_server.exposure.sink import HttpSink
 from fairlead_server.exposure.tally import Tally
 from fairlead_server.metrics import ModelMetrics, ServerMetrics
+from support import waiting
 from support.exposure_receiver import Receiver, receiver
 from support.servers import free_port
-from support.waiting import until
 
 ARM = Arm(salt="flights/delay/1", phase=0, variant="boosted", revision="boosted-1")
 RING = KeyRing((SigningKey("k1", bytes(16)),), bytes(16))
 PACE = Pace(interval_s=0.02, send_deadline_s=5)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for ``condition``, on a slow machine too."""
+    await waiting.until(condition, timeout_s=90)
 
 
 class World:

@@ -35,6 +35,8 @@ ROOT = KeyRing((SigningKey("k1", b"\x01" * 16),), units=b"\x02" * 16)
 RING = ROOT.of("flights/arrival-delay")
 UNITS = tuple(unit for unit in (f"u{n}" for n in range(400)) if assign(unit, SALT, LAYOUT) == "logistic")
 FOREIGN = next(unit for unit in (f"u{n}" for n in range(400)) if assign(unit, SALT, LAYOUT) == "boosted")
+WITHIN_S = 240
+"""Longest wait for anything; generous, for machines that do much else."""
 DATATYPES = {str: "BYTES", int: "INT64", float: "FP64"}
 
 
@@ -68,11 +70,11 @@ def arguments(material: Material, folder: Path, *more: str) -> list[str]:
 
 
 def ask(server: ServerProcess, unit: str, phase: int = 0) -> httpx.Response:
-    return httpx.post(server.url + V1, json={"instances": [ROW]}, headers=headers(unit, phase), timeout=30)
+    return httpx.post(server.url + V1, json={"instances": [ROW]}, headers=headers(unit, phase), timeout=WITHIN_S)
 
 
 def report_of(server: ServerProcess) -> FeedbackReport:
-    shown = httpx.get(f"{server.url}/v2/models/arrival-delay", timeout=30).json()
+    shown = httpx.get(f"{server.url}/v2/models/arrival-delay", timeout=WITHIN_S).json()
     return ServerReport.from_metadata(shown).feedback
 
 
@@ -93,7 +95,7 @@ def told(material: Material, ledger: Receiver, told_dir: Path) -> Iterator[Serve
     """A ready server that reports to ``ledger`` ten times a second."""
     tell(told_dir, ledger.url, api_key="server.t0psecret", covariates={SALT: "origin_weather__temp"})
     with server_process(told_dir, arguments(material, told_dir)) as started:
-        started.wait_ready()
+        started.wait_ready(WITHIN_S)
         yield started
         assert started.stop() == 0, started.log
         assert "t0psecret" not in started.log
@@ -120,16 +122,16 @@ def infer_over_grpc(server: ServerProcess, metadata: list[tuple[str, str]]) -> t
                 added.contents.fp64_contents.extend(tensor["data"])
     with grpc.insecure_channel(server.grpc_address) as channel:
         infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
-        _, call = infer.with_call(message.SerializeToString(), metadata=metadata, timeout=30)
+        _, call = infer.with_call(message.SerializeToString(), metadata=metadata, timeout=WITHIN_S)
         return dict(call.initial_metadata()), dict(call.trailing_metadata())
 
 
 def test_every_protocol_answers_a_token_that_says_what_was_predicted(told: ServerProcess) -> None:
     unit = UNITS[0]
     v1 = ask(told, unit, phase=1)
-    v2 = httpx.post(told.url + V2, json={"inputs": tensors(ROW)}, headers=headers(unit, 1), timeout=30)
+    v2 = httpx.post(told.url + V2, json={"inputs": tensors(ROW)}, headers=headers(unit, 1), timeout=WITHIN_S)
     binary_outputs = {"inputs": tensors(ROW), "parameters": {"binary_data_output": True}}
-    binary = httpx.post(told.url + V2, json=binary_outputs, headers=headers(unit, 1), timeout=30)
+    binary = httpx.post(told.url + V2, json=binary_outputs, headers=headers(unit, 1), timeout=WITHIN_S)
     initial, trailing = infer_over_grpc(told, list(headers(unit, 1).items()))
 
     (row,) = v1.json()["predictions"]
@@ -149,7 +151,9 @@ def test_every_protocol_answers_a_token_that_says_what_was_predicted(told: Serve
 
 @pytest.mark.parametrize(("rows", "outputs"), [(16, 16), (17, 0)])
 def test_a_token_carries_the_outputs_of_up_to_16_rows(told: ServerProcess, rows: int, outputs: int) -> None:
-    answer = httpx.post(told.url + V1, json={"instances": [FULL_ROW] * rows}, headers=headers(UNITS[0], 1), timeout=30)
+    answer = httpx.post(
+        told.url + V1, json={"instances": [FULL_ROW] * rows}, headers=headers(UNITS[0], 1), timeout=WITHIN_S
+    )
     said: Prediction = read(answer.headers[PREDICTION_HEADER], ROOT)
     assert (said.rows, len(said.outputs)) == (rows, outputs)
 
@@ -166,7 +170,7 @@ def test_a_token_carries_the_outputs_of_up_to_16_rows(told: ServerProcess, rows:
     ],
 )
 def test_who_is_not_exposed_gets_no_token(told: ServerProcess, sent: dict[str, str]) -> None:
-    answer = httpx.post(told.url + V1, json={"instances": [ROW]}, headers=sent, timeout=30)
+    answer = httpx.post(told.url + V1, json={"instances": [ROW]}, headers=sent, timeout=WITHIN_S)
     assert answer.status_code == 200
     assert PREDICTION_HEADER not in answer.headers
     if sent:
@@ -175,7 +179,7 @@ def test_who_is_not_exposed_gets_no_token(told: ServerProcess, sent: dict[str, s
 
 
 def test_a_refused_request_gets_no_token(told: ServerProcess) -> None:
-    answer = httpx.post(told.url + V1, json={"instances": [{}]}, headers=headers(UNITS[0]), timeout=30)
+    answer = httpx.post(told.url + V1, json={"instances": [{}]}, headers=headers(UNITS[0]), timeout=WITHIN_S)
     assert answer.status_code == 400
     assert PREDICTION_HEADER not in answer.headers
 
@@ -185,7 +189,7 @@ def test_reports_add_up_to_what_was_asked_and_expose_each_unit_once(told: Server
     mismatched = ledger.received.mismatches
     for unit in asked.elements():
         assert ask(told, unit, phase=7).status_code == 200
-    httpx.post(told.url + V1, json={"instances": [ROW]}, headers=headers(FOREIGN, 7), timeout=30)
+    httpx.post(told.url + V1, json={"instances": [ROW]}, headers=headers(FOREIGN, 7), timeout=WITHIN_S)
 
     def in_phase() -> Counter[str]:
         found: Counter[str] = Counter()
@@ -194,7 +198,7 @@ def test_reports_add_up_to_what_was_asked_and_expose_each_unit_once(told: Server
                 found[count.unit] += count.requests
         return found
 
-    told.wait_until(lambda: in_phase().total() == asked.total() and ledger.received.mismatches > mismatched)
+    told.wait_until(lambda: in_phase().total() == asked.total() and ledger.received.mismatches > mismatched, WITHIN_S)
     assert in_phase() == Counter({digest(unit): number for unit, number in asked.items()})
     exposed = [one for one in ledger.received.exposures if one.phase == 7]
     assert sorted(one.unit for one in exposed) == sorted(digest(unit) for unit in asked)
@@ -210,10 +214,10 @@ def test_reports_add_up_to_what_was_asked_and_expose_each_unit_once(told: Server
 def test_feedback_comes_and_goes_with_its_file(told: ServerProcess, ledger: Receiver, told_dir: Path) -> None:
     assert report_of(told).configured
     (told_dir / "feedback.json").unlink()
-    told.wait_until(lambda: PREDICTION_HEADER not in ask(told, UNITS[0]).headers)
+    told.wait_until(lambda: PREDICTION_HEADER not in ask(told, UNITS[0]).headers, WITHIN_S)
     assert not report_of(told).configured
     tell(told_dir, ledger.url, api_key="server.t0psecret")
-    told.wait_until(lambda: PREDICTION_HEADER in ask(told, UNITS[0]).headers)
+    told.wait_until(lambda: PREDICTION_HEADER in ask(told, UNITS[0]).headers, WITHIN_S)
 
 
 def test_what_a_ledger_missed_is_told_once_it_is_back_across_a_kill_and_clocks_that_jump(
@@ -232,17 +236,17 @@ def test_what_a_ledger_missed_is_told_once_it_is_back_across_a_kill_and_clocks_t
             asked[digest(unit)] += 1
 
     with server_process(folder, command) as killed:
-        killed.wait_ready()
+        killed.wait_ready(WITHIN_S)
         ask_all(killed, UNITS[:20])
-        killed.wait_until(lambda: _told_in(spool) > 0)
+        killed.wait_until(lambda: _told_in(spool) > 0, WITHIN_S)
         ask_all(killed, UNITS[:5])
-        killed.wait_until(lambda: _told_in(spool) == asked.total())
+        killed.wait_until(lambda: _told_in(spool) == asked.total(), WITHIN_S)
         assert killed.count("fairlead_exposure_reports_total", outcome="failed") > 0
         killed.process.send_signal(signal.SIGKILL)
         killed.wait_ended()
     try:
         with server_process(folder, command) as server:
-            server.wait_ready()
+            server.wait_ready(WITHIN_S)
             clock.set_us(to_us(NOON) - 3_600_000_000)
             ask_all(server, UNITS[10:30])
             clock.set_us(to_us(NOON) + 3_600_000_000)
@@ -251,8 +255,8 @@ def test_what_a_ledger_missed_is_told_once_it_is_back_across_a_kill_and_clocks_t
                 answers = iter([None, (500, b"no"), (503, b"no"), (429, b"later"), None])
                 ledger.answer = lambda _: next(answers, (200, b"{}"))
                 ledger.keeps = lambda status: status in (None, 200)
-                server.wait_until(lambda: ledger.received.requests.total() == asked.total(), 60)
-                server.wait_until(lambda: report_of(server).waiting == 0, 60)
+                server.wait_until(lambda: ledger.received.requests.total() == asked.total(), WITHIN_S)
+                server.wait_until(lambda: report_of(server).waiting == 0, WITHIN_S)
                 ask_all(server, UNITS[30:35])
                 assert server.stop() == 0
                 received = ledger.received

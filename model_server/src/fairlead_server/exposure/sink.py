@@ -76,15 +76,20 @@ class HttpSink:
         try:
             async with asyncio.timeout(deadline_s):
                 return await self._post(f"{feedback.ledger}{EXPOSURES_PATH}", body, headers)
+        except asyncio.CancelledError:
+            await self.close()  # a request broken off may leave its place in the pool taken, and the next one waiting
+            raise
         except TimeoutError:
+            await self.close()
             return Delivery(Reception.FAILED, f"no answer within {deadline_s:.3g} s")
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             return Delivery(Reception.FAILED, type(error).__name__)
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._client is not None:
-            await self._client.aclose()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
 
     async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> Delivery:
         if self._client is None:
