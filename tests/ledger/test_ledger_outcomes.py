@@ -91,57 +91,57 @@ def test_metrics_of_one_prediction_are_told_one_by_one(declared: Ledger) -> None
 OTHER = KeyRing((SigningKey("k1", b"somebody else's signing key"),), b"somebody else's unit key")
 
 
-@pytest.mark.parametrize(
-    ("told", "expected", "words"),
-    [
-        ({"prediction_id": token("u", variant="boosted")[:-2] + "AA", "actual": 1}, Fate.FORGED, "signature"),
-        ({"prediction_id": token("u", ring=OTHER), "actual": 1}, Fate.FORGED, "signature"),
-        (
-            {"prediction_id": token("u", ring=KeyRing((SigningKey("k9", b"x" * 16),), b"y" * 16)), "actual": 1},
-            Fate.FORGED,
-            "unknown key",
-        ),
-        ({"prediction_id": "v1.k1.AAAA", "actual": 1}, Fate.MALFORMED, "payload"),
-        ({"prediction_id": "nonsense", "actual": 1}, Fate.MALFORMED, "v1"),
-        (
-            {"prediction_id": token("u", salt="flights/arrival-delay/e9"), "actual": 1},
-            Fate.UNKNOWN_EXPERIMENT,
-            "declared",
-        ),
-        ({"prediction_id": token("u", variant="other"), "actual": 1}, Fate.UNKNOWN_EXPERIMENT, "arm or phase"),
-        ({"prediction_id": token("u"), "metric": "taps", "value": 1}, Fate.UNKNOWN_METRIC, "declares no such"),
-        ({"prediction_id": token("u"), "metric": "brier", "value": 1}, Fate.UNKNOWN_METRIC, "post the actual"),
-        ({"prediction_id": token("u"), "metric": "click", "value": 0.5}, Fate.MALFORMED, "0 or 1"),
-        ({"prediction_id": token("u"), "actual": 2}, Fate.MALFORMED, "0 to 1"),
-        ({"prediction_id": token("u", outputs=(), rows=1), "actual": 1}, Fate.MALFORMED, "needs the output"),
-        ({"prediction_id": token("u", outputs=(0.1, 0.2)), "actual": 1}, Fate.MALFORMED, "row is needed, 0 to 1"),
-        ({"prediction_id": token("u", outputs=(0.1, 0.2)), "row": 2, "actual": 1}, Fate.MALFORMED, "row is needed"),
-        ({"prediction_id": token("u", rows=17, outputs=()), "row": 3, "actual": 1}, Fate.MALFORMED, "post metrics"),
-        (
-            {
-                "prediction_id": token("u", rows=(1 << 32) - 1, outputs=()),
-                "row": 1 << 31,
-                "metric": "click",
-                "value": 1,
-            },
-            Fate.MALFORMED,
-            "row",
-        ),
-        ({"prediction_id": token("u", NOON_US - HOUR_US - 1), "actual": 1}, Fate.OUT_OF_WINDOW, "older"),
-        ({"prediction_id": token("u", NOON_US + HOUR_US), "actual": 1}, Fate.OUT_OF_WINDOW, "future"),
-        (
-            {"experiment": SALT, "unit": "u", "at_us": NOON_US, "id": "o", "metric": "click", "value": 1},
-            Fate.UNKNOWN_UNIT,
-            "not exposed",
-        ),
-    ],
-)
-def test_what_is_wrong_with_an_outcome_is_told(
-    declared: Ledger, told: dict[str, Any], expected: Fate, words: str
-) -> None:
-    answer = tell(declared, told)
-    assert [(one.index, one.fate) for one in answer.refused] == [(0, expected)]
-    assert words in answer.refused[0].message
+WRONG: list[tuple[dict[str, Any], Fate, str]] = [
+    ({"prediction_id": token("u", variant="boosted")[:-2] + "AA", "actual": 1}, Fate.FORGED, "signature"),
+    ({"prediction_id": token("u", ring=OTHER), "actual": 1}, Fate.FORGED, "signature"),
+    (
+        {"prediction_id": token("u", ring=KeyRing((SigningKey("k9", b"x" * 16),), b"y" * 16)), "actual": 1},
+        Fate.FORGED,
+        "unknown key",
+    ),
+    ({"prediction_id": "v1.k1.AAAA", "actual": 1}, Fate.MALFORMED, "payload"),
+    ({"prediction_id": "nonsense", "actual": 1}, Fate.MALFORMED, "v1"),
+    (
+        {"prediction_id": token("u", salt="flights/arrival-delay/e9"), "actual": 1},
+        Fate.UNKNOWN_EXPERIMENT,
+        "declared",
+    ),
+    ({"prediction_id": token("u", variant="other"), "actual": 1}, Fate.UNKNOWN_EXPERIMENT, "arm or phase"),
+    ({"prediction_id": token("u"), "metric": "taps", "value": 1}, Fate.UNKNOWN_METRIC, "declares no such"),
+    ({"prediction_id": token("u"), "metric": "brier", "value": 1}, Fate.UNKNOWN_METRIC, "post the actual"),
+    ({"prediction_id": token("u"), "metric": "click", "value": 0.5}, Fate.MALFORMED, "0 or 1"),
+    ({"prediction_id": token("u"), "actual": 2}, Fate.MALFORMED, "0 to 1"),
+    ({"prediction_id": token("u", outputs=(), rows=1), "actual": 1}, Fate.MALFORMED, "needs the output"),
+    ({"prediction_id": token("u", outputs=(0.1, 0.2)), "actual": 1}, Fate.MALFORMED, "row is needed, 0 to 1"),
+    ({"prediction_id": token("u", outputs=(0.1, 0.2)), "row": 2, "actual": 1}, Fate.MALFORMED, "row is needed"),
+    ({"prediction_id": token("u", rows=17, outputs=()), "row": 3, "actual": 1}, Fate.MALFORMED, "post metrics"),
+    (
+        {
+            "prediction_id": token("u", rows=(1 << 32) - 1, outputs=()),
+            "row": 1 << 31,
+            "metric": "click",
+            "value": 1,
+        },
+        Fate.MALFORMED,
+        "row",
+    ),
+    ({"prediction_id": token("u", NOON_US - HOUR_US - 1), "actual": 1}, Fate.OUT_OF_WINDOW, "older"),
+    ({"prediction_id": token("u", NOON_US + HOUR_US), "actual": 1}, Fate.OUT_OF_WINDOW, "future"),
+    (
+        {"experiment": SALT, "unit": "u", "at_us": NOON_US, "id": "o", "metric": "click", "value": 1},
+        Fate.UNKNOWN_UNIT,
+        "not exposed",
+    ),
+]
+"""What is told, what becomes of it, and words of the reason."""
+
+
+def test_what_is_wrong_with_an_outcome_is_told(declared: Ledger) -> None:
+    answer = tell(declared, *(told for told, _, _ in WRONG))
+    assert [(one.index, one.fate) for one in answer.refused] == [(n, fate) for n, (_, fate, _) in enumerate(WRONG)]
+    assert [
+        one.message for one, (_, _, words) in zip(answer.refused, WRONG, strict=True) if words not in one.message
+    ] == []
 
 
 def test_an_outcome_at_the_very_end_of_the_window_counts(declared: Ledger) -> None:
