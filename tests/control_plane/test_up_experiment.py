@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from fairlead.assignment import Layout, assign
+from fairlead.clock import ReplayClockWriter
 from fairlead.feedback.keys import KeyRing
 from fairlead.feedback.serving import Feedback
 from fairlead_operator.platforms.local.state import State
@@ -112,6 +113,24 @@ def test_an_address_of_a_ledger_is_for_clusters(manifest: ManifestFile) -> None:
     assert up.process is not None
     assert up.process.wait(30) == 2
     assert "spec.feedback.ledger.url: is for clusters; remove it" in up.log.read_text()
+
+
+def test_a_replay_s_clock_tells_how_long_a_step_was_held(manifest: ManifestFile) -> None:
+    begin_us, hour_us = 1_383_264_000_000_000, 3_600_000_000
+    up = Up(manifest, "--clock", "replay")
+    up.state.mkdir()
+    clock = ReplayClockWriter(up.state / "clock", begin_us)
+    with running(up):
+        wait_observed(up)
+        wait_until(lambda: "stepStartedAt" in up.status()["rollout"], 20, up.explain)
+        assert up.status()["rollout"]["stepStartedAt"].startswith("2013-11-01T00:00:00")
+        clock.set_us(begin_us + hour_us - 1)
+        wait_until(lambda: up.status()["simulatedTime"].startswith("2013-11-01T00:59:59"), 20, up.explain)
+        assert up.status()["rollout"]["step"] == 0
+        clock.set_us(begin_us + hour_us)
+        wait_until(lambda: up.status()["rollout"]["step"] == 1, 20, up.explain)
+        kept = ask(up, f"/v1/experiments/{SALT}")
+        assert kept["created_us"] == begin_us, "the ledger goes by the same clock"
 
 
 async def test_a_request_that_a_dead_treatment_did_not_answer_is_an_error_of_it(manifest: ManifestFile) -> None:

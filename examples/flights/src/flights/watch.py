@@ -66,7 +66,7 @@ class Watch:
     @property
     def is_observed(self) -> bool:
         """Whether requests are part of the experiment, or no longer need to be."""
-        state = self.rollout.get("state")
+        state = self.rollout.get("state", "Pending")
         return state not in _BEFORE and (state not in _SPLITTING or bool(self.experiment.get("observing")))
 
     @property
