@@ -97,6 +97,7 @@ def _server(image: str) -> Manifest:
             f"--grpc-port={GRPC_PORT}",
             f"--feature-store={FEATURE_STORE_DIR}",
             f"--serving-dir={SERVING_DIR}",
+            f"--spool-dir={SCRATCH_DIR}/spool",
         ],
         "env": environment(HOME=SCRATCH_DIR),
         "ports": [
