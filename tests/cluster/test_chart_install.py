@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from fairlead.feedback.keys import KeyRing, SigningKey
 from support.charts import CHARTS, Manifest, component_of, pod_templates, rendered, scenarios
 from support.cluster import Cluster, KubectlError, wait_for
 from support.helm import run_helm
@@ -112,6 +114,35 @@ def test_from_installation_to_removal_deployments_stay(release: Release) -> None
     release.helm("uninstall", CRDS)
 
 
+def test_the_ledgers_keys_are_made_once_and_kept(release: Release) -> None:
+    ledger: dict[str, Any] = {"enabled": True, "replicas": 0}
+    quiet = {"operator": {"replicas": 0}, "ledger": ledger, "postgres": {"enabled": True}}
+    chart = str(CHARTS / "fairlead")
+    release.helm("install", release.name, chart, values=quiet)
+    made = _secrets(release)
+    ring = KeyRing.loaded(made["ledger-keys"]["keys.json"])
+
+    key = {"id": "booking", "hash": "0" * 64, "roles": ["application"]}
+    told = {**quiet, "ledger": {**ledger, "apiKeys": {"more": [key]}}}
+    release.helm("upgrade", release.name, chart, values=told)
+    upgraded = _secrets(release)
+    listed = json.loads(made["ledger-api-keys"].pop("api-keys.json"))
+    assert json.loads(upgraded["ledger-api-keys"].pop("api-keys.json")) == [*listed, key]
+    assert upgraded == made
+
+    newer = KeyRing((SigningKey("k2", b"2" * 32), *ring.signing), ring.units)
+    patch = json.dumps({"stringData": {"keys.json": newer.dumped()}})
+    release.cluster.kubectl(
+        *("patch", "secret", f"{release.name}-ledger-keys", f"--namespace={release.namespace}", f"--patch={patch}")
+    )
+    release.helm("uninstall", release.name)
+    release.helm("install", release.name, chart, values=quiet)
+    again = _secrets(release)
+    assert KeyRing.loaded(again.pop("ledger-keys")["keys.json"]) == newer, "who has put another key in front keeps it"
+    assert json.loads(again["ledger-api-keys"].pop("api-keys.json")) == listed
+    assert again == {name: secret for name, secret in made.items() if name != "ledger-keys"}
+
+
 def test_a_namespaced_operator_may_do_nothing_elsewhere(release: Release) -> None:
     values = {"operator": {"replicas": 0, "namespaces": [release.namespace]}}
     release.helm("install", release.name, str(CHARTS / "fairlead"), values=values)
@@ -171,6 +202,17 @@ def _password(release: Release) -> str:
         if component_of(one) == "redis"
     ]
     return str(secret["data"]["password"])
+
+
+def _secrets(release: Release) -> dict[str, dict[str, str]]:
+    """Return what is in the Secrets of a release, by their names without the release's."""
+    found = release.cluster.get("secrets", namespace=release.namespace, selector="app.kubernetes.io/part-of=fairlead")
+    return {
+        one["metadata"]["name"].removeprefix(f"{release.name}-"): {
+            key: base64.b64decode(value).decode() for key, value in one["data"].items()
+        }
+        for one in found["items"]
+    }
 
 
 def _deployment(namespace: str) -> Manifest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +82,19 @@ def pod_templates(manifest: Manifest) -> Iterator[Manifest]:
     """Yield the pods that an object is or makes, as they would be created."""
     if manifest["kind"] == "Pod":
         yield manifest
+    elif manifest["kind"] == "StatefulSet":
+        yield _with_claims(manifest["spec"]["template"], manifest["spec"].get("volumeClaimTemplates", ()))
     elif "template" in manifest.get("spec", {}):
         yield manifest["spec"]["template"]
     elif manifest["kind"] == "CronJob":
         yield manifest["spec"]["jobTemplate"]["spec"]["template"]
+
+
+def _with_claims(pod: Manifest, claims: Iterable[Manifest]) -> Manifest:
+    """Return a pod with the volumes that its StatefulSet's controller adds."""
+    names = [claim["metadata"]["name"] for claim in claims]
+    added = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in names]
+    return {**pod, "spec": {**pod["spec"], "volumes": [*pod["spec"].get("volumes", ()), *added]}}
 
 
 def changed(manifest: Manifest, path: str, value: Any) -> Manifest:
