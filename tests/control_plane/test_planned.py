@@ -14,12 +14,14 @@ DAY_S = 86_400.0
 
 
 def plan(**changed: Any) -> Plan:
-    usual = {"planned_units": 2960, "seen_units": 311, "elapsed_s": DAY_S, "planned_s": 13.1 * DAY_S}
+    usual = {"planned_units": 2960, "seen_units": 311, "elapsed_s": 2 * DAY_S, "planned_s": 13.1 * DAY_S}
     return Plan(**{**usual, "maximum_s": 30 * DAY_S, **changed})
 
 
 def test_nothing_is_said_before_anything_is_known() -> None:
     assert planned_of(flights_report(plan=plan(planned_units=None, planned_s=None))) is None
+    assert planned_of(flights_report(phase=0, plan=plan())) is None
+    assert planned_of(flights_report(plan=plan(elapsed_s=DAY_S))) is None
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from fairlead.experiment.report import Report
 
 _DAY_S = 86_400.0
+_EARLIEST = 0.1
+"""Part of the time after which a forecast is worth telling; before, units have hardly come back yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,14 +21,15 @@ class Planned:
 
 
 def planned_of(report: Report) -> Planned | None:
-    """Return what the experiment takes from what was seen so far; None while too little was."""
+    """Return what the last step takes from what was seen so far; None while too little was, or before that step."""
     plan = report.plan
-    if plan.planned_units is None:
+    known = [time_s for time_s in (plan.planned_s, plan.maximum_s) if time_s is not None]
+    if plan.planned_units is None or not report.is_final or plan.elapsed_s < _EARLIEST * min(known, default=0.0):
         return None
     sentence = f"step {report.phase + 1} needs about {plan.planned_units:,} units, {plan.seen_units:,} were seen"
     if plan.planned_s is None:
         return Planned((report.salt, report.phase, False, True), sentence)
-    sentence += f": {_days(plan.planned_s)} in all at the present rate, late outcomes included"
+    sentence += f": {_days(plan.planned_s)} in all, fewer if units come back often"
     fits = plan.maximum_s is None or plan.planned_s <= plan.maximum_s
     if not fits and plan.maximum_s is not None:
         sentence += (
