@@ -14,7 +14,7 @@ DAY_S = 86_400.0
 
 
 def plan(**changed: Any) -> Plan:
-    usual = {"planned_units": 2960, "seen_units": 311, "elapsed_s": 2 * DAY_S, "planned_s": 13.1 * DAY_S}
+    usual = {"planned_units": 2960, "seen_units": 311, "elapsed_s": 4 * DAY_S, "planned_s": 13.1 * DAY_S}
     return Plan(**{**usual, "maximum_s": 30 * DAY_S, **changed})
 
 
