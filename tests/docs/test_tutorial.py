@@ -82,6 +82,8 @@ def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
         for command in commands[up + 1 :]:
             text = command.text.replace("fairlead status", f"fairlead status {state}")
             text = text.replace("fairlead predict", f"fairlead predict {state}")
+            text = text.replace("fairlead promote", f"fairlead promote {state}")
+            text = text.replace("fairlead abort", f"fairlead abort {state}")
             said[command.text] = run(Command(text, runs_on=False, output=command.output))
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
@@ -90,4 +92,6 @@ def test_every_command_of_the_tutorial_works(tmp_path: Path) -> None:
     assert "variant" in answers[1]
     assert [line.split("\t")[0] for line in answers[2].splitlines()] == ["N14228", "N24211", "N619AA"]
     assert "dest" in answers[4]
-    assert "80" in answers[6]
+    assert "boosted takes everything" in answers[5]
+    assert "decided: Promote boosted (Requested)" in answers[6]
+    assert "the promotion is undone" in answers[7]
