@@ -147,7 +147,7 @@ def _bounds() -> Iterator[Setting]:
         )
     for doublings, held in ((5, most[:1]), (10, most[:1]), (20, most[:1]), (40, most[:0])):
         title = f"information stands still, traffic doubles {doublings} times"
-        yield _of("frozen", title, FrozenClock(doublings=doublings), *held, runs=20_000)
+        yield _of("frozen", title, FrozenClock(doublings=doublings), *held, runs=20_000, chunk=1000)
 
 
 def _ratios() -> Iterator[Setting]:
@@ -238,7 +238,7 @@ def _exact() -> Iterator[Setting]:
             yield _of("exact", f"{tag}, {1 - share:.0%}/{share:.0%}", study, *at_margin)
     for rate, tag in ((0.02, "0.1 % to 2 %, margin +1 point"), (0.1, "0.1 % to 10 %, margin +1 point")):
         study = FewUnits(control=0.001, treatment=rate, limit=Limit(1.0, 0.01), units=10_000)
-        yield _of("exact", f"harm: {tag}", study, Claim("safe", most=ALPHA), Claim("alarm", least=0.9))
+        yield _of("exact", f"harm: {tag}", study, Claim("safe", most=ALPHA), Claim("alarm", least=0.8))
 
 
 def _tails() -> Iterator[Setting]:
@@ -306,15 +306,8 @@ def _agreements() -> Iterator[Setting]:
 
 
 def _of(table: str, title: str, study: Study, *claims: Claim, runs: int = 2000, chunk: int = 50) -> Setting:
-    return Setting(
-        name=f"{table}-{_slug(title)}",
-        table=table,
-        title=title,
-        study=study,
-        claims=claims,
-        runs=runs,
-        chunk=chunk if chunk != 50 or runs < 4000 else 200,  # noqa: PLR2004 -- short runs go in larger chunks
-    )
+    name = f"{table}-{_slug(title)}"
+    return Setting(name=name, table=table, title=title, study=study, claims=claims, runs=runs, chunk=chunk)
 
 
 def _slug(title: str) -> str:

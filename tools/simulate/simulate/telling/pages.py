@@ -21,7 +21,9 @@ _RAMP = "ramp-base-10-to-20-with-the-step-icc-0.02"
 def write_pages(folder: Path, settings: Sequence[Setting], page: Path, plots: Path) -> None:
     """Write the tables of a page, and the plots beside it, from the results that are there."""
     results = _results(folder, settings)
-    text = _MARKED.sub(lambda found: found[1] + _section(found[2], results) + "\n" + found[3], page.read_text())
+    text = _MARKED.sub(
+        lambda found: found[1] + _section(found[2], results, len(settings)) + "\n" + found[3], page.read_text()
+    )
     page.write_text(text)
     plots.mkdir(exist_ok=True)
     ask("plots.py", _plots(results), str(plots))
@@ -32,19 +34,19 @@ def _results(folder: Path, settings: Sequence[Setting]) -> Mapping[str, Result]:
     return {name: json.loads(path.read_text()) for name, path in found.items() if path.exists()}
 
 
-def _section(name: str, results: Mapping[str, Result]) -> str:
+def _section(name: str, results: Mapping[str, Result], settings: int) -> str:
     if name in TABLES:
         return table_of(name, [one for one in results.values() if one["table"] == name])
-    return _summary(results)
+    return _summary(results, settings)
 
 
-def _summary(results: Mapping[str, Result]) -> str:
+def _summary(results: Mapping[str, Result], settings: int) -> str:
     """Return how much was simulated, and how much of what is claimed holds."""
     claims = [holds for one in results.values() for holds in one["claims"].values()]
     runs = sum(one["runs"] for one in results.values())
     cpu_minutes = sum(one["cpu_s"] for one in results.values()) / 60
-    settled = f"{len(results)} settings, {runs:,} runs, {cpu_minutes:.0f} minutes of processor time; "
-    return settled + f"{sum(claims)} of {len(claims)} claims hold."
+    told = f"{len(results)} of {settings} settings, {runs:,} runs, {cpu_minutes:.0f} minutes of processor time; "
+    return told + f"{sum(claims)} of {len(claims)} claims hold."
 
 
 def _plots(results: Mapping[str, Result]) -> list[Mapping[str, Any]]:
