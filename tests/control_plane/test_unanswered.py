@@ -155,3 +155,20 @@ async def test_the_gateway_logs_what_a_killed_server_did_not_answer_and_nothing_
     assert {request.unit for request in requests[1:]} == lost
     assert len(lost) == doomed
     assert len(requests) == len(lost) + 1, "no copy of a request that was tried again"
+
+
+def test_a_large_log_that_was_told_whole_begins_anew_under_another_name(log: Path) -> None:
+    with log.open("wb") as file:
+        file.truncate(64 * 2**20 + 1)
+    unanswered = opened(log, "gateway-1", "gateway-2")
+    with log.open("ab") as file:
+        file.write(line("N1"))
+    unanswered.begin_anew_if_large()
+    assert log.exists(), "a line of it was not told yet"
+    report(unanswered)
+    unanswered.told()
+    unanswered.begin_anew_if_large()
+    assert not log.exists()
+    log.write_bytes(line("N2"))
+    told = report(unanswered)
+    assert (told.server, told.sequence, [count.unit for count in told.counts]) == ("gateway-2", 0, [digest("N2")])

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from fairlead.experiment import record
 from fairlead.experiment.analysis import analyse
+from fairlead.experiment.decision import Action, Decision
 from fairlead.experiment.errors import AlteredRecord
-from fairlead.experiment.record import Decision, DecisionRecord
+from fairlead.experiment.record import DecisionRecord
 from support.experiment_worlds import HOUR_US, START_US, Arm, design_of, evidence_of, two
 
 NOW_US = START_US + 10 * HOUR_US
@@ -23,7 +24,10 @@ def made() -> DecisionRecord:
     design, evidence = design_of(), evidence_of(two(treatment=Arm(brier=0.18, seed=2)))
     report = analyse(design, evidence, phase=1, now_us=NOW_US)
     return record.make(
-        design, evidence, report, Decision(action="Promote", reason=report.reason, winner="boosted", at_us=NOW_US)
+        design,
+        evidence,
+        report,
+        Decision(action=Action.PROMOTE, reason=report.reason, winner="boosted", phase=report.phase, at_us=NOW_US),
     )
 
 
@@ -35,6 +39,18 @@ def test_a_record_read_again_is_the_same(made: DecisionRecord) -> None:
     again = record.read(made.json_text)
     assert again == made
     record.check(again)
+
+
+def test_a_record_of_a_release_with_other_words_agrees(made: DecisionRecord) -> None:
+    report = made.report.model_copy(update={"estimand": "Said otherwise.", "message": "So is this."})
+    record.check(record.make(made.design, made.evidence, report, made.decision))
+
+
+def test_a_record_is_of_one_phase(made: DecisionRecord) -> None:
+    fields = json.loads(made.json_text)
+    fields["decision"]["phase"] = 0
+    with pytest.raises(AlteredRecord, match="different phases"):
+        record.read(json.dumps(fields))
 
 
 def test_how_its_json_is_laid_out_does_not_matter(made: DecisionRecord) -> None:

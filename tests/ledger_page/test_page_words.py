@@ -9,9 +9,8 @@ from html.parser import HTMLParser
 import pytest
 
 from fairlead.experiment import words
-from fairlead.experiment.decision import Action
+from fairlead.experiment.decision import Action, Decision
 from fairlead.experiment.design import Better, Effect, Guardrail, Kind, Metric, Objective, Scale, Source
-from fairlead.experiment.record import Decision
 from fairlead.experiment.report import Check, Finding, Interval, Reason, Report, Verdict
 from fairlead_ledger.page.render import experiment_html
 from fairlead_ledger.page.view import Decided, Known, page_of
@@ -111,13 +110,13 @@ def test_what_was_done_stands_beside_the_verdict() -> None:
     assert "goes on, and logistic keeps its place" in shown(flights_report(Verdict.PASS, Reason.NON_INFERIOR, phase=0))
     assert "No decision has been recorded yet." in shown(report)
     assert "Nothing was decided: the experiment has ended" in shown(report, ended=True)
-    decision = Decision(action=Action.PROMOTE.value, reason="Superior", winner="boosted", at_us=START_US)
+    decision = Decision(action=Action.PROMOTE, reason="Superior", winner="boosted", phase=1, at_us=START_US)
     done = Decided(START_US, words.decided(decision, DESIGN), "sha256:" + "c" * 64)
     assert "1 Nov 2013, 06:00 UTC: boosted was promoted and takes over from logistic." in shown(report, decided=done)
 
 
 def test_who_asked_for_a_decision_is_said_where_no_report_did() -> None:
-    asked = Decision(action=Action.ROLLBACK.value, reason="GapsExceeded", at_us=START_US)
+    asked = Decision(action=Action.ROLLBACK, reason="GapsExceeded", phase=1, at_us=START_US)
     assert words.decided(asked, DESIGN) == "rolled back: logistic has everything again. (Gaps exceeded)"
 
 

@@ -128,7 +128,7 @@ class Analyses:
             design = _declared(current)
             evidence = _begun(self._with_silence(connection, current, seen, now_us), decision.phase, now_us)
             report = _judged(design, evidence, decision.phase, now_us)
-            record = records.make(design, evidence, report, _done(decision))
+            record = records.make(design, evidence, report, decision)
             kept_records.add(self.ledger.database, connection, current.id, record.json_text, now_us)
             if _is_final(record):
                 kept_records.end(connection, current.id, now_us)
@@ -181,23 +181,16 @@ def _told_before(salt: str, kept: DecisionRecord | None, decision: Decision) -> 
     """
     if kept is None:
         return None
-    if kept.decision == _done(decision) and kept.report.phase == decision.phase:
+    if kept.decision == decision:
         return kept
     if _is_final(kept):
         raise Conflict(f"{salt}: {kept.decision.action} was decided before ({kept.decision.reason})")
     return None
 
 
-def _done(decision: Decision) -> records.Decision:
-    """Return a decision as a record has it; its phase is the report's."""
-    return records.Decision(
-        action=decision.action.value, reason=decision.reason[:63], winner=decision.winner, at_us=decision.at_us
-    )
-
-
 def _is_final(kept: DecisionRecord) -> bool:
     """Say whether no other decision may follow."""
-    return kept.decision.action != Action.HOLD.value
+    return kept.decision.action is not Action.HOLD
 
 
 def _declared(experiment: Experiment) -> Design:

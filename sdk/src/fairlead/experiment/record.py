@@ -13,31 +13,20 @@ import math
 from collections.abc import Iterator
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from fairlead.experiment.analysis import analyse
+from fairlead.experiment.decision import Decision
 from fairlead.experiment.design import Design, Part, canonical
 from fairlead.experiment.errors import AlteredRecord, ExperimentError
 from fairlead.experiment.evidence import Evidence
 from fairlead.experiment.report import Report
-from fairlead.feedback.messages import TimeUs, VariantName
 
 TOLERANCE = 1e-9
 """Relative difference of figures that other processors' libraries may make."""
 _NO_HASH = ""
-
-
-class Decision(Part):
-    """What was done."""
-
-    action: str = Field(min_length=1, max_length=63)
-    """Promote, Rollback or Hold."""
-    reason: str = Field(max_length=63)
-    """The report's, or the platform's where it decided for a reason of its own."""
-    winner: VariantName | None = None
-    at_us: TimeUs
-    by: str = Field(default="policy", max_length=253)
-    """``policy``, or who asked for it."""
+_PROSE = {"message", "estimand"}
+"""Fields that are sentences: each release may say them in its own words."""
 
 
 class DecisionRecord(Part):
@@ -55,6 +44,8 @@ class DecisionRecord(Part):
     def _is_of_one_experiment(self) -> Self:
         if len({self.design.salt, self.evidence.salt, self.report.salt}) > 1:
             raise ValueError("design, evidence and report are of different experiments")
+        if self.decision.phase != self.report.phase:
+            raise ValueError("decision and report are of different phases")
         return self
 
     @property
@@ -107,7 +98,7 @@ def check(record: DecisionRecord) -> None:
 def differences(mine: Part, other: Part, *, tolerance: float = TOLERANCE) -> Iterator[str]:
     """Yield where two reports, or two states of evidence, differ: ``path: this, and that``.
 
-    Sentences are compared without their figures' last digits: not at all.
+    Sentences are not compared: what they say is in the other fields, too.
     """
     return _differences("", json.loads(canonical(mine)), json.loads(canonical(other)), tolerance)
 
@@ -115,7 +106,7 @@ def differences(mine: Part, other: Part, *, tolerance: float = TOLERANCE) -> Ite
 def _differences(path: str, mine: Any, other: Any, tolerance: float) -> Iterator[str]:
     if isinstance(mine, dict) and isinstance(other, dict):
         for name in sorted(mine.keys() | other.keys()):
-            if name != "message":
+            if name not in _PROSE:
                 yield from _differences(f"{path}.{name}".lstrip("."), mine.get(name), other.get(name), tolerance)
     elif isinstance(mine, list) and isinstance(other, list) and len(mine) == len(other):
         for index, (one, two) in enumerate(zip(mine, other, strict=True)):

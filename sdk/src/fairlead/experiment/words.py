@@ -7,15 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from fairlead.clock import from_us
-from fairlead.experiment.decision import Action
+from fairlead.experiment.decision import Action, Decision
 from fairlead.experiment.design import Better, Design, Effect, Kind, Metric, Scale, Source
 from fairlead.experiment.report import Finding, Interval, MetricReport, Reason, Report, Role, Verdict
-
-if TYPE_CHECKING:  # a record follows from the analysis, whose sentences are made of these words
-    from fairlead.experiment.record import Decision
 
 MINUS = "\N{MINUS SIGN}"
 BLANK = "\N{NO-BREAK SPACE}"
@@ -322,10 +318,10 @@ def decided(decision: Decision, design: Design) -> str:
     """Return what was done by a decision."""
     winner = decision.winner or "the treatment"
     what = {
-        Action.PROMOTE.value: f"{winner} was promoted and takes over from {design.control}.",
-        Action.ROLLBACK.value: f"rolled back: {design.control} has everything again.",
-        Action.HOLD.value: "held: shares stay as they are until somebody decides.",
-    }.get(decision.action, decision.action)
+        Action.PROMOTE: f"{winner} was promoted and takes over from {design.control}.",
+        Action.ROLLBACK: f"rolled back: {design.control} has everything again.",
+        Action.HOLD: "held: shares stay as they are until somebody decides.",
+    }[decision.action]
     asked = "" if decision.reason in set(Reason) else f" ({spaced(decision.reason)})"
     return f"{what}{asked}"
 

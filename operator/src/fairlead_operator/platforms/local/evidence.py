@@ -117,6 +117,8 @@ class LocalEvidence:
             if self._ledger.is_ready:
                 async with self._client() as client:
                     await self._tell_all(client)
+            if self._unanswered is not None:
+                self._unanswered.begin_anew_if_large()
             await self._ledger.stop()
             self._remember(self._ledger.port)
 
