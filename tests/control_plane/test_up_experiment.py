@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,10 @@ from support.envoy import MODEL, ManifestFile, Up, is_alive, post, running, wait
 
 SALT = "flights/arrival-delay/e1"
 UNIT = {"unit": {"header": "x-unit-id"}}
+_MOST_ROUNDS = 200
+"""Of 50 requests each; some twenty are enough."""
+_PACE_S = 0.1
+"""Between them."""
 UNITS = [f"N{number}" for number in range(60)]
 JUDGED = {
     "id": "e1",
@@ -143,6 +149,61 @@ async def test_a_request_that_a_dead_treatment_did_not_answer_is_an_error_of_it(
         [lost] = await post(up.port, [{"x-unit-id": doomed[0]}], body=fatal)
         assert lost.status == 503
         await asyncio.to_thread(wait_until, lambda: _lost(up) == {"boosted": (1, 1)}, 30, up.explain)
+
+
+async def test_a_treatment_that_drops_every_fiftieth_request_rolls_back(manifest: ManifestFile) -> None:
+    """No server counts them, and its health is good throughout: the gateway's log is all that knows of them."""
+    up, layout = Up(manifest), Layout.of("logistic", {"boosted": 5000})
+    drop = json.dumps({"drop": True}).encode()
+    with running(up):
+        await asyncio.to_thread(wait_observed, up)
+        dropped = 0
+        while not _is_decided(up):
+            assert dropped < _MOST_ROUNDS, up.explain()
+            units = [f"N{dropped}-{one}" for one in range(50)]
+            last = next(unit for unit in units if assign(unit, SALT, layout) == "boosted")
+            sound = [unit for unit in units if unit != last]
+            answers = await post(up.port, [{"x-unit-id": unit} for unit in sound])
+            if {answer.variant for answer in answers} == {"logistic"}:
+                break  # rolled back, and not told yet
+            assert {answer.status for answer in answers} == {200}
+            _report(up, dropped, {unit: answer.variant for unit, answer in zip(sound, answers, strict=True)})
+            [lost] = await post(up.port, [{"x-unit-id": last}], body=drop)
+            dropped += lost.status == 503
+            await asyncio.sleep(_PACE_S)
+        await asyncio.to_thread(wait_until, lambda: up.variant("boosted")["weight"] == 0, 60, up.explain)
+        decision = up.status()["rollout"]["decision"]
+        assert (decision["verdict"], decision["reason"]) == ("Rollback", "GuardrailBreached")
+        seen = await asyncio.to_thread(_lost, up)
+        assert seen["logistic"][1] == 0
+        assert 0 < seen["boosted"][1] <= dropped
+
+
+def _is_decided(up: Up) -> bool:
+    return "decision" in up.status()["rollout"]
+
+
+def _report(up: Up, sequence: int, arms: Mapping[str, str]) -> None:
+    """Tell the ledger of answered requests, as model servers do; those of this test tell it nothing."""
+    feedback, now_us = told(up), time.time_ns() // 1000
+    entries = [
+        {
+            "salt": SALT,
+            "phase": 0,
+            "variant": variant,
+            "revision": up.variant(variant)["revision"],
+            "unit": feedback.keys.unit(unit.encode(), SALT).hex(),
+        }
+        for unit, variant in arms.items()
+    ]
+    report = {
+        "server": "servers-of-the-test",
+        "sequence": sequence,
+        "exposures": [{**entry, "at_us": now_us} for entry in entries],
+        "counts": [{**entry, "requests": 1} for entry in entries],
+    }
+    answer = httpx.post(f"{feedback.ledger}/v1/exposures", json=report, timeout=30, trust_env=False)
+    assert answer.is_success, answer.text
 
 
 def _lost(up: Up) -> dict[str, tuple[float, float]]:

@@ -2,8 +2,9 @@
 
 Every answer to a prediction is JSON: the variant and revision this process was started for, and what the gateway
 sent along, and whether it was ready: it is from ``--ready-after`` seconds after its start, and answers before that
-too. ``{"sleep_s": 0.1}`` in a REST body delays the answer, ``{"die": true}`` kills the process. Model files starting
-with ``broken`` are refused, those starting with ``crash`` end the process.
+too. ``{"sleep_s": 0.1}`` in a REST body delays the answer, ``{"die": true}`` kills the process, ``{"drop": true}`` ends
+the connection without an answer. Model files starting with ``broken`` are refused, those starting with ``crash`` end
+the process.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Echo:
         body = json.loads(await request.read() or b"{}")
         if body.get("die"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if body.get("drop") and request.transport is not None:
+            request.transport.abort()
         answer = self.answer({name.lower(): value for name, value in request.headers.items()})
         await asyncio.sleep(body.get("sleep_s", 0))
         return web.json_response({"predictions": [answer for _ in body.get("instances", [1])]})
