@@ -218,7 +218,7 @@ def test_columns_show_the_rollout(kubectl: Kubectl, space: str) -> None:
         "observedGeneration": 1,
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }
-    rollout = {"stable": "logistic-1", "candidate": "boosted-2", "weight": "10", "decision": {"verdict": "Hold"}}
+    rollout = {"stable": "logistic-1", "candidate": "boosted-2", "weight": "10", "verdict": "Hold"}
     status = json.dumps({"status": {"conditions": [ready], "rollout": rollout}})
     where = (f"--namespace={space}", "mdep", own["metadata"]["name"])
     patched = kubectl("patch", *where, "--subresource=status", "--type=merge", f"--patch={status}")
