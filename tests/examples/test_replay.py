@@ -15,7 +15,7 @@ from fairlead.feedback.token import Context, mint
 from flights.law import Law, obedience
 from flights.outcomes import Outcomes, OutcomesNotTold, Told
 from flights.replay import HOUR_US, Answers, Replay
-from flights.report import Conclusion, Report, as_table, report
+from flights.report import ArmReport, Conclusion, Report, as_table, report
 from flights.traffic import NEVER_US, Asks, Pace
 
 LAYOUT = Layout.of("logistic", {"boosted": 5000})
@@ -153,6 +153,23 @@ async def test_a_wrong_variant_or_state_is_a_failure(
     assert result.mismatched_assignments == 6
     assert result.mismatched_states == 6
     assert len(result.failures) == 2
+
+
+async def test_feature_values_that_the_store_owes_are_a_failure_beyond_a_few(
+    gateway: tuple[Gateway, str], clock: ReplayClockWriter, clock_file: Path
+) -> None:
+    answers = await replayed(gateway[1], clock, Publishing(ReplayClock(clock_file)))
+    states = answers.states[0] or {}
+    answers.states[0] = dict.fromkeys(states, "STORE_ERROR")
+    assert reported(answers).failures == ["1 feature values lost to store errors"]
+    assert _bears(lost=1, values=1000)
+    assert not _bears(lost=2, values=1000)
+
+
+def _bears(*, lost: int, values: int) -> bool:
+    """Return whether a report with so many store errors is sound."""
+    arm = ArmReport(10, 10, None, None, 0, {"STORE_ERROR": lost, "PRESENT": values - lost}, 1.0, 1.0)
+    return not Report("default", None, {}, 1.0, {"boosted": arm}, 0, (), 0, 0, 0, {}).failures
 
 
 def token(unit: str, *, phase: int = 1, at_us: int = 100, layout: Layout = LAYOUT, root: KeyRing = ROOT) -> str:
