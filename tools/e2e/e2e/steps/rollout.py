@@ -45,7 +45,7 @@ def ramp(scene: Scene) -> Seen:
 def promote(scene: Scene) -> Seen:
     """Promote the treatment by command, write it down, and take the loser out: its pods go after ``keepPrevious``."""
     with scene.deployed() as deployed:
-        before = deployed.pods().keys()
+        before, templates = deployed.pods().keys(), _templates(deployed)
         give(deployed, {**spec_of(MANIFEST), "rollout": RAMP, "experiment": {"id": fresh_id("promoted")}})
         deployed.wait_weights(**{TREATMENT: HIGH})
         begun_s = time.monotonic()
@@ -53,13 +53,17 @@ def promote(scene: Scene) -> Seen:
         scene.wait("promote", lambda: said(deployed), lambda: deployed.weights_bp().get(TREATMENT) == BUCKETS)
         whole_s = time.monotonic() - begun_s
         scene.wait("promote", lambda: said(deployed), lambda: _progress(deployed) == "SpecBehind")
-        see(deployed.pods().keys() == before, "writing the spec or promoting replaced pods")
+        # An autoscaler may add a pod: it looks at the load of the steps before this one, too.
+        kept = before <= deployed.pods().keys() and _templates(deployed) == templates
+        see(kept, "writing the spec or promoting replaced pods")
         _write_down(scene, deployed)
-        control = partial(_pods_of_control, deployed)
+        control = partial(_pods_of, deployed, CONTROL)
+        winners = _pods_of(deployed, TREATMENT)
         scene.wait("promote", lambda: f"{len(control())} pods of {CONTROL} left", lambda: not control())
         gone_s = time.monotonic() - begun_s
         deployed.wait_condition("Ready")
-        see(deployed.pods().keys() <= before, "pods of the winner were replaced")
+        see(winners.keys() <= _pods_of(deployed, TREATMENT).keys(), "pods of the winner were replaced")
+        see(_templates(deployed) <= templates, "pods of another template were started")
     see(gone_s > KEPT_S, f"pods of {CONTROL} went after {gone_s:.1f} s; keepPrevious is {KEPT_S} s")
     text = f"“{told}”: all of it after {whole_s:.1f} s; {CONTROL}'s pods gone {gone_s:.0f} s after the command"
     return Seen(text, {"whole_s": round(whole_s, 1), "gone_s": round(gone_s, 1), "keep_previous_s": KEPT_S})
@@ -132,8 +136,14 @@ def _progress(deployed: Deployed) -> str:
     return str(deployed.condition("Progressing").get("reason"))
 
 
-def _pods_of_control(deployed: Deployed) -> list[dict[str, Any]]:
-    return [pod for pod in deployed.pods().values() if pod["metadata"]["labels"].get(VARIANT_LABEL) == CONTROL]
+def _pods_of(deployed: Deployed, variant: str) -> dict[str, Any]:
+    pods = deployed.pods().items()
+    return {name: pod for name, pod in pods if pod["metadata"]["labels"].get(VARIANT_LABEL) == variant}
+
+
+def _templates(deployed: Deployed) -> set[str]:
+    """Return the hashes of the templates that pods are of."""
+    return {pod["metadata"]["labels"]["pod-template-hash"] for pod in deployed.pods().values()}
 
 
 def _weigh(deployed: Deployed, weight: int) -> None:
