@@ -14,7 +14,7 @@ from rich.text import Text
 
 from fairlead_operator.api.conditions import Condition, ConditionType, Reason
 from fairlead_operator.api.manifest import read
-from fairlead_operator.api.v1alpha1 import ModelDeployment, VariantStatus
+from fairlead_operator.api.v1alpha1 import ModelDeployment, Status, VariantStatus
 from fairlead_operator.core.desired import Desired
 from fairlead_operator.core.goal import current_run, goal_of
 from fairlead_operator.core.record import Record, State
@@ -57,8 +57,7 @@ class Progress:
         for condition in status.conditions:
             if condition.type is not ConditionType.VARIANTS_READY and (self._introduced or condition.status == "True"):
                 self._tell(condition.type, f"{condition.type} {condition.status}: {_news(condition)}")
-        ready = {condition.type for condition in status.conditions if condition.status == "True"}
-        if not self._introduced and {ConditionType.SERVABLE, ConditionType.VARIANTS_READY} <= ready:
+        if not self._introduced and _is_up(status):
             self._introduced = True
             show(resource.model_dump(mode="json", exclude_none=True), self._console)
             self._console.print(f"\nTry it:\n{self._curl(resource)}\n", markup=False)
@@ -342,6 +341,17 @@ def _rollout(planned: dict[str, Any], rollout: dict[str, Any]) -> Iterator[str]:
         yield f"decided: {decision['verdict']}{winner} ({decision['reason']}) at {decision['at']}"
         if "record" in decision:
             yield f"decision record {decision['record']}"
+
+
+def _is_up(status: Status) -> bool:
+    """Return whether everything answers, and a rollout that is due has begun; or its experiment says why it has not."""
+    conditions = {condition.type: condition for condition in status.conditions}
+    if any(conditions[kind].status != "True" for kind in (ConditionType.SERVABLE, ConditionType.VARIANTS_READY)):
+        return False
+    rollout, experiment = status.rollout, conditions[ConditionType.EXPERIMENT_HEALTHY]
+    if rollout is None or rollout.paused_at is not None or rollout.state not in {State.PENDING, State.DEPLOYING}:
+        return True
+    return experiment.status == "False" and experiment.reason is not Reason.NOT_OBSERVING
 
 
 def _news(condition: Condition) -> str:

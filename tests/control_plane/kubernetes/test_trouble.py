@@ -51,3 +51,12 @@ def test_the_kernel_s_kill_is_named() -> None:
     found = trouble([pod(state=WAITING, last=KILLED)], None, {})
     assert found is not None
     assert found.failure.message == f"container {SERVER} ended with 137: OOMKilled"
+
+
+def test_of_a_long_log_the_last_lines_are_told() -> None:
+    log = "\n".join(f"line {number} of a traceback" for number in range(90)) + "\nMemoryError: 3 GiB"
+    ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": log}}
+    found = trouble([pod(state=WAITING, last=ended)], None, {})
+    assert found is not None
+    assert found.failure.message.startswith(f"container {SERVER} ended with 1: ... line 5")
+    assert found.failure.message.endswith("line 89 of a traceback\nMemoryError: 3 GiB")

@@ -211,6 +211,21 @@ async def test_pauses_between_failures_grow_to_a_minute(stand: LedgerStand) -> N
     assert [7.5 <= pauses[0] <= 15, 30 <= pauses[-1] <= 60] == [True, True]
 
 
+async def test_a_ledger_that_is_known_to_answer_again_is_asked_without_a_pause(stand: LedgerStand) -> None:
+    asking = Asking(stand)
+    stand.fault = httpx.ConnectError("refused")
+    for _ in range(3):
+        await asking.look()
+        asking.now_s = asking.now_s + (asking.source.due_s(KEY) or 0.0)
+    await asking.look()
+    stand.fault = None
+    assert (await asking.look()).registered is None
+    asking.source.ask_again()
+    evidence = await asking.look()
+    assert evidence.registered is not None
+    assert evidence.trouble is None
+
+
 async def test_another_design_under_the_id_is_a_conflict_that_names_the_field(stand: LedgerStand) -> None:
     asking = Asking(stand)
     assert asking.desired.design is not None

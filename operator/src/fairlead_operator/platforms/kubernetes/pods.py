@@ -32,6 +32,7 @@ _BLOCKED = frozenset(
     }
 )
 _MESSAGE_MAX = 1024
+_LOG_MAX = 900
 
 Resource = Mapping[str, Any]
 
@@ -104,7 +105,8 @@ def _of_end(name: str, ended: Resource) -> Trouble:
         return Trouble(health, Failure(Reason.MODEL_UNAVAILABLE, text))
     if code == REFUSED_EXIT_CODE:
         return Trouble(Health.REFUSED, Failure(Reason.MODEL_REFUSED, _short(message)))
-    return Trouble(Health.CRASHED, Failure(Reason.CRASHED, _short(f"container {name} ended with {code}: {message}")))
+    text = f"container {name} ended with {code}: {_end(message)}"
+    return Trouble(Health.CRASHED, Failure(Reason.CRASHED, _short(text)))
 
 
 def _of_scheduling(pod: Resource) -> Iterator[Trouble]:
@@ -142,3 +144,12 @@ def _containers(pod: Resource) -> Iterator[Resource]:
 
 def _short(text: str) -> str:
     return text.strip()[:_MESSAGE_MAX]
+
+
+def _end(log: str) -> str:
+    """Return the last lines of a log: what ended a program stands there."""
+    if len(log) <= _LOG_MAX:
+        return log
+    end = log[-_LOG_MAX:]
+    whole_lines = end.partition("\n")[2]
+    return f"... {whole_lines or end}"

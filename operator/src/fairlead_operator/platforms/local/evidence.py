@@ -17,7 +17,7 @@ from fairlead.feedback.keys import deployment_of
 from fairlead.feedback.messages import ExposureReport
 from fairlead.feedback.serving import Feedback
 from fairlead_operator.core.desired import Desired
-from fairlead_operator.core.evidence import Evidence
+from fairlead_operator.core.evidence import NO_EVIDENCE, Evidence
 from fairlead_operator.core.record import Record
 from fairlead_operator.platforms.local.ledger import LedgerTask, LocalLedger
 from fairlead_operator.platforms.local.processes import ProcessRecord
@@ -102,7 +102,9 @@ class LocalEvidence:
         self._state.tell_servers(Feedback(self._ledger.url, keys, covariates=covariates))
 
     def look(self, desired: Desired, record: Record, changed: Callable[[], None]) -> Evidence:
-        """Return what the ledger is known to have said; see ``EvidenceSource``."""
+        """Return what the ledger is known to have said; see ``EvidenceSource``. One that just starts is not asked yet."""
+        if self._ledger is not None and self._ledger.is_starting:
+            return NO_EVIDENCE
         return self._source.look(desired, record, changed)
 
     async def stop(self) -> None:
@@ -133,11 +135,16 @@ class LocalEvidence:
             *("--database", f"sqlite:///{self._database}", "--keys", str(self._state.ledger_keys_file), "--open"),
         ]
         task = LedgerTask(command, self._state.logs / "ledger.log")
-        ledger = LocalLedger(task, port=self._port, changed=lambda: self._remember(ledger.port))
-        self._ledger = ledger
+        self._ledger = LocalLedger(task, port=self._port, changed=self._ledger_has_changed)
         key = self._state.route_key()
         self._unanswered = UnansweredLog(self._log, key=key, root=root, new_id=self._new_id)
-        self._tasks = [asyncio.create_task(ledger.run()), asyncio.create_task(self._keep_telling())]
+        self._tasks = [asyncio.create_task(self._ledger.run()), asyncio.create_task(self._keep_telling())]
+
+    def _ledger_has_changed(self) -> None:
+        if self._ledger is not None:
+            self._remember(self._ledger.port)
+            if self._ledger.is_ready:
+                self._source.ask_again()
 
     async def _keep_telling(self) -> None:
         async with self._client() as client:

@@ -52,6 +52,7 @@ class LocalLedger:
         self._changed = changed
         self._process: Process | None = None
         self._is_ready = False
+        self._is_starting = True
         self.port = port if port is not None and _is_free(port) else free_ports(1)[0]
         """Where it listens."""
 
@@ -66,6 +67,11 @@ class LocalLedger:
         return self._is_ready and self._process is not None and self._process.alive
 
     @property
+    def is_starting(self) -> bool:
+        """Whether its first process has neither answered nor ended yet."""
+        return self._is_starting
+
+    @property
     def record(self) -> ProcessRecord | None:
         """Its running process; None between two."""
         return self._process.record if self._process and self._process.alive else None
@@ -76,6 +82,7 @@ class LocalLedger:
         while True:
             started = time.monotonic()
             was_ready = await self._run_once()
+            self._is_starting = False
             crashes = 1 if time.monotonic() - started > _STEADY_AFTER_S else crashes + 1
             failed_starts = 0 if was_ready else failed_starts + 1
             if failed_starts >= _MOST_FAILED_STARTS and not _is_free(self.port):
@@ -116,6 +123,7 @@ class LocalLedger:
                     good = self._is_ready and time.monotonic() - answered < _PROBE_TIMEOUT_S * 2
                 if good is not self._is_ready:
                     self._is_ready = good
+                    self._is_starting = False
                     self._changed()
                 if time.monotonic() - answered >= self._task.silent_s:
                     await process.kill()
