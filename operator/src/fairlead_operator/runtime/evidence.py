@@ -151,7 +151,7 @@ class LedgerEvidence:
         return 0.0 if known.is_urgent else max(known.due_s - self.now(), 0.0)
 
     def ask_again(self) -> None:
-        """Ask for what is missing at the next look, whatever pause failures have led to: the ledger is known to answer."""
+        """Ask for what is missing at the next look, whatever pause failures led to: the ledger is known to answer."""
         for known in self._known.values():
             known.due_s = self.now()
 

@@ -102,7 +102,7 @@ class LocalEvidence:
         self._state.tell_servers(Feedback(self._ledger.url, keys, covariates=covariates))
 
     def look(self, desired: Desired, record: Record, changed: Callable[[], None]) -> Evidence:
-        """Return what the ledger is known to have said; see ``EvidenceSource``. One that just starts is not asked yet."""
+        """Return what the ledger is known to have said; see ``EvidenceSource``. One that just starts is not asked."""
         if self._ledger is not None and self._ledger.is_starting:
             return NO_EVIDENCE
         return self._source.look(desired, record, changed)
