@@ -12,10 +12,10 @@ import pytest
 from fairlead.cli.experiment_view import interval_bar
 from fairlead.experiment import record as records
 from fairlead.experiment.analysis import analyse
-from fairlead.experiment.report import Finding, Interval, MetricReport, Role
+from fairlead.experiment.report import Finding, Interval, MetricReport, Report, Role
 from support.commands import Ran, here
 from support.experiment_manifests import manifest
-from support.experiment_story import Story
+from support.experiment_story import Story, story_design
 from support.ledgers import LedgerProcess, ledger_process
 from support.reports import SALT, WINS, Findings, flights_design, flights_report
 
@@ -90,6 +90,24 @@ def test_a_record_agrees_with_the_ledger_from_a_file_and_from_its_address(story:
         assert "the record is as it was written" in checked.out
         assert "gives Pass, Superior, as recorded" in checked.out
         assert "agrees: the same evidence gives the same report" in checked.out
+
+
+def test_a_record_of_a_look_before_the_end_agrees_with_the_ledger_s_evidence_of_the_end(
+    story: Story, tmp_path: Path
+) -> None:
+    late = Story(story.ledger, story_design(salt="flights/arrival-delay/late"), server="late", now_us=story.now_us)
+    late.declare()
+    late.days(6, phase=1, units=80)
+    seen = Report.model_validate_json(late.analysis(1).content)
+    late.tell(phase=1, units=30)
+    assert late.decide("Promote", "Superior", winner="boosted").status_code == 201
+    story.ledger.set_us(story.now_us)
+    file = tmp_path / "record.json"
+    file.write_bytes(late.get(f"{late.path}/record").content)
+    assert records.read(file.read_bytes()).report == seen
+    checked = experiment(story, "verify", str(file))
+    assert (checked.code, "its evidence is that of the end, 90 requests after" in checked.out) == (0, True), checked
+    assert "✓ Pass · superior" in experiment(story, "show", "flights/arrival-delay/late").out
 
 
 def test_without_a_ledger_a_record_is_checked_by_itself(record: Path, tmp_path: Path) -> None:

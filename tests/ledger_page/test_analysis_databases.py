@@ -10,16 +10,20 @@ import pytest
 
 from fairlead.experiment import record as records
 from fairlead.experiment.decision import Action, Decision
+from fairlead.experiment.design import Effect, Guardrail, Scale
+from fairlead.experiment.evidence import Evidence
 from fairlead.feedback.messages import ExposureReport
 from fairlead_ledger.analysis.analyses import Analyses
 from fairlead_ledger.errors import Conflict, NotFound, Unreadable
 from fairlead_ledger.ledger import Ledger
 from fairlead_ledger.store import versions
 from fairlead_ledger.store.database import Database
-from support.ledgers import MINUTE_US, NOON_US, ROOT, SALT, StillClock, arm_of, design, digest
+from support.ledgers import MINUTE_US, NOON_US, ROOT, SALT, StillClock, arm_in, design, digest
 from support.postgresql import PostgresqlServer, postgresql_server
+from support.reports import ERROR
 
 UNITS = 40
+NO_ERRORS = Guardrail(metric=ERROR, margin=Effect(size=0.01, scale=Scale.ABSOLUTE))
 
 
 @pytest.fixture(scope="module")
@@ -41,21 +45,35 @@ def analyses(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Analyse
     database.close()
 
 
-def expose(analyses: Analyses, sequence: int = 0) -> None:
-    names = [f"u{sequence}-{number}" for number in range(UNITS)]
+def expose(analyses: Analyses, sequence: int = 0, *, units: int = UNITS, failing: str = "", salt: str = SALT) -> None:
+    names = [f"u{sequence}-{number}" for number in range(units)]
     places = [
-        {"salt": SALT, "phase": 1, "revision": "r1", "variant": arm_of(name), "unit": digest(name)} for name in names
+        {
+            "salt": salt,
+            "phase": 1,
+            "revision": "r1",
+            "variant": arm_in(design(salt=salt), name, 1),
+            "unit": digest(name, salt),
+        }
+        for name in names
     ]
     now_us = analyses.ledger.clock.now_us()
-    block = {"salt": SALT, "phase": 1, "revision": "r1", "variant": "logistic", "minute": now_us // MINUTE_US}
+    block = {"salt": salt, "phase": 1, "revision": "r1", "variant": "logistic", "minute": now_us // MINUTE_US}
     told = {
-        "server": "s1",
+        "server": f"s-{salt.rpartition('/')[2]}",
         "sequence": sequence,
         "exposures": [{**place, "at_us": now_us} for place in places],
-        "counts": [{**place, "requests": 2, "latency_us": 9000} for place in places],
-        "blocks": [{**block, "requests": 2 * UNITS, "latency_us": 9000 * UNITS}],
+        "counts": [
+            {**place, "requests": 2, "errors": 2 * (place["variant"] == failing), "latency_us": 9000}
+            for place in places
+        ],
+        "blocks": [{**block, "requests": 2 * units, "latency_us": 9000 * units}],
     }
     assert analyses.ledger.take_reports([ExposureReport.model_validate(told)]) == [True]
+
+
+def requests(evidence: Evidence) -> int:
+    return sum(arm.requests for phase in evidence.phases for arm in phase.arms.values())
 
 
 def wait(analyses: Analyses, time_us: int) -> None:
@@ -86,6 +104,32 @@ def test_looks_are_kept_and_shown_and_a_decision_ends_them(analyses: Analyses) -
     assert len(analyses.everything(SALT).looks[1]) == 3
     assert analyses.record(SALT) == record
     assert analyses.evidence(SALT) == record.evidence
+
+
+def test_a_record_holds_the_look_that_was_decided_on_and_what_was_seen_by_the_end(analyses: Analyses) -> None:
+    salt = "flights/arrival-delay/failing"
+    guarded = design(salt=salt, objective=None, guardrails=(NO_ERRORS,), outcome_window_s=0)
+    analyses.ledger.declare(guarded)
+    expose(analyses, units=400, failing="boosted", salt=salt)
+    seen = analyses.report(salt, 1)
+    assert seen.reason == "GuardrailBreached"
+    wait(analyses, MINUTE_US)
+    expose(analyses, 1, salt=salt)  # before the decision arrives
+    breached = Decision(action=Action.ROLLBACK, reason=seen.reason, phase=1, at_us=seen.at_us)
+    record, _ = analyses.decide(salt, breached)
+    records.check(record)
+    assert record.report == seen == analyses.report(salt, 1) == analyses.everything(salt).reports[-1]
+    assert record.at_end == record.kept == analyses.evidence(salt)
+    assert [requests(one) for one in (record.evidence, record.kept)] == [2 * 400, 2 * (400 + UNITS)]
+
+
+def test_what_was_asked_for_rests_on_what_is_known_then(analyses: Analyses) -> None:
+    expose(analyses)
+    analyses.report(SALT, 1)
+    wait(analyses, MINUTE_US)
+    record, _ = analyses.decide(SALT, decision(Action.ROLLBACK))
+    assert record.report.at_us == analyses.ledger.clock.now_us()
+    assert record.at_end is None
 
 
 def test_of_many_that_decide_at_once_one_makes_the_record(analyses: Analyses) -> None:

@@ -54,12 +54,16 @@ class Story:
     def days(self, count: int, *, phase: int, units: int) -> None:
         """Let days pass: each has new units, whose outcomes come within hours; somebody looks at noon."""
         for _ in range(count):
-            names = [f"N{self._units + number}" for number in range(units)]
-            self._units += units
-            self._tell_servers(names, phase)
-            self._tell_outcomes(names, phase)
+            self.tell(phase=phase, units=units)
             self.wait_us(DAY_US)
             assert self.analysis(phase).status_code == 200
+
+    def tell(self, *, phase: int, units: int) -> None:
+        """Tell of new units, and of their outcomes, that nobody has looked at yet."""
+        names = [f"N{self._units + number}" for number in range(units)]
+        self._units += units
+        self._tell_servers(names, phase)
+        self._tell_outcomes(names, phase)
 
     def wait_us(self, time_us: int) -> None:
         self.now_us += time_us

@@ -20,9 +20,11 @@ from fairlead_ledger.analysis.looks import Look
 from fairlead_ledger.analysis.silence import EXPOSURES, is_silent
 from fairlead_ledger.errors import Conflict, NotFound, Unreadable
 from fairlead_ledger.ledger import Ledger
+from fairlead_ledger.store import grounds
 from fairlead_ledger.store import records as kept_records
 from fairlead_ledger.store.evidence import heard_us
 from fairlead_ledger.store.experiments import Experiment, State
+from fairlead_ledger.store.grounds import Grounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,9 @@ class Analyses:
     def report(self, salt: str, phase: int | None = None) -> Report:
         """Return what the evidence of a phase says now, and remember it for the figure over time.
 
+        A report that a decision may rest on is kept with its evidence. Of the phase that was decided on, it is the one
+        of the record.
+
         Args:
             salt: Of the experiment.
             phase: Number of a planned step; None for the last one that has begun.
@@ -60,9 +65,13 @@ class Analyses:
         """
         experiment, design, evidence, now_us = self._now(salt)
         number = _planned(design, phase if phase is not None else _last(design, evidence))
+        record = self._kept(experiment)
+        if record is not None and _is_final(record) and record.report.phase == number:
+            return record.report
         report = _judged(design, evidence, number, now_us)
         if experiment.state is State.RUNNING:
             self._remember(experiment, report)
+            self._keep_grounds(experiment, Grounds(_begun(evidence, number, now_us), report))
         return report
 
     def evidence(self, salt: str) -> Evidence:
@@ -108,6 +117,7 @@ class Analyses:
     def decide(self, salt: str, decision: Decision) -> tuple[DecisionRecord, bool]:
         """Make the record of a decision; return it, and whether it is new.
 
+        It holds the look that was decided on, where one was (``store.grounds``), and what had been seen by the end.
         The experiment ends with it, so that its evidence stays what the record says. A hold decides nothing: the
         experiment goes on, and the record of what is decided later takes its place.
 
@@ -127,8 +137,10 @@ class Analyses:
                 return kept, False
             design = _declared(current)
             evidence = _begun(self._with_silence(connection, current, seen, now_us), decision.phase, now_us)
-            report = _judged(design, evidence, decision.phase, now_us)
-            record = records.make(design, evidence, report, decision)
+            basis = _basis(connection, current, decision)
+            if basis is None:
+                basis = Grounds(evidence, _judged(design, evidence, decision.phase, now_us))
+            record = records.make(design, basis.evidence, basis.report, decision, at_end=evidence)
             kept_records.add(self.ledger.database, connection, current.id, record.json_text, now_us)
             if _is_final(record):
                 kept_records.end(connection, current.id, now_us)
@@ -157,6 +169,12 @@ class Analyses:
         if not is_silent(seen, heard_us(connection, experiment.id), now_us):
             return evidence
         return evidence.model_copy(update={"down": tuple(sorted({*evidence.down, EXPOSURES}))})
+
+    def _keep_grounds(self, experiment: Experiment, found: Grounds) -> None:
+        if grounds.may_decide(found.report):
+            database = self.ledger.database
+            with database.writing() as connection:
+                grounds.keep(database, connection, experiment.id, found)
 
     def _remember(self, experiment: Experiment, report: Report) -> None:
         database = self.ledger.database
@@ -191,6 +209,13 @@ def _told_before(salt: str, kept: DecisionRecord | None, decision: Decision) -> 
 def _is_final(kept: DecisionRecord) -> bool:
     """Say whether no other decision may follow."""
     return kept.decision.action is not Action.HOLD
+
+
+def _basis(connection: Connection, experiment: Experiment, decision: Decision) -> Grounds | None:
+    """Return the look that a decision rests on; None if it does not rest on any."""
+    found = grounds.read(connection, experiment.id, decision.phase, decision.reason)
+    fits = found is not None and (decision.winner is None or found.report.winner == decision.winner)
+    return found if fits else None
 
 
 def _declared(experiment: Experiment) -> Design:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, and_, delete, or_, select, update
 
+from fairlead_ledger.store import grounds
 from fairlead_ledger.store.database import Database
 from fairlead_ledger.store.schema import (
     BLOCKS,
     CELLS,
     EXPERIMENTS,
+    FAILURES,
     PENDING,
     REVISIONS,
     RIPENING,
@@ -16,7 +18,7 @@ from fairlead_ledger.store.schema import (
     UNITS,
 )
 
-_OF_UNITS = (UNITS, RIPENING, UNIT_SUMS)
+_OF_UNITS = (UNITS, FAILURES, RIPENING, UNIT_SUMS)
 
 
 def erase(database: Database, connection: Connection, experiment_id: int, unit: bytes) -> bool:
@@ -58,6 +60,7 @@ def purge(database: Database, experiment_id: int, now_us: int) -> None:
         ends = EXPERIMENTS.c.id == experiment_id
         connection.execute(update(EXPERIMENTS).where(ends, EXPERIMENTS.c.ended_us.is_(None)).values(ended_us=now_us))
         connection.execute(delete(PENDING).where(PENDING.c.experiment_id == experiment_id))
+        grounds.forget(connection, experiment_id)
         cells = list(connection.scalars(select(CELLS.c.id).where(CELLS.c.experiment_id == experiment_id)))
     for cell in cells:
         for table in (*_OF_UNITS, BLOCKS, REVISIONS):

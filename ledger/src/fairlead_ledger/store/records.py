@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, func, select, update
 
+from fairlead_ledger.store import grounds
 from fairlead_ledger.store.database import Database
 from fairlead_ledger.store.schema import EXPERIMENTS, RECORDS
 
@@ -33,3 +34,4 @@ def end(connection: Connection, experiment_id: int, now_us: int) -> None:
     """End an experiment: what is told from now on is not kept, and what waits stays as evidence has counted it."""
     where = (EXPERIMENTS.c.id == experiment_id, EXPERIMENTS.c.ended_us.is_(None))
     connection.execute(update(EXPERIMENTS).where(*where).values(ended_us=now_us))
+    grounds.forget(connection, experiment_id)

@@ -91,6 +91,17 @@ UNITS = Table(
     sqlite_with_rowid=False,
 )
 
+FAILURES = Table(
+    "failures",
+    METADATA,
+    _key("cell_id", Integer),
+    _key("unit", LargeBinary),
+    Column("failure", Text, primary_key=True),  # who failed, as servers and gateways say
+    _count("errors"),
+    sqlite_with_rowid=False,
+)
+"""Of a unit's errors, those of which it is known who failed."""
+
 RIPENING = Table(
     "ripening",
     METADATA,
@@ -201,3 +212,16 @@ LOOKS = Table(
     sqlite_with_rowid=False,
 )
 """What the analysis said, over time."""
+
+GROUNDS = Table(
+    "grounds",
+    METADATA,
+    _key("experiment_id", Integer),
+    _key("phase", Integer),
+    Column("reason", Text, primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("evidence", Text, nullable=False),  # JSON
+    Column("report", Text, nullable=False),  # JSON
+    sqlite_with_rowid=False,
+)
+"""The last look at each phase that a decision may rest on, with what it saw; until the experiment ends."""

@@ -71,16 +71,27 @@ def _against(record: DecisionRecord, ledger: Ledger) -> Checked:
         return Checked((f"ledger    has removed the units of {salt}, as its retention says; the record stands alone",))
     if told.ended_us is None:
         return Checked((f"ledger    {salt} goes on since, so its evidence is no longer that of the record",))
-    now = _as_then(record.evidence, ledger.evidence(salt))
+    now = _as_then(record.kept, ledger.evidence(salt))
     differing = list(islice(_differences(record, now), _SHOWN))
     if not differing:
-        return Checked((f"ledger    {ledger.address} agrees: the same evidence gives the same report",))
-    gone = _units(record.evidence) - _units(now)
-    if told.erased and 0 < gone <= told.erased and _is_less(record.evidence, now):
+        return Checked((_agrees(record, ledger.address),))
+    gone = _units(record.kept) - _units(now)
+    if told.erased and 0 < gone <= told.erased and _is_less(record.kept, now):
         units = "unit was" if gone == 1 else "units were"
         line = f"ledger    {gone:,} {units} erased since, so its evidence is smaller now; the record stands alone"
         return Checked((line,), ERASED)
     return Checked(tuple(f"ledger    differs: {one}" for one in differing), FAILED)
+
+
+def _agrees(record: DecisionRecord, address: str) -> str:
+    if record.at_end is None:
+        return f"ledger    {address} agrees: the same evidence gives the same report"
+    more = sum(_requests(record.at_end)) - sum(_requests(record.evidence))
+    return f"ledger    {address} agrees: its evidence is that of the end, {more:,} requests after what was decided on"
+
+
+def _requests(evidence: Evidence) -> Iterator[int]:
+    return (arm.requests for phase in evidence.phases for arm in phase.arms.values())
 
 
 def _as_then(then: Evidence, now: Evidence) -> Evidence:
@@ -92,7 +103,10 @@ def _as_then(then: Evidence, now: Evidence) -> Evidence:
 
 def _differences(record: DecisionRecord, now: Evidence) -> Iterator[str]:
     """Yield where the ledger's evidence, or what follows from it, is not the record's."""
-    yield from (f"evidence.{one}" for one in records.differences(record.evidence, now))
+    name = "evidence" if record.at_end is None else "at_end"
+    yield from (f"{name}.{one}" for one in records.differences(record.kept, now))
+    if record.at_end is not None:
+        return
     try:
         report = analyse(record.design, now, phase=record.report.phase, now_us=record.report.at_us)
     except ExperimentError as wrong:

@@ -35,18 +35,27 @@ class DecisionRecord(Part):
     version: Literal[1] = 1
     design: Design
     evidence: Evidence
+    """What the report follows from: of the look that was decided on."""
     report: Report
     decision: Decision
+    at_end: Evidence | None = None
+    """What had been seen when the experiment ended, a moment after that look; None if it was the same."""
     hash: str
     """``sha256:`` and 64 hex digits of the record's canonical JSON with this field empty."""
 
     @model_validator(mode="after")
     def _is_of_one_experiment(self) -> Self:
-        if len({self.design.salt, self.evidence.salt, self.report.salt}) > 1:
+        ends = [self.at_end.salt] if self.at_end else []
+        if len({self.design.salt, self.evidence.salt, self.report.salt, *ends}) > 1:
             raise ValueError("design, evidence and report are of different experiments")
         if self.decision.phase != self.report.phase:
             raise ValueError("decision and report are of different phases")
         return self
+
+    @property
+    def kept(self) -> Evidence:
+        """The evidence that a ledger keeps from the end on."""
+        return self.at_end or self.evidence
 
     @property
     def json_text(self) -> str:
@@ -54,9 +63,22 @@ class DecisionRecord(Part):
         return canonical(self).decode()
 
 
-def make(design: Design, evidence: Evidence, report: Report, decision: Decision) -> DecisionRecord:
-    """Return the record of a decision."""
-    record = DecisionRecord(design=design, evidence=evidence, report=report, decision=decision, hash=_NO_HASH)
+def make(
+    design: Design, evidence: Evidence, report: Report, decision: Decision, at_end: Evidence | None = None
+) -> DecisionRecord:
+    """Return the record of a decision.
+
+    Args:
+        design: Of the experiment.
+        evidence: What ``report`` follows from.
+        report: What was decided on.
+        decision: What was decided.
+        at_end: What had been seen by then, if that is more.
+    """
+    end = None if at_end == evidence else at_end
+    record = DecisionRecord(
+        design=design, evidence=evidence, report=report, decision=decision, at_end=end, hash=_NO_HASH
+    )
     return record.model_copy(update={"hash": hash_of(record)})
 
 
