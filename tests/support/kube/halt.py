@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from support.kube.calls import Call
+
 
 class Halt:
     """Lets ``writes`` writes through; then nothing is answered until ``resume``."""
@@ -11,6 +13,8 @@ class Halt:
     def __init__(self, writes: int) -> None:
         """Count down from ``writes``."""
         self._left = writes
+        self.held: list[Call] = []
+        """Calls that came while the world stood still; they are carried out once it goes on."""
         self._reached = asyncio.Event()
         self._resumed = asyncio.Event()
         if writes == 0:
@@ -39,6 +43,12 @@ class Halt:
         self._left -= 1
         if self._left <= 0:
             self._reached.set()
+
+    async def begun(self, call: Call) -> None:
+        """Let a call begin: at once, or while the world stands still, once it goes on."""
+        if self._reached.is_set() and not self._resumed.is_set():
+            self.held.append(call)
+        await self.passed()
 
     async def passed(self) -> None:
         """Return at once, or while the world stands still, once it goes on."""

@@ -191,7 +191,7 @@ class KubeApiServer(Cluster):
 
     async def _before(self, call: Call, fault: Fault | None) -> None:
         if self._halt:
-            await self._halt.passed()
+            await self._halt.begun(call)
         match fault:
             case Delay(seconds):
                 await asyncio.sleep(seconds)
