@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import func, select
 
 from fairlead.experiment.evidence import ArmEvidence
@@ -97,6 +98,23 @@ def test_a_unit_that_no_server_saw_has_errors_of_its_arm_and_is_not_exposed(decl
     declared.take_reports([report(exposures=[exposure(TREATED[1])])])
     found = seen(declared)
     assert (found.units, found.metrics["error"].x, found.first_values["error"].total) == (1, 2, 1)
+
+
+def test_errors_are_told_apart_by_who_failed_as_far_as_that_was_told(declared: Ledger) -> None:
+    told = [{"Model": 1, "NoAnswer": 1}, {"Model": 2}, {}]
+    for number, failures in enumerate(told):
+        units = [counts(unit, 5, errors=3, failures=failures) for unit in TREATED[:2]]
+        declared.take_reports([report(number, exposures=[exposure(TREATED[1])], counts=units)])
+    evidence = seen(declared)
+    assert (evidence.errors, evidence.failures) == (18, {"Model": 6, "NoAnswer": 2})
+    declared.erase(SALT, TREATED[0])
+    assert (seen(declared).errors, seen(declared).failures) == (9, {"Model": 3, "NoAnswer": 1})
+
+
+@pytest.mark.parametrize("failures", [{"Model": 3}, {"Weather": 1}, {"Model": -1}])
+def test_failures_that_cannot_be_are_refused(failures: dict[str, int]) -> None:
+    with pytest.raises(ValidationError):
+        report(counts=[counts(TREATED[0], 5, errors=2, failures=failures)])
 
 
 def test_first_exposures_are_of_the_whole_experiment_and_units_of_the_phase(declared: Ledger) -> None:

@@ -20,11 +20,13 @@ from prometheus_client import CollectorRegistry
 from fairlead.assignment import Layout, assign
 from fairlead.clock import SystemClock
 from fairlead.feedback.keys import KeyRing, SigningKey
+from fairlead.feedback.messages import Failure
 from fairlead.feedback.serving import FEEDBACK_FILE, Feedback
 from fairlead.feedback.token import PREDICTION_HEADER, read
 from fairlead.policy import Action, Hydration
 from fairlead.route import EXPERIMENT_HEADER, UNIT_HEADER, ExperimentRoute
 from fairlead.serving import FeedbackReport
+from fairlead_server.errors import RequestError
 from fairlead_server.exposure.experiment import ExperimentReader
 from fairlead_server.exposure.exposures import Exposures
 from fairlead_server.exposure.keys import FILE_NAME, RouteKeys
@@ -116,6 +118,7 @@ async def test_a_fault_of_ours_is_an_error_of_the_unit_and_has_no_token(rig: Rig
     (arm,) = tally.take().arms
     sums = arm.units[DIGEST]
     assert (sums.requests, sums.errors) == (1, 1)
+    assert sums.failures == {Failure.MODEL: 1}
     assert sums.latency_us > 0
     assert arm.firsts[DIGEST].covariate is None
     assert rig.count("fairlead_exposed_failures_total", error="InferenceFailed") == 1
@@ -145,6 +148,11 @@ async def test_a_fault_of_ours_over_grpc_is_one_too(rig: Rig, tally: Tally, tmp_
             await infer(message.SerializeToString(), metadata=tuple(headers(rig).items()))
     await server.stop(0)
     assert units_of(tally)[DIGEST].errors == 1
+
+
+def test_every_error_of_ours_says_who_failed_and_no_mistake_of_a_client_does() -> None:
+    told = {kind: kind.failure is not None for kind in RequestError.__subclasses__()}
+    assert told == {kind: kind.http_status >= 500 for kind in told}
 
 
 @pytest.mark.parametrize(

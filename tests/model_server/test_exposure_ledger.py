@@ -78,7 +78,7 @@ class Server:
             unit,
             at_us=self._clock.now_us(),
             latency_us=3000,
-            failed=False,
+            failure=None,
             degraded=False,
             covariate=lambda: None,
         )

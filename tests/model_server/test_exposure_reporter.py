@@ -64,7 +64,7 @@ class World:
                 unit.to_bytes(16),
                 at_us=0,
                 latency_us=1,
-                failed=False,
+                failure=None,
                 degraded=False,
                 covariate=lambda: None,
             )
@@ -153,7 +153,7 @@ async def test_a_refused_report_is_counted_logged_and_in_nobodys_way(
         await until(lambda: world.reporter.report.refused == 1)
         world.ask(2)
         await until(lambda: ledger.received.requests.total() == 1)
-        assert world.reporter.report.waiting == 0
+        await until(lambda: world.reporter.report.waiting == 0)  # noted once the answer is read
     (refused,) = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert '422: {"detail": "exposures.0.salt: no"}xxx' in refused
     assert len(refused) < 400

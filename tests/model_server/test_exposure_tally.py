@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from collections import Counter
 from itertools import chain
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.experiment.tail import edge_of
-from fairlead.feedback.messages import MOST_EXPOSURES, Arm, ExposureReport
+from fairlead.feedback.messages import MOST_EXPOSURES, Arm, ExposureReport, Failure
 from fairlead_server.exposure.report import MOST_ENTRIES, reports_of
 from fairlead_server.exposure.tally import Tally, latency_edge
 
@@ -30,7 +31,7 @@ def add(tally: Tally, unit: int, *, arm: Arm = ARMS[0], at_us: int = 0, failed: 
         unit.to_bytes(16),
         at_us=at_us,
         latency_us=5,
-        failed=failed,
+        failure=Failure.MODEL if failed else None,
         degraded=not failed,
         covariate=lambda: float(at_us),
     )
@@ -50,6 +51,7 @@ async def test_requests_of_a_unit_and_of_a_minute_are_added_up() -> None:
 
     (report,) = await told(tally)
 
+    assert {int(one.unit, 16): one.failures for one in report.counts} == {1: {Failure.MODEL: 1}, 2: {}}
     counts = {int(one.unit, 16): (one.requests, one.errors, one.degraded, one.latency_us) for one in report.counts}
     assert counts == {1: (2, 1, 1, 10), 2: (1, 0, 1, 5)}
     assert {one.minute: (one.requests, one.errors, one.latency_us) for one in report.blocks} == {
@@ -62,6 +64,17 @@ async def test_requests_of_a_unit_and_of_a_minute_are_added_up() -> None:
         1: (10, 10.0),
         2: (MINUTE_US + 1, MINUTE_US + 1.0),
     }
+
+
+async def test_only_units_that_failed_say_by_whom_so_that_an_older_ledger_takes_all_others() -> None:
+    tally = tally_of()
+    add(tally, 1)
+    add(tally, 2, failed=True)
+
+    (report,) = await reports_of(tally.take(), "server-1", 0)
+
+    counts = json.loads(gzip.decompress(report.body))["counts"]
+    assert ["failures" in one for one in counts] == [False, True]
 
 
 async def test_a_unit_is_exposed_once_per_phase_whatever_is_taken_away_meanwhile() -> None:

@@ -37,6 +37,7 @@ from fairlead.experiment.report import (
     Role,
     Verdict,
 )
+from fairlead.feedback.messages import Failure
 
 SALT = "flights/arrival-delay/e1"
 START_US = to_us(datetime(2013, 11, 1, 6, tzinfo=UTC))
@@ -169,6 +170,8 @@ def _arm(design: Design, arm: str, phase: int) -> ArmReport:
         labelled_requests=round(requests * 0.88),
         pending_requests=round(requests * 0.06),
         missing_requests=round(requests * 0.02),
+        errors=4,
+        failures={Failure.MODEL: 3} if arm == design.control else {Failure.NO_ANSWER: 4},
         left_out={"OverCap": round(units * 0.8), "OutOfWindow": 3},
     )
 

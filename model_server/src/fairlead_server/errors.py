@@ -26,6 +26,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from fairlead.feedback.messages import Failure
+
 
 class ServerError(Exception):
     """Root of the tree."""
@@ -88,6 +90,8 @@ class RequestError(ServerError):
     grpc_code: ClassVar[str] = "INTERNAL"
     """Name in ``grpc.StatusCode``."""
     retryable: ClassVar[bool] = False
+    failure: ClassVar[Failure | None] = None
+    """Who failed; None if it is no error of ours."""
 
     def __init__(self, message: str, field: str | None = None) -> None:
         """Make the error.
@@ -167,6 +171,7 @@ class NotReady(RequestError):
     http_status = 503
     grpc_code = "UNAVAILABLE"
     retryable = True
+    failure = Failure.NOT_READY
 
 
 class StoreUnavailable(RequestError):
@@ -175,7 +180,10 @@ class StoreUnavailable(RequestError):
     http_status = 503
     grpc_code = "UNAVAILABLE"
     retryable = True
+    failure = Failure.FEATURE_STORE
 
 
 class InferenceFailed(RequestError):
     """The model could not be run on valid input."""
+
+    failure = Failure.MODEL

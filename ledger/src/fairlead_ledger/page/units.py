@@ -27,6 +27,9 @@ def _unit_rows(design: Design, report: Report, arms: Sequence[ArmReport]) -> Ite
         yield row("Effective units", *(words.count(effective.get(one.variant)) for one in arms))
     yield row("Requests", *(words.count(one.requests) for one in arms))
     yield row("Requests per unit", *(f"{one.requests_per_unit:.2f}" for one in arms))
+    yield row("Answered with an error, or not at all", *(words.count(one.errors) for one in arms))
+    for failure, name in words.failures(arms).items():
+        yield row(f"… {name}", *(words.count(one.failures.get(failure, 0)) for one in arms))
     if expects_outcomes(design):
         yield row("Units old enough to be judged", *(words.count(one.matured_units) for one in arms))
         yield row("… with an outcome", *(words.count(one.labelled_units) for one in arms))

@@ -21,8 +21,9 @@ from fairlead.experiment.design import Design, Kind, Metric, Source
 from fairlead.experiment.evidence import ArmEvidence, Evidence, FirstValues, PhaseEvidence, Sums, Tail, blocks_of
 from fairlead.experiment.sums import tempered
 from fairlead.experiment.tail import edges_near, tails_of
+from fairlead.feedback.messages import Failure
 from fairlead_ledger.store.experiments import Cell, Experiment, cells_of
-from fairlead_ledger.store.schema import BLOCKS, CELLS, PENDING, UNIT_SUMS, UNITS
+from fairlead_ledger.store.schema import BLOCKS, CELLS, FAILURES, PENDING, UNIT_SUMS, UNITS
 
 _MINUTE_US = 60_000_000
 _MOST_REMEMBERED = 8
@@ -171,6 +172,8 @@ class _Arm:
             blocks=self._blocks(),
             first_values=first_values,
             tails=tails,
+            errors=int(units.errors.sum()),
+            failures=self._failures(),
             left_out=self._left_out(units),
             **self._coverage(units),
         )
@@ -227,6 +230,11 @@ class _Arm:
         server, minute, requests, latency_us, errors = _columns(self._connection, query)
         system = {_LATENCY: latency_us / 1000, _ERROR: np.minimum(errors, requests)}
         return {name: blocks_of(server, minute, requests, x) for name, x in system.items()}
+
+    def _failures(self) -> dict[Failure, int]:
+        query = select(FAILURES.c.failure, func.sum(FAILURES.c.errors)).where(FAILURES.c.cell_id == self._cell)
+        rows = self._connection.execute(query.group_by(FAILURES.c.failure).order_by(FAILURES.c.failure))
+        return {Failure(failure): int(errors) for failure, errors in rows}
 
     def _left_out(self, units: _Units) -> dict[str, int]:
         mismatched = self._connection.scalar(select(CELLS.c.mismatched).where(CELLS.c.id == self._cell))

@@ -15,7 +15,17 @@ from fairlead_ledger.intake.rules import LARGEST
 from fairlead_ledger.store.database import Database
 from fairlead_ledger.store.directory import Directory
 from fairlead_ledger.store.experiments import Cell
-from fairlead_ledger.store.schema import BLOCKS, CELLS, EXPERIMENTS, REPORTS, REVISIONS, RIPENING, SERVERS, UNITS
+from fairlead_ledger.store.schema import (
+    BLOCKS,
+    CELLS,
+    EXPERIMENTS,
+    FAILURES,
+    REPORTS,
+    REVISIONS,
+    RIPENING,
+    SERVERS,
+    UNITS,
+)
 
 MOST_AHEAD = 100_000
 """Reports of a server that may follow a missing one, until the missing one is given up."""
@@ -138,6 +148,7 @@ def _summed(reports: Iterable[ExposureReport], cells: Mapping[_Key, int], server
 
 def _add(database: Database, connection: Connection, sums: _Sums, minute: int) -> None:
     _upsert_units(database, connection, sums.units)
+    _upsert_failures(database, connection, sums.failures)
     _ripen(database, connection, sums.units.values(), minute)
     _upsert_blocks(database, connection, sums.blocks, sums.latencies)
     if sums.revisions:
@@ -157,6 +168,7 @@ class _Sums:
     def __init__(self, cells: Mapping[_Key, int]) -> None:
         self._cells = cells
         self.units: _Rows = {}
+        self.failures: Counter[_Key] = Counter()
         self.blocks: _Rows = {}
         self.latencies: dict[_Key, Counter[int]] = defaultdict(Counter)
         self.revisions: set[tuple[int, str]] = set()
@@ -192,6 +204,8 @@ class _Sums:
         if row["first_error"] is None and counts.requests:
             row["first_error"] = counts.errors / counts.requests
         _grow(row, counts, _COUNTED)
+        for failure, errors in counts.failures.items():
+            self.failures[cell, row["unit"], failure.value] += errors
 
     def _unit(self, cell: int, unit: str) -> dict[str, Any]:
         key = (cell, bytes.fromhex(unit))
@@ -231,6 +245,16 @@ def _upsert_units(database: Database, connection: Connection, rows: _Rows) -> No
     summed = {name: old[name] + new[name] for name in _COUNTED}
     upsert = insert.on_conflict_do_update(index_elements=["cell_id", "unit"], set_={**merged, **summed})
     connection.execute(upsert, [rows[key] for key in sorted(rows)])  # in order, so that no two writers wait in a circle
+
+
+def _upsert_failures(database: Database, connection: Connection, failures: Mapping[_Key, int]) -> None:
+    if not failures:
+        return
+    names = ("cell_id", "unit", "failure")
+    rows = [{**dict(zip(names, key, strict=True)), "errors": errors} for key, errors in sorted(failures.items())]
+    insert = database.insert(FAILURES)
+    summed = {"errors": FAILURES.c.errors + insert.excluded.errors}
+    connection.execute(insert.on_conflict_do_update(index_elements=names, set_=summed), rows)
 
 
 def _ripen(database: Database, connection: Connection, units: Iterable[Mapping[str, Any]], minute: int) -> None:

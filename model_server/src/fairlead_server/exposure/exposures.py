@@ -21,7 +21,6 @@ from fairlead_server.exposure.tally import Tally
 from fairlead_server.metrics import ModelMetrics
 from fairlead_server.predict.request import PredictResponse
 
-_SERVER_ERROR = 500
 _Columns = Mapping[str, NDArray[np.generic]]
 
 
@@ -70,7 +69,7 @@ class Exposures:
             unit,
             at_us=at_us,
             latency_us=latency_us,
-            failed=False,
+            failure=None,
             degraded=response.degraded,
             covariate=lambda: _covariate(feedback.covariates.get(arm.salt), response.features),
         )
@@ -97,9 +96,9 @@ class Exposures:
             latency_us: From the request's last byte until now.
         """
         known_error = error if isinstance(error, RequestError) else InferenceFailed(type(error).__name__)
-        failed = known_error.http_status >= _SERVER_ERROR
+        failure = known_error.failure
         feedback = self.feedback()
-        if feedback is None or not (failed or isinstance(known_error, FeatureRejected)):
+        if feedback is None or not (failure or isinstance(known_error, FeatureRejected)):
             return
         met = self._met(self.reader.judge(headers, feedback.keys))
         if met is None:
@@ -111,7 +110,7 @@ class Exposures:
             unit,
             at_us=self.clock.now_us(),
             latency_us=latency_us,
-            failed=failed,
+            failure=failure,
             degraded=False,
             covariate=lambda: None,
         )

@@ -77,8 +77,11 @@ def _counts(arms: Iterable[ArmTally]) -> Iterator[_Entry]:
     for of_arm in arms:
         arm = of_arm.arm.model_dump()
         for unit, sums in of_arm.units.items():
-            counted = {"requests": sums.requests, "latency_us": sums.latency_us}
-            yield arm | counted | {"unit": unit.hex(), "errors": sums.errors, "degraded": sums.degraded}
+            counted: dict[str, Any] = {"requests": sums.requests, "latency_us": sums.latency_us}
+            counted |= {"errors": sums.errors, "degraded": sums.degraded}
+            if sums.failures:
+                counted["failures"] = {one.value: errors for one, errors in sums.failures.items()}
+            yield arm | counted | {"unit": unit.hex()}
 
 
 def _blocks(arms: Iterable[ArmTally]) -> Iterator[_Entry]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from fairlead.experiment.tail import EDGES_PER_DOUBLING, HIGHEST_EDGE, LOWEST_EDGE
-from fairlead.feedback.messages import Arm
+from fairlead.feedback.messages import Arm, Failure
 
 _MINUTE_US = 60_000_000
 
@@ -21,19 +21,26 @@ _MINUTE_US = 60_000_000
 class Sums:
     """Requests of a unit, or of a minute, added up."""
 
-    __slots__ = ("degraded", "errors", "latency_us", "requests")
+    __slots__ = ("degraded", "failures", "latency_us", "requests")
 
     def __init__(self) -> None:
         """Start with none."""
         self.requests = 0
-        self.errors = 0
+        self.failures: dict[Failure, int] | None = None
         self.degraded = 0
         self.latency_us = 0
 
-    def add(self, latency_us: int, *, failed: bool, degraded: bool) -> None:
+    @property
+    def errors(self) -> int:
+        """Requests that failed."""
+        return sum(self.failures.values()) if self.failures else 0
+
+    def add(self, latency_us: int, *, failure: Failure | None, degraded: bool) -> None:
         """Add one request."""
         self.requests += 1
-        self.errors += failed
+        if failure is not None:
+            self.failures = self.failures or {}  # made when it is needed: most units never fail
+            self.failures[failure] = self.failures.get(failure, 0) + 1
         self.degraded += degraded
         self.latency_us += latency_us
 
@@ -48,9 +55,9 @@ class Block(Sums):
         super().__init__()
         self.latency_counts: dict[int, int] = {}
 
-    def add(self, latency_us: int, *, failed: bool, degraded: bool) -> None:
+    def add(self, latency_us: int, *, failure: Failure | None, degraded: bool) -> None:
         """Add one request."""
-        super().add(latency_us, failed=failed, degraded=degraded)
+        super().add(latency_us, failure=failure, degraded=degraded)
         edge = latency_edge(latency_us)
         self.latency_counts[edge] = self.latency_counts.get(edge, 0) + 1
 
@@ -122,7 +129,7 @@ class Tally:
         *,
         at_us: int,
         latency_us: int,
-        failed: bool,
+        failure: Failure | None,
         degraded: bool,
         covariate: Callable[[], float | None],
     ) -> None:
@@ -134,7 +141,7 @@ class Tally:
             unit: What stands for the unit.
             at_us: When it was answered, microseconds since 1970-01-01 UTC.
             latency_us: How long that took.
-            failed: Whether the answer was an error of ours.
+            failure: Who failed, if the answer was an error of ours.
             degraded: Whether it was made without the online store.
             covariate: Gives the covariate's value; asked for at a first exposure alone.
         """
@@ -151,8 +158,8 @@ class Tally:
             of_arm = of_arm or self._arms.setdefault(context, ArmTally(arm))
             of_unit = of_unit or of_arm.units.setdefault(unit, Sums())
             of_minute = of_minute or of_arm.minutes.setdefault(minute, Block())
-        of_unit.add(latency_us, failed=failed, degraded=degraded)
-        of_minute.add(latency_us, failed=failed, degraded=degraded)
+        of_unit.add(latency_us, failure=failure, degraded=degraded)
+        of_minute.add(latency_us, failure=failure, degraded=degraded)
         if self._is_first(context, unit):
             of_arm.firsts.setdefault(unit, First(at_us, covariate()))
 

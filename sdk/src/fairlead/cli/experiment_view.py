@@ -224,7 +224,10 @@ def _units(design: Design, report: Report) -> Table:
         "units": [words.count(one.units) for one in arms],
         "share (planned)": [f"{words.share(one.share)} ({words.share(one.target)})" for one in arms],
         "requests per unit": [f"{one.requests_per_unit:.2f}" for one in arms],
+        "errors": [words.count(one.errors) for one in arms],
     }
+    for failure, name in words.failures(arms).items():
+        rows[f"… {name}"] = [words.count(one.failures.get(failure, 0)) for one in arms]
     if any(metric.source is not Source.SYSTEM for metric in design.metrics.values()):
         rows["outcomes used"] = [words.count(one.labelled_requests) for one in arms]
         rows["outcomes pending"] = [words.count(one.pending_requests) for one in arms]

@@ -321,6 +321,8 @@ class _Analysis:
             labelled_requests=seen.labelled_requests,
             pending_requests=seen.pending_requests,
             missing_requests=max(seen.matured_requests - seen.labelled_requests, 0),
+            errors=seen.errors,
+            failures=dict(seen.failures),
             left_out=dict(seen.left_out),
         )
 

@@ -23,7 +23,7 @@ from fairlead.experiment.design import Part
 from fairlead.experiment.errors import UnfitEvidence
 from fairlead.experiment.sums import Moments
 from fairlead.experiment.tail import TailSums
-from fairlead.feedback.messages import Count, Finite, MetricName, Salt, TimeUs, VariantName
+from fairlead.feedback.messages import Count, Failure, Finite, MetricName, Salt, TimeUs, VariantName
 
 Total = Annotated[float, Field(allow_inf_nan=False)]
 Even = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -223,6 +223,10 @@ class ArmEvidence(Part):
     """Of proportions."""
     tails: dict[MetricName, tuple[Tail, ...]] = Field(default={})
     """Of metrics of kind Quantile, by ascending edge; made by `fairlead.experiment.tail.tails_of`."""
+    errors: Count = 0
+    """Of the requests, those that were answered with an error of ours, or not at all."""
+    failures: dict[Failure, Count] = Field(default={})
+    """Errors by who failed, as far as it was told."""
     left_out: dict[Annotated[str, Field(max_length=63)], Count] = Field(default={})
     """Units, or requests, that were seen and do not count, by why."""
 
@@ -277,6 +281,7 @@ _COUNTS = (
     "first_exposures",
     "units",
     "requests",
+    "errors",
     "matured_units",
     "labelled_units",
     "matured_requests",
@@ -285,7 +290,7 @@ _COUNTS = (
 )
 _NOISE = 1e-6
 """What rounding may leave of sums that are 0."""
-_BY_NAME = ("metrics", "first_values", "left_out")
+_BY_NAME = ("metrics", "first_values", "failures", "left_out")
 
 
 def _plain(moments: Moments | CovariateMoments, *, even: Sequence[str]) -> dict[str, float]:

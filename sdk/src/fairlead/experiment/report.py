@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from fairlead.experiment.design import Better, Effect, Kind, Part, Scale
-from fairlead.feedback.messages import Count, Finite, MetricName, Salt, TimeUs, VariantName
+from fairlead.feedback.messages import Count, Failure, Finite, MetricName, Salt, TimeUs, VariantName
 
 
 class Verdict(StrEnum):
@@ -210,6 +210,10 @@ class ArmReport(Part):
     """Outcomes that wait until their request is old enough."""
     missing_requests: Count
     """Matured, and no outcome came in time: none ever will."""
+    errors: Count
+    """Of the requests, those that were answered with an error of ours, or not at all."""
+    failures: dict[Failure, Count]
+    """Of the errors, how many by who failed; of the rest it was not told."""
     left_out: dict[str, Count]
     """Seen and not counted, by why."""
 

@@ -11,7 +11,8 @@ from enum import StrEnum
 from fairlead.clock import from_us
 from fairlead.experiment.decision import Action, Decision
 from fairlead.experiment.design import Better, Design, Effect, Kind, Metric, Scale, Source
-from fairlead.experiment.report import Finding, Interval, MetricReport, Reason, Report, Role, Verdict
+from fairlead.experiment.report import ArmReport, Finding, Interval, MetricReport, Reason, Report, Role, Verdict
+from fairlead.feedback.messages import Failure
 
 MINUS = "\N{MINUS SIGN}"
 BLANK = "\N{NO-BREAK SPACE}"
@@ -35,6 +36,13 @@ TONES: Mapping[Verdict, Tone] = {
     Verdict.INSUFFICIENT: Tone.WAIT,
     Verdict.NO_DATA: Tone.WAIT,
     Verdict.INVALID: Tone.VOID,
+}
+
+_FAILURES: Mapping[Failure, str] = {
+    Failure.MODEL: "the model failed",
+    Failure.FEATURE_STORE: "the feature store failed",
+    Failure.NOT_READY: "the server was not ready",
+    Failure.NO_ANSWER: "no server answered",
 }
 
 _UNUSABLE = "Not that the figures below may be used with care: they may not be used."
@@ -307,6 +315,12 @@ def step_number(design: Design, phase: int) -> str:
     """Return a phase as people count: ``Step 2 of 2``."""
     numbers = [one.number for one in design.phases]
     return f"Step {numbers.index(phase) + 1} of {len(numbers)}" if phase in numbers else f"Step {phase + 1}"
+
+
+def failures(arms: Sequence[ArmReport]) -> Mapping[Failure, str]:
+    """Return who failed in any of the arms, and how that is said."""
+    seen = {failure for one in arms for failure, errors in one.failures.items() if errors}
+    return {failure: said for failure, said in _FAILURES.items() if failure in seen}
 
 
 def listed(names: Sequence[str]) -> str:

@@ -48,6 +48,19 @@ class Exposure(Arm):
     """Value of the design's covariate at that moment; None if the design names none, or it had no value."""
 
 
+class Failure(StrEnum):
+    """Who failed where a request was answered with an error of ours, or not at all."""
+
+    MODEL = "Model"
+    """The model, or the server around it, on a request that could be answered."""
+    FEATURE_STORE = "FeatureStore"
+    """The online store gave an error or no answer in time, and a feature's policy accepts no substitute."""
+    NOT_READY = "NotReady"
+    """The server had no model to answer with, not yet or not any more."""
+    NO_ANSWER = "NoAnswer"
+    """No server answered the gateway: none was there, it was overloaded, or too slow."""
+
+
 class UnitCounts(Arm):
     """What a unit's requests came to since the server's last report."""
 
@@ -55,10 +68,18 @@ class UnitCounts(Arm):
     requests: Count
     errors: Count = 0
     """Answered with 5xx, or what gRPC has for it."""
+    failures: dict[Failure, Count] = {}
+    """Of the errors, how many by who failed; of the rest it is not known. Left out of a report where it is empty."""
     degraded: Count = 0
     """Answered without the online store."""
     latency_us: Count = 0
     """Sum over the requests of the time from the request's last byte to the answer's first."""
+
+    @model_validator(mode="after")
+    def _fails_as_often_as_it_says(self) -> Self:
+        if self.failures and sum(self.failures.values()) > self.errors:
+            raise ValueError("failures are errors: all of them cannot be more")
+        return self
 
 
 class Block(Arm):
