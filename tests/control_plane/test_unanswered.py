@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
@@ -13,10 +14,11 @@ import pytest
 
 from fairlead.assignment import Layout, assign
 from fairlead.feedback.keys import KeyRing, SigningKey
-from fairlead.feedback.messages import ExposureReport
+from fairlead.feedback.messages import ExposureReport, Failure
 from fairlead.route import ExperimentRoute, RouteKey
 from fairlead_operator.platforms.local.state import State
-from fairlead_operator.platforms.local.unanswered import UnansweredLog, read_lines
+from fairlead_operator.platforms.local.unanswered import UnansweredLog
+from fairlead_operator.platforms.unanswered import Unanswered, read_line
 from support.envoy import MODEL, ManifestFile, Up, post, running, wait_until
 
 SALT = "flights/arrival-delay/e1"
@@ -33,6 +35,10 @@ def line(unit: str | None, *, key: RouteKey = KEY, phase: int = 0, duration_ms: 
     route = ExperimentRoute(SALT, phase, f"{MODEL}-{variant}-1", variant, LAYOUT, "header:x-unit-id")
     fields = {"experiment": route.sign(key), "unit": unit, "flags": "UC", "duration_ms": duration_ms}
     return json.dumps(fields).encode() + b"\n"
+
+
+def read_lines(lines: Iterable[bytes], key: RouteKey) -> list[Unanswered]:
+    return [request for one in lines if (request := read_line(one, {key.id: key})) is not None]
 
 
 def digest(unit: str) -> str:
@@ -63,6 +69,7 @@ def test_each_request_is_an_error_of_the_arm_that_its_unit_belongs_to(log: Path)
         (digest("N1"), assign("N1", SALT, LAYOUT), 2, 2, 10_000),
         (digest("N2"), assign("N2", SALT, LAYOUT), 1, 1, 10_000_000),
     }
+    assert all(count.failures == {Failure.NO_ANSWER: count.errors} for count in told.counts)
     assert {(e.unit, e.variant, e.at_us) for e in told.exposures} == {
         (digest(unit), assign(unit, SALT, LAYOUT), NOW_US) for unit in ("N1", "N2")
     }

@@ -1,32 +1,25 @@
-"""Requests of an experiment that no server has answered: what the gateway knows of them, told to the ledger.
+"""A gateway's log of unanswered requests on one machine: read from a file, told once.
 
-Envoy writes a line for each such request; one that was retried and answered has none. They are errors of the arm that
-their unit belongs to. A line is read once: what is about to be told is remembered first, so that it is told again
-under the same sequence after any end, and the ledger counts it once.
+A line is read once: what is about to be told is remembered first, so that it is told again under the same sequence
+after any end, and the ledger counts it once.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fairlead.assignment import assign
 from fairlead.feedback.keys import KeyRing
-from fairlead.feedback.messages import MOST_EXPOSURES, Block, Exposure, ExposureReport, UnitCounts
-from fairlead.route import ExperimentRoute, RouteError, RouteKey, verify
+from fairlead.feedback.messages import MOST_EXPOSURES, ExposureReport
+from fairlead.route import RouteKey
 from fairlead_operator.platforms.local.state import write_whole
-
-_Counted = TypeVar("_Counted", UnitCounts, Block)
+from fairlead_operator.platforms.unanswered import read_line, report_of
 
 MOST_BYTES = 4 * 2**20
 """Of the log read at once."""
 _MOST_LOG_BYTES = 64 * 2**20
-_MINUTE_US = 60_000_000
 
 
 class Position(BaseModel):
@@ -42,78 +35,6 @@ class Position(BaseModel):
     """Bytes told before it."""
     end: int | None = None
     """Where the report that is being told ends, in bytes; None if none is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unanswered:
-    """One request."""
-
-    route: ExperimentRoute
-    unit: str | None
-    """None if it cannot be read from the log."""
-    latency_us: int
-    """From its arrival until the gateway gave up."""
-
-
-def read_lines(lines: Iterable[bytes], key: RouteKey) -> list[Unanswered]:
-    """Return the requests of a log's lines; a line that is not whole or not signed by ``key`` is none."""
-    return [request for line in lines if (request := _request(line, {key.id: key})) is not None]
-
-
-def _request(line: bytes, keys: Mapping[str, RouteKey]) -> Unanswered | None:
-    try:
-        fields = json.loads(line)
-        route = verify(fields["experiment"], keys)
-        latency_us = int(fields["duration_ms"]) * 1000
-    except (ValueError, KeyError, TypeError, RouteError):
-        return None
-    unit = fields.get("unit")
-    known = isinstance(unit, str) and assign(unit, route.salt, route.layout) == route.variant
-    return Unanswered(route, unit if known else None, latency_us)
-
-
-def report_of(
-    requests: Iterable[Unanswered], root: KeyRing, *, server: str, sequence: int, now_us: int
-) -> ExposureReport:
-    """Return what the ledger is told of requests: an error each, and that their units were drawn.
-
-    Args:
-        requests: At most ``MOST_EXPOSURES``.
-        root: The root ring.
-        server: Who tells.
-        sequence: Number of the report.
-        now_us: Microseconds since 1970-01-01 UTC, by the experiment's clock.
-    """
-    exposures: dict[tuple[str, int, str], Exposure] = {}
-    counts: dict[tuple[str, int, str, str], UnitCounts] = {}
-    blocks: dict[tuple[str, int, str], Block] = {}
-    for request in requests:
-        route = request.route
-        arm = {"salt": route.salt, "phase": route.phase, "variant": route.variant, "revision": route.revision}
-        told = {"requests": 1, "errors": 1, "latency_us": request.latency_us}
-        block = Block.model_validate({**arm, "minute": now_us // _MINUTE_US, **told})
-        at = (route.salt, route.phase, route.revision)
-        blocks[at] = _sum(blocks.get(at), block)
-        if request.unit is not None:
-            ring = root.of(route.salt.rpartition("/")[0])
-            digest = ring.unit(request.unit.encode(), route.salt).hex()
-            exposures[(*at[:2], digest)] = Exposure.model_validate({**arm, "unit": digest, "at_us": now_us})
-            count = UnitCounts.model_validate({**arm, "unit": digest, **told})
-            counts[(*at, digest)] = _sum(counts.get((*at, digest)), count)
-    return ExposureReport(
-        server=server,
-        sequence=sequence,
-        exposures=tuple(exposures.values()),
-        counts=tuple(counts.values()),
-        blocks=tuple(blocks.values()),
-    )
-
-
-def _sum(before: _Counted | None, one: _Counted) -> _Counted:
-    if before is None:
-        return one
-    sums = {name: getattr(before, name) + getattr(one, name) for name in ("requests", "errors", "latency_us")}
-    return one.model_copy(update=sums)
 
 
 class UnansweredLog:
@@ -151,8 +72,9 @@ class UnansweredLog:
         end = position.start + sum(map(len, lines))
         if position.end is None:
             self._write(position.model_copy(update={"end": end}))
-        requests = read_lines(lines, self._key)
-        return report_of(requests, self._root, server=position.server, sequence=position.sequence, now_us=now_us)
+        known = {self._key.id: self._key}
+        requests = [request for line in lines if (request := read_line(line, known)) is not None]
+        return report_of(requests, self._root.of, server=position.server, sequence=position.sequence, now_us=now_us)
 
     def told(self) -> None:
         """Note that the ledger has taken the report."""

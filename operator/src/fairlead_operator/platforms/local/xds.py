@@ -21,6 +21,7 @@ from fairlead.route import (
     RouteKey,
 )
 from fairlead_operator.core.observed import Destination, Route
+from fairlead_operator.platforms.unanswered import UNIT_COPY, access_log
 
 Resource = dict[str, Any]
 
@@ -39,11 +40,6 @@ _REST_PATHS = (
 )
 _GRPC_PREFIX = "/inference.GRPCInferenceService/"
 _RETRY_ON = "connect-failure,refused-stream,reset-before-request"
-
-_UNIT_COPY = "x-fairlead-unit"
-"""Request header in which an experiment's destinations name the unit again, under one name for the log."""
-_UNANSWERED = ("LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "URX", "UPE", "UMSDR", "NC", "DT")
-"""Envoy's flags of requests that no server has answered; a client that went away (DC) is none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +187,7 @@ def _entries(
             "name": protocol.cluster(destination.revision),
             "weight": destination.width_bp,
             "request_headers_to_remove": [
-                *(EXPERIMENT_HEADER, _UNIT_COPY),
+                *(EXPERIMENT_HEADER, UNIT_COPY),
                 *sorted({OVERRIDE_HEADER, route.reach.override_header}),
             ],
             "request_headers_to_add": [
@@ -217,7 +213,7 @@ def _experiment(route: Route, destination: Destination, key: RouteKey | None) ->
         layout=observed.layout,
         unit_source=route.reach.unit.source,
     ).sign(key)
-    return [_set(EXPERIMENT_HEADER, signed), _copy(_UNIT_COPY, route.reach.unit_header)]
+    return [_set(EXPERIMENT_HEADER, signed), _copy(UNIT_COPY, route.reach.unit_header)]
 
 
 def _set(name: str, value: str) -> Resource:
@@ -281,7 +277,7 @@ def _listener(host: str, port: int, routes_file: Path, unanswered: Path) -> Reso
         "common_http_protocol_options": {"idle_timeout": "300s"},
         "request_headers_timeout": "10s",
         "local_reply_config": _LOCAL_REPLIES,
-        "access_log": [_log_of_unanswered(unanswered)],
+        "access_log": [access_log(str(unanswered))],
         "rds": {"route_config_name": ROUTES, "config_source": _file(routes_file)},
         "http_filters": [
             {
@@ -300,26 +296,6 @@ def _listener(host: str, port: int, routes_file: Path, unanswered: Path) -> Reso
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],
-    }
-
-
-def _log_of_unanswered(path: Path) -> Resource:
-    named = {"header_filter": {"header": {"name": EXPERIMENT_HEADER, "present_match": True}}}
-    return {
-        "name": "envoy.access_loggers.file",
-        "filter": {"and_filter": {"filters": [named, {"response_flag_filter": {"flags": list(_UNANSWERED)}}]}},
-        "typed_config": {
-            "@type": f"{_TYPE}.extensions.access_loggers.file.v3.FileAccessLog",
-            "path": str(path),
-            "log_format": {
-                "json_format": {
-                    "experiment": f"%REQ({EXPERIMENT_HEADER})%",
-                    "unit": f"%REQ({_UNIT_COPY})%",
-                    "flags": "%RESPONSE_FLAGS%",
-                    "duration_ms": "%DURATION%",
-                }
-            },
-        },
     }
 
 
