@@ -79,8 +79,10 @@ def test_json_has_design_reports_and_record(story: Story) -> None:
 
 def test_list_names_every_experiment(story: Story) -> None:
     listed = experiment(story, "list")
-    assert [word in listed.out for word in (SALT, "Ended", "boosted", "brier")] == [True] * 4
-    assert [one["salt"] for one in json.loads(experiment(story, "list", "--json").out)] == [SALT]
+    said = (SALT, "Ended, promoted", "Pass · superior", "boosted", "brier")
+    assert [word for word in said if word not in listed.out] == []
+    told = json.loads(experiment(story, "list", "--json").out)
+    assert [(one["salt"], one["last"]["verdict"], one["last"]["action"]) for one in told] == [(SALT, "Pass", "Promote")]
 
 
 def test_a_record_agrees_with_the_ledger_from_a_file_and_from_its_address(story: Story, record: Path) -> None:

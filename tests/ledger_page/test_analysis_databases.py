@@ -123,6 +123,29 @@ def test_a_record_holds_the_look_that_was_decided_on_and_what_was_seen_by_the_en
     assert [requests(one) for one in (record.evidence, record.kept)] == [2 * 400, 2 * (400 + UNITS)]
 
 
+def test_a_list_says_of_each_experiment_what_was_said_last_without_an_analysis(analyses: Analyses) -> None:
+    def last() -> tuple[int, str, str | None] | None:
+        said = analyses.ledger.verdict(analyses.ledger.experiment(SALT).id)
+        return None if said is None else (said.phase, said.reason, said.action)
+
+    assert last() is None
+    assert analyses.report(SALT, 0).reason == "NotYetMature"
+    assert last() == (0, "NotYetMature", None)
+    expose(analyses)
+    later = analyses.report(SALT, 1).reason
+    wait(analyses, 2 * MINUTE_US)
+    analyses.report(SALT, 0)
+    assert last() == (1, later, None), "of the later phase, though the earlier was looked at afterwards"
+    analyses.decide(SALT, decision(Action.HOLD))
+    assert last() == (1, later, "Hold")
+    analyses.report(SALT, 1)
+    assert last() == (1, later, None), "it goes on"
+    record, _ = analyses.decide(SALT, decision(Action.ROLLBACK, phase=0))
+    assert last() == (0, record.report.reason, "Rollback")
+    analyses.report(SALT, 1)
+    assert last() == (0, record.report.reason, "Rollback")
+
+
 def test_what_was_asked_for_rests_on_what_is_known_then(analyses: Analyses) -> None:
     expose(analyses)
     analyses.report(SALT, 1)

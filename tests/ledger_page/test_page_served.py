@@ -203,6 +203,7 @@ def test_the_list_leads_to_every_experiment(decided: Story, tab: Tab) -> None:
     assert tab.evaluate("document.documentElement.scrollWidth") == PHONE[0]
     links = tab.evaluate("[...document.querySelectorAll('main a')].map(one => one.href)")
     assert decided.page in links
+    assert "Pass · superior" in tab.evaluate("document.querySelector('.cards').innerText")
     assert tab.complaints == []
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 
@@ -19,12 +19,13 @@ from fairlead.feedback.messages import ExposureReport, Fate, Outcome, OutcomeAns
 from fairlead_ledger.errors import Conflict, NotFound, Unreadable
 from fairlead_ledger.intake.judge import Exposed, Joined, Judge, Named
 from fairlead_ledger.intake.rules import Refused, Rules
-from fairlead_ledger.store import erasure, experiments, outcomes, reports
+from fairlead_ledger.store import erasure, experiments, outcomes, reports, verdicts
 from fairlead_ledger.store.database import Database
 from fairlead_ledger.store.directory import Directory
 from fairlead_ledger.store.evidence import EvidenceReader
 from fairlead_ledger.store.experiments import Experiment, State
 from fairlead_ledger.store.fold import fold, is_due
+from fairlead_ledger.store.verdicts import Last
 
 MOST_FOLDED = 5000
 """A transaction of so many takes about 50 ms, during which nothing else is written."""
@@ -80,6 +81,16 @@ class Ledger:
         """Return every experiment, the latest first."""
         with self.database.reading() as connection:
             return list(experiments.every(connection))
+
+    def verdicts(self) -> Mapping[int, Last]:
+        """Return what was said of each experiment last, by its number."""
+        with self.database.reading() as connection:
+            return verdicts.every(connection)
+
+    def verdict(self, experiment_id: int) -> Last | None:
+        """Return what was said of an experiment last; None if nobody has looked yet."""
+        with self.database.reading() as connection:
+            return verdicts.of(connection, experiment_id)
 
     def judge(self, told: Sequence[Outcome], may_tell_of: Callable[[str], bool]) -> list[Joined | Refused]:
         """Say of each outcome what it is about; nothing is written.

@@ -20,7 +20,7 @@ from fairlead_ledger.analysis.looks import Look
 from fairlead_ledger.analysis.silence import EXPOSURES, is_silent
 from fairlead_ledger.errors import Conflict, NotFound, Unreadable
 from fairlead_ledger.ledger import Ledger
-from fairlead_ledger.store import grounds
+from fairlead_ledger.store import grounds, verdicts
 from fairlead_ledger.store import records as kept_records
 from fairlead_ledger.store.evidence import heard_us
 from fairlead_ledger.store.experiments import Experiment, State
@@ -142,6 +142,7 @@ class Analyses:
                 basis = Grounds(evidence, _judged(design, evidence, decision.phase, now_us))
             record = records.make(design, basis.evidence, basis.report, decision, at_end=evidence)
             kept_records.add(self.ledger.database, connection, current.id, record.json_text, now_us)
+            verdicts.keep(self.ledger.database, connection, current.id, basis.report, decision.action)
             if _is_final(record):
                 kept_records.end(connection, current.id, now_us)
         return record, True
@@ -184,6 +185,7 @@ class Analyses:
         if looks.is_due(seen, report.at_us):
             with database.writing() as connection:
                 looks.keep(database, connection, experiment.id, report.phase, Look.of(report, heard))
+                verdicts.keep(database, connection, experiment.id, report)
 
 
 def _read(connection: Connection, experiment_id: int) -> DecisionRecord | None:

@@ -21,6 +21,7 @@ from fairlead_ledger.page.view import Decided, Known, page_of
 from fairlead_ledger.routes.experiments import Part, salt_of
 from fairlead_ledger.service import Service, service_of
 from fairlead_ledger.store.experiments import Experiment, State
+from fairlead_ledger.store.verdicts import Last
 
 ROUTES = APIRouter(prefix="/experiments", tags=["page"], include_in_schema=False)
 
@@ -40,10 +41,11 @@ async def listed(request: Request) -> Response:
     try:
         service, caller = _reader(request)
         found = await to_thread.run_sync(service.ledger.experiments)
+        last = await to_thread.run_sync(service.ledger.verdicts)
     except (Refusal, Unavailable) as error:
         return _refused(error)
     seen = [one for one in found if caller.may_tell_of(one.salt)]
-    return _page(list_html(tuple(_entries(seen[:MOST_LISTED])), left_out=max(len(seen) - MOST_LISTED, 0)))
+    return _page(list_html(tuple(_entries(seen[:MOST_LISTED], last)), left_out=max(len(seen) - MOST_LISTED, 0)))
 
 
 @ROUTES.get("/")
@@ -96,10 +98,16 @@ def _page(html: str, status: int = 200, more: Mapping[str, str] | None = None) -
     return HTMLResponse(html, status, {**render.headers(), **(more or {})})
 
 
-def _entries(found: Sequence[Experiment]) -> Iterator[Entry]:
+def _entries(found: Sequence[Experiment], last: Mapping[int, Last]) -> Iterator[Entry]:
     for one in found:
-        tone, badge = _STATES[one.state]
-        yield Entry(one.salt, f"/experiments/{one.salt}", tone, badge, f"since {words.moment(one.created_us)}")
+        tone, state = _STATES[one.state]
+        said, line = last.get(one.id), f"since {words.moment(one.created_us)}"
+        if said is None or one.design is None:
+            yield Entry(one.salt, f"/experiments/{one.salt}", tone, state, line)
+            continue
+        done = f"; {words.ACTIONS[said.action]}" if said.action else ""
+        badge = words.badge_of(said.verdict, said.reason, said.phase, one.design)
+        yield Entry(one.salt, f"/experiments/{one.salt}", words.TONES[said.verdict], badge, f"{state}{done}, {line}")
 
 
 def _known(everything: Everything) -> Known:

@@ -12,8 +12,9 @@ from fairlead.experiment.design import Design
 from fairlead_ledger import body
 from fairlead_ledger.access import Role
 from fairlead_ledger.errors import Conflict, Forbidden, NotFound
-from fairlead_ledger.service import service_of
+from fairlead_ledger.service import Service, service_of
 from fairlead_ledger.store.experiments import Experiment, State
+from fairlead_ledger.store.verdicts import Last
 
 ROUTES = APIRouter(prefix="/v1/experiments", tags=["experiments"])
 
@@ -36,12 +37,14 @@ class ExperimentState(BaseModel):
     """Of the design."""
     design: Design | None
     """None while servers tell of it and nobody has declared it."""
+    last: Last | None
+    """What was said of it last; None before the first look."""
 
     @classmethod
-    def of(cls, experiment: Experiment) -> ExperimentState:
+    def of(cls, experiment: Experiment, last: Last | None) -> ExperimentState:
         """Return what is told of an experiment."""
         names = ("salt", "state", "created_us", "ended_us", "erased", "digest", "design")
-        return cls(**{name: getattr(experiment, name) for name in names})
+        return cls(**{name: getattr(experiment, name) for name in names}, last=last)
 
 
 class ExperimentList(BaseModel):
@@ -64,7 +67,7 @@ async def declare(request: Request, response: Response, namespace: Part, name: P
         raise Forbidden(f"the API key {caller.name} may not declare {design.salt}")
     if await to_thread.run_sync(service.ledger.declare, design):
         response.status_code = 201
-    return ExperimentState.of(await to_thread.run_sync(service.ledger.experiment, design.salt))
+    return await _state(service, design.salt)
 
 
 @ROUTES.get("")
@@ -73,7 +76,9 @@ async def listed(request: Request) -> ExperimentList:
     service = service_of(request)
     caller = service.caller(request, Role.OPERATOR, Role.READER)
     found = await to_thread.run_sync(service.ledger.experiments)
-    return ExperimentList(experiments=tuple(ExperimentState.of(one) for one in found if caller.may_tell_of(one.salt)))
+    last = await to_thread.run_sync(service.ledger.verdicts)
+    seen = [one for one in found if caller.may_tell_of(one.salt)]
+    return ExperimentList(experiments=tuple(ExperimentState.of(one, last.get(one.id)) for one in seen))
 
 
 @ROUTES.get("/{namespace}/{name}/{id_}")
@@ -84,7 +89,12 @@ async def told(request: Request, namespace: Part, name: Part, id_: Part) -> Expe
     salt = salt_of(namespace, name, id_)
     if not caller.may_tell_of(salt):
         raise NotFound(f"no experiment {salt} is declared")
-    return ExperimentState.of(await to_thread.run_sync(service.ledger.experiment, salt))
+    return await _state(service, salt)
+
+
+async def _state(service: Service, salt: str) -> ExperimentState:
+    experiment = await to_thread.run_sync(service.ledger.experiment, salt)
+    return ExperimentState.of(experiment, await to_thread.run_sync(service.ledger.verdict, experiment.id))
 
 
 def salt_of(namespace: str, name: str, id_: str) -> str:

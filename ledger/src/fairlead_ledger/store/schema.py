@@ -213,6 +213,19 @@ LOOKS = Table(
 )
 """What the analysis said, over time."""
 
+VERDICTS = Table(
+    "verdicts",
+    METADATA,
+    _key("experiment_id", Integer),
+    Column("phase", Integer, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("action", Text),  # what was decided; null before
+    sqlite_with_rowid=False,
+)
+"""What was said of each experiment last, for a list of them."""
+
 GROUNDS = Table(
     "grounds",
     METADATA,

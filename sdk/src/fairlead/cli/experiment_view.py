@@ -79,13 +79,23 @@ def print_list(found: Sequence[Told]) -> None:
     if not found:
         console.print("There is no experiment yet; a ModelDeployment with a block experiment makes one.")
         return
-    table = _table("experiment", "state", "since", "treatments", "objective")
+    table = _table("experiment", "state", "verdict", "since", "treatments", "objective")
     for one in found:
         design = one.design
         objective = design.objective.metric.name if design and design.objective else words.DASH
         treatments = words.listed(design.treatments) if design else words.DASH
-        table.add_row(*map(Text, (one.salt, one.state, words.moment(one.created_us), treatments, objective)))
+        since = words.moment(one.created_us)
+        table.add_row(*map(Text, (one.salt, _state(one), _last(one), since, treatments, objective)))
     console.print(table)
+
+
+def _state(one: Told) -> str:
+    return f"{one.state}, {words.ACTIONS[one.last.action]}" if one.last and one.last.action else one.state
+
+
+def _last(one: Told) -> str:
+    last = one.last
+    return words.badge_of(last.verdict, last.reason, last.phase, one.design) if last and one.design else words.DASH
 
 
 def print_experiment(shown: Shown) -> None:

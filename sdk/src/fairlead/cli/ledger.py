@@ -13,9 +13,10 @@ import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fairlead.cli.errors import USAGE, CommandError
+from fairlead.experiment.decision import Action
 from fairlead.experiment.design import Design
 from fairlead.experiment.evidence import Evidence
-from fairlead.experiment.report import Report
+from fairlead.experiment.report import Reason, Report, Verdict
 
 KEY_VARIABLE = "FAIRLEAD_LEDGER_API_KEY"
 """Holds the API key, ID.SECRET, where no file is given."""
@@ -27,6 +28,19 @@ _UNAUTHENTICATED, _NOT_FOUND = 401, 404
 _FAILURES = 400
 
 M = TypeVar("M", bound=BaseModel)
+
+
+class Last(BaseModel):
+    """What was said of an experiment last."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    phase: int
+    verdict: Verdict
+    reason: Reason
+    at_us: int
+    action: Action | None = None
+    """What was decided on it; None before."""
 
 
 class Told(BaseModel):
@@ -41,6 +55,8 @@ class Told(BaseModel):
     erased: int = 0
     """Units that were erased."""
     design: Design | None = None
+    last: Last | None = None
+    """None before the first look."""
 
 
 class _List(BaseModel):

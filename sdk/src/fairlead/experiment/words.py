@@ -38,6 +38,13 @@ TONES: Mapping[Verdict, Tone] = {
     Verdict.INVALID: Tone.VOID,
 }
 
+ACTIONS: Mapping[Action, str] = {
+    Action.PROMOTE: "promoted",
+    Action.ROLLBACK: "rolled back",
+    Action.HOLD: "held",
+}
+"""What was decided, in a word or two."""
+
 _FAILURES: Mapping[Failure, str] = {
     Failure.MODEL: "the model failed",
     Failure.FEATURE_STORE: "the feature store failed",
@@ -108,8 +115,13 @@ def not_meant(report: Report) -> tuple[str, ...]:
 
 def badge(report: Report, design: Design) -> str:
     """Return the verdict and its reason, and the step unless it is the last: ``Pass · superior``."""
-    said = f"{spaced(report.verdict)} · {spaced(report.reason).lower()}"
-    return said if report.is_final else f"{step_number(design, report.phase)} · {said.lower()}"
+    return badge_of(report.verdict, report.reason, report.phase, design)
+
+
+def badge_of(verdict: Verdict, reason: Reason, phase: int, design: Design) -> str:
+    """Return the same of a verdict without its report."""
+    said = f"{spaced(verdict)} · {spaced(reason).lower()}"
+    return said if phase == design.phases[-1].number else f"{step_number(design, phase)} · {said.lower()}"
 
 
 def spaced(word: str) -> str:
