@@ -15,6 +15,9 @@ from support.rbac import Grant, granted
 NAMESPACED = scenarios("fairlead")["02-namespaced"]
 WIDE = {(k.group, k.plural) for k in vars(kinds).values() if isinstance(k, Kind) and not k.namespaced}
 
+READS_LOGS = {("", "pods/log", "get")}
+LOGS = {("istio-ingress", "fairlead-operator-gateway-log"): READS_LOGS}
+
 
 def grants(rules: Iterable[Any]) -> set[Grant]:
     return {
@@ -42,7 +45,7 @@ def is_wide(grant: Grant) -> bool:
 def test_the_chart_grants_what_the_operators_role_says_and_nothing_else() -> None:
     objects = rendered("fairlead")
     assert roles(objects, "ClusterRole") == {("", "fairlead-operator"): granted("ClusterRole")}
-    assert roles(objects, "Role") == {("fairlead-system", "fairlead-operator-lease"): granted("Role")}
+    assert roles(objects, "Role") == {("fairlead-system", "fairlead-operator-lease"): granted("Role"), **LOGS}
 
 
 def test_chosen_namespaces_leave_the_clusters_own_kinds_to_the_cluster_role() -> None:
@@ -54,6 +57,7 @@ def test_chosen_namespaces_leave_the_clusters_own_kinds_to_the_cluster_role() ->
     for namespace in ("flights", "hotels"):
         assert found.pop((namespace, "fairlead-operator")) == granted("ClusterRole") - wide
     assert found.pop(("fairlead-system", "fairlead-operator-lease")) == granted("Role")
+    assert found.pop(("edge", "fairlead-operator-gateway-log")) == READS_LOGS
     assert list(found) == [("edge", "fairlead-operator")]
 
 
@@ -65,6 +69,25 @@ def test_at_the_gateway_filters_and_policies_are_written_and_the_rest_is_read() 
     assert {(group, plural, verb) for group, plural in watched for verb in ("list", "watch")} <= at_gateway
     assert {("", "pods", "list"), ("", "services", "list")} <= at_gateway
     assert not [grant for grant in at_gateway if grant[1] == "secrets" or grant[0] == "serving.fairlead.dev"]
+
+
+@pytest.mark.parametrize(
+    ("operator", "namespaces"),
+    [
+        ({}, {"istio-ingress"}),
+        ({"settings": {"gatewayNamespace": "edge"}}, {"edge"}),
+        ({"rbac": {"gatewayLogNamespaces": ["edge", "inner"]}}, {"edge", "inner"}),
+        ({"settings": {"gatewayLog": False}}, set()),
+        ({"rbac": {"gatewayLogNamespaces": ["edge"]}, "settings": {"gatewayLog": False}}, set()),
+    ],
+    ids=["default", "another gateway", "several", "off", "off, several"],
+)
+def test_logs_are_read_where_the_gateways_are_and_nowhere_else(operator: Any, namespaces: set[str]) -> None:
+    found = {kind: roles(rendered("fairlead", {"operator": operator}), kind) for kind in ("Role", "ClusterRole")}
+    reading = {key for key, allowed in found["Role"].items() if allowed & READS_LOGS}
+    assert reading == {(namespace, "fairlead-operator-gateway-log") for namespace in namespaces}
+    assert all(found["Role"][key] == READS_LOGS for key in reading)
+    assert not any(allowed & READS_LOGS for allowed in found["ClusterRole"].values())
 
 
 @pytest.mark.parametrize("name", scenarios("fairlead"))

@@ -97,6 +97,8 @@ def test_from_installation_to_removal_deployments_stay(release: Release) -> None
     assert release.can("update", "leases.coordination.k8s.io", who=operator, namespace=namespace)
     assert not release.can("update", "leases.coordination.k8s.io", who=operator)
     assert not release.can("list", "secrets", who=operator)
+    assert release.can("get", "pods/log", who=operator, namespace="istio-ingress")
+    assert not release.can("get", "pods/log", who=operator)
     assert not release.can("delete", "modeldeployments.serving.fairlead.dev", who=operator)
 
     assert len(release.objects()) > 10
@@ -156,6 +158,8 @@ def test_a_namespaced_operator_may_do_nothing_elsewhere(release: Release) -> Non
     assert may("create", "envoyfilters.networking.istio.io", "istio-ingress")
     assert not may("create", "virtualservices.networking.istio.io", "istio-ingress")
     assert not may("get", "secrets", "istio-ingress")
+    assert may("get", "pods/log", "istio-ingress")
+    assert not may("get", "pods/log", release.namespace)
     assert not may("get", "secrets", "kube-system")
     assert not may("list", "pods", "kube-system")
 

@@ -22,7 +22,9 @@ def chart_files(root: Path, crd: str) -> dict[str, str]:
     """
     files = {
         "charts/fairlead-crds/templates/modeldeployments.yaml": crd_template(crd),
-        "charts/fairlead/files/rules.yaml": rules_file(_read(root / "operator/rbac/role.yaml")),
+        "charts/fairlead/files/rules.yaml": rules_file(
+            _read(root / "operator/rbac/role.yaml"), _read(root / "operator/rbac/gateway-log.yaml")
+        ),
     }
     files |= {f"charts/fairlead/dashboards/{name}": text for name, text in dashboard_files().items()}
     for chart, model in _CHARTS.items():

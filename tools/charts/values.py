@@ -119,6 +119,13 @@ class Rbac(Part):
     """What the operator may do."""
 
     create: bool = Field(default=True, description="Whether the chart makes roles and their bindings.")
+    gateway_log_namespaces: tuple[NamespaceName, ...] = Field(
+        (),
+        description=(
+            "Namespaces in which it may read pods' logs, while `settings.gatewayLog` is true;"
+            " `settings.gatewayNamespace` if empty."
+        ),
+    )
 
 
 class OperatorBudget(Part):

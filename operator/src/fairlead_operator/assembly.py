@@ -20,7 +20,7 @@ from typing import Any
 from fairlead.clock import Clock
 from fairlead_operator.errors import OperatorError
 from fairlead_operator.health import Check
-from fairlead_operator.metrics import OperatorMetrics
+from fairlead_operator.metrics import OperatorMetrics, Values
 from fairlead_operator.platforms.kubernetes.api import KubeApi
 from fairlead_operator.platforms.kubernetes.client import KubeClient
 from fairlead_operator.platforms.kubernetes.errors import KindMissing
@@ -90,6 +90,10 @@ async def _nothing_to_close() -> None:
     pass
 
 
+async def _nothing_to_do() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class Control:
     """What is run."""
@@ -99,6 +103,10 @@ class Control:
     """Run at each resync, by the leader alone."""
     dependents: Callable[[Kind, ObjectKey], Iterable[ObjectKey]] = _none_depend
     """The ModelDeployments that depend on an object which carries no label of ours."""
+    work: Callable[[], Awaitable[None]] = _nothing_to_do
+    """Run beside the reconciles, by the leader alone; it may end, and what it raises is logged."""
+    readings: Mapping[str, Callable[[], Values]] = field(default_factory=dict)
+    """Metrics that it has, by name."""
     close: Callable[[], Awaitable[None]] = _nothing_to_close
     """Ends what it keeps open."""
 
@@ -154,6 +162,8 @@ class Runtime:
     transport: Callable[[], Awaitable[None]] | None
     """Watches the ModelDeployments and tells ``parents``."""
     surroundings: Surroundings
+    work: Callable[[], Awaitable[None]]
+    """What the leader does beside the reconciles."""
     close: Callable[[], Awaitable[None]]
     """Ends what the controller keeps open."""
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -239,17 +249,25 @@ class Runtime:
         """Reconcile and resync; returns when the queue has been stopped."""
         resyncing = asyncio.ensure_future(self.resync.run())
         reconciling = asyncio.ensure_future(self.queue.run())
+        beside = asyncio.ensure_future(self._beside())
         try:
             await asyncio.wait({resyncing, reconciling}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            both = [task for task in (resyncing, reconciling) if not task.done()]
-            for task in both:
+            running = [task for task in (resyncing, reconciling, beside) if not task.done()]
+            for task in running:
                 task.cancel()
-            if both:
-                await asyncio.wait(both)
+            if running:
+                await asyncio.wait(running)
         for task in (resyncing, reconciling):
             if not task.cancelled() and (problem := task.exception()) is not None:
                 raise problem
+
+    async def _beside(self) -> None:
+        """Do what serving does not need: nothing of it may end the operator."""
+        try:
+            await self.work()
+        except Exception:  # noqa: BLE001 -- whatever it is, deployments are served without it
+            _log.exception("the work beside the reconciles has ended")
 
     def _stuck_worker(self) -> str | None:
         running_s = self.queue.longest_run_s
@@ -399,11 +417,13 @@ def build(
         events=events,
         transport=transport_of(parents) if transport_of else None,
         surroundings=surroundings,
+        work=control.work,
         close=control.close,
     )
     _measure(metrics, runtime, now)
     metrics.read("fairlead_deployments", lambda: dict(conditions.counts))
     metrics.read("fairlead_experiments", lambda: dict(verdicts.counts))
+    metrics.read_all(control.readings)
     return runtime
 
 

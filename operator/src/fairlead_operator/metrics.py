@@ -90,10 +90,15 @@ class OperatorMetrics(Collector):
             raise KeyError(name)
         self._readers[name] = reader
 
+    def read_all(self, readers: Mapping[str, Callable[[], Values]]) -> None:
+        """Have several functions read, each as by :meth:`read`."""
+        for name, reader in readers.items():
+            self.read(name, reader)
+
     def called(self, verb: str, kind: str, code: str, duration_s: float) -> None:
         """Count one attempt of a call to the Kubernetes API."""
         self.api_calls.labels(verb, kind, code).inc()
-        if verb != "watch":
+        if verb not in {"watch", "log"}:
             self.api_call_seconds.labels(verb).observe(duration_s)
 
     def ledger_called(self, call: str, code: str, duration_s: float) -> None:
@@ -124,6 +129,16 @@ READ_OFF: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "fairlead_relist_repairs_total": (
         "Vanished ModelDeployments found by a resync that the watch had not told of.",
         (),
+    ),
+    "fairlead_gateway_logs": ("Gateways' logs that are followed.", ()),
+    "fairlead_gateway_log_failures_total": ("How often following a gateway's log failed unexpectedly.", ()),
+    "fairlead_gateway_log_unread_seconds_total": (
+        "Time of gateways' logs that was rotated away unread; before: who led before may have read it.",
+        ("when",),
+    ),
+    "fairlead_unanswered_requests_total": (
+        "Requests of experiments that no server answered, by what became of their telling.",
+        ("result",),
     ),
     "fairlead_experiments": ("Experiments by verdict and reason of their last analysis.", ("verdict", "reason")),
     "fairlead_deployments": ("ModelDeployments by the status of each of their conditions.", ("condition", "status")),

@@ -78,6 +78,13 @@ class Settings(BaseModel):
     host_domain: str = Field("fairlead.local", description="Domain of hosts of ModelDeployments that name none.")
     monitoring_namespace: str = Field("monitoring", description="Namespace whose pods may scrape model servers.")
     gateway_namespace: str = Field("istio-ingress", description="Namespace of the gateway's pods.")
+    gateway_log: bool = Field(
+        True,
+        description=(
+            "Whether gateways log requests of experiments that no server answered, and their pods' logs are read for"
+            " them."
+        ),
+    )
     probe_timeout_s: Seconds = Field(2, description="Deadline of one request to a server or through the gateway.")
     report_interval_s: Seconds = Field(
         30, description="How old a server's report on features and arms may be before it is read again."
@@ -171,7 +178,8 @@ def shown_default(field: FieldInfo) -> str:
         return ""
     if field.default_factory is socket.gethostname:
         return "the host's name"
-    return "this release" if field.default_factory is _release else str(field.default)
+    default = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+    return "this release" if field.default_factory is _release else default
 
 
 def _metavar(field: FieldInfo) -> str:
@@ -183,6 +191,7 @@ def _metavar(field: FieldInfo) -> str:
         int: "NUMBER",
         Path: "FILE",
         tuple[str, ...]: "NAMES",
+        bool: "true|false",
         LogFormat: "json|text",
     }
     return shown.get(annotation, "TEXT")

@@ -56,6 +56,7 @@ RENDERED: dict[str, Callable[[], Any]] = {
     "virtual-service-cookie": lambda: render.virtual_service(PLACE, route({"boosted": 0}, unit=COOKIE), KEY),
     "envoy-filter": lambda: render.envoy_filter(PLACE, route(), GATEWAY_NAMESPACE, SELECTOR),
     "envoy-filter-cookie": lambda: render.envoy_filter(PLACE, route(unit=COOKIE), GATEWAY_NAMESPACE, SELECTOR),
+    "unanswered-filter": lambda: render.unanswered_filter(GATEWAY_NAMESPACE, SELECTOR),
     "destination-rules": lambda: render.destination_rules(
         PLACE, route(**WHOLE_REACH).reach, [revision_name("logistic"), revision_name("boosted")]
     ),

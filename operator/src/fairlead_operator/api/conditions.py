@@ -82,6 +82,8 @@ class Reason(StrEnum):
     """Outcomes are missing more often in one arm: the comparison is invalid, and the rollout holds."""
     SOURCE_DOWN = "SourceDown"
     """A source of the experiment's data has stopped telling; nothing is decided until it tells again."""
+    GATEWAY_LOG_UNREADABLE = "GatewayLogUnreadable"
+    """The operator may not read the gateway's log: requests that no server answered are missing in the evidence."""
     NO_EXPERIMENT = "NoExperiment"
     """The spec has no experiment."""
     FEATURES_UNKNOWN = "FeaturesUnknown"

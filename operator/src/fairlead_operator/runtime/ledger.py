@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from fairlead.experiment.decision import Decision
 from fairlead.experiment.design import Design, canonical
 from fairlead.experiment.report import Report
+from fairlead.feedback.messages import ExposureReport
 from fairlead_operator.core.record import Recorded
 from fairlead_operator.errors import OperatorError
 
@@ -25,6 +26,7 @@ CallObserver: TypeAlias = Callable[[str, str, float], None]
 _MOST_BYTES = 16 * 1024 * 1024
 _SHOWN = 300
 _OK, _CREATED, _NOT_FOUND, _CONFLICT = 200, 201, 404, 409
+_BAD_REQUEST, _TOO_LARGE, _UNPROCESSABLE = 400, 413, 422
 _SERVER_ERRORS = 500
 _TOO_MANY = 429
 
@@ -41,6 +43,10 @@ class LedgerRefused(LedgerError):
 
 class DesignConflict(LedgerRefused):
     """The ledger has another design under the same experiment."""
+
+
+class ReportRefused(LedgerRefused):
+    """The ledger can make nothing of a report, and never will."""
 
 
 class ExperimentUnknown(LedgerRefused):
@@ -114,10 +120,36 @@ class LedgerClient:
         digest = found.get("hash") if isinstance(found, dict) else None
         return Recorded(address, digest if isinstance(digest, str) else None)
 
+    async def tell(self, ledger: str, report: ExposureReport, api_key: str | None) -> None:
+        """Tell what a gateway knows of requests. Told again it counts once.
+
+        Args:
+            ledger: URL.
+            report: What is told.
+            api_key: Of role server; None for a ledger that is open, or not ours.
+
+        Raises:
+            ReportRefused: It can make nothing of it.
+            LedgerError: It does not answer, or refuses.
+        """
+        content = report.model_dump_json().encode()
+        answer = await self._call("tell", "POST", f"{ledger}/v1/exposures", content=content, api_key=lambda: api_key)
+        if answer.status_code in {_BAD_REQUEST, _TOO_LARGE, _UNPROCESSABLE}:
+            raise ReportRefused(f"HTTP {answer.status_code}: {_said(answer)}")
+        _require(answer, _OK)
+
     async def _call(
-        self, name: str, method: str, url: str, *, content: bytes | None = None, params: Mapping[str, str] = {}
+        self,
+        name: str,
+        method: str,
+        url: str,
+        *,
+        content: bytes | None = None,
+        params: Mapping[str, str] = {},
+        api_key: Callable[[], str | None] | None = None,
     ) -> httpx.Response:
-        key = self.api_key() if self.keyed is None or url.startswith(f"{self.keyed.rstrip('/')}/") else None
+        is_keyed = self.keyed is None or url.startswith(f"{self.keyed.rstrip('/')}/")
+        key = api_key() if api_key is not None else self.api_key() if is_keyed else None
         headers = {"content-type": "application/json"} if content is not None else {}
         headers |= {"authorization": f"Bearer {key}"} if key else {}
         started = time.monotonic()

@@ -54,6 +54,8 @@ class Permissions:
         wanted = [*needed(rules["ClusterRole"], tuple(served)), *needed(rules["Role"], (installed.namespace,))]
         if served and gateway not in served:
             wanted += [access for access in needed(rules["ClusterRole"], (gateway,)) if is_needed_at_gateway(access)]
+        if installed.setting("gateway_log") != "false":
+            wanted.append(Access("get", "", "pods/log", gateway))
         theirs = [Access(*one, scope.namespace or "") for one in _COMMANDS]
         return PermissionFacts(
             installed.account,

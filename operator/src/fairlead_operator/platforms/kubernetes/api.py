@@ -187,5 +187,31 @@ class KubeApi(Protocol):
             Unavailable: The connection broke, or was silent for too long.
         """
 
+    def log(
+        self,
+        pod: ObjectKey,
+        container: str,
+        *,
+        since_s: int | None = None,
+        follow: bool = False,
+        previous: bool = False,
+        silence_s: float = 90.0,
+    ) -> AsyncIterator[bytes]:
+        """Yield the whole lines of a container's log, each with the time in front at which it was written.
+
+        Args:
+            pod: Whose.
+            container: Which of the pod's.
+            since_s: Unix time of the first line; None for all that is kept.
+            follow: Whether to wait for more when all is read, until the container ends.
+            previous: Whether to read of the container's last life.
+            silence_s: How long nothing at all may come, before the connection is taken for dead.
+
+        Raises:
+            NotFound: The pod is not there.
+            Invalid: The container has not begun, or no such life is kept.
+            Unavailable: The connection broke, or was silent for too long.
+        """
+
     async def serves(self, kind: Kind) -> bool:
         """Return whether the API serves this kind now (its CRD is installed)."""

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlencode
 
@@ -38,7 +39,7 @@ from fairlead_operator.platforms.kubernetes.api import (
 )
 from fairlead_operator.platforms.kubernetes.connection import Connection
 from fairlead_operator.platforms.kubernetes.errors import Expired, KindMissing, KubeError, NotFound, Unavailable
-from fairlead_operator.platforms.kubernetes.kinds import SECRET, Kind
+from fairlead_operator.platforms.kubernetes.kinds import POD, SECRET, Kind
 from fairlead_operator.runtime.keys import ObjectKey
 
 CallObserver: TypeAlias = Callable[[str, str, str, float], None]
@@ -75,6 +76,7 @@ class _Call:
     query: Sequence[tuple[str, str]] = ()
     body: Any = None
     content_type: str = _JSON
+    accept: str = _JSON
     repeatable: bool = False
     """Whether doing it twice is as good as once."""
     writes: bool = False
@@ -284,10 +286,37 @@ class KubeClient(KubeApi):
         ]
         call = _Call("watch", kind, "GET", kind.path(namespace), query)
         limits = aiohttp.ClientTimeout(total=None, sock_connect=self._patience.connect_s, sock_read=silence_s)
-        response = await self._open_watch(call, limits)
+        response = await self._open_stream(call, limits)
         try:
             async for line in _lines(response):
                 yield _event(call, line)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(call, error) from error
+        finally:
+            response.close()
+
+    async def log(
+        self,
+        pod: ObjectKey,
+        container: str,
+        *,
+        since_s: int | None = None,
+        follow: bool = False,
+        previous: bool = False,
+        silence_s: float = 90.0,
+    ) -> AsyncIterator[bytes]:
+        """Yield the whole lines of a container's log, each with the time in front at which it was written."""
+        query = [("container", container), ("timestamps", "true")]
+        if since_s is not None:
+            query.append(("sinceTime", datetime.fromtimestamp(since_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")))
+        query += [(name, "true") for name, asked in (("follow", follow), ("previous", previous)) if asked]
+        path = POD.path(pod.namespace, pod.name, "log")
+        call = _Call("log", POD, "GET", path, query, accept="*/*")
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=self._patience.connect_s, sock_read=silence_s)
+        response = await self._open_stream(call, limits)
+        try:
+            async for line in _lines(response):
+                yield line
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _unreachable(call, error) from error
         finally:
@@ -334,7 +363,7 @@ class KubeClient(KubeApi):
         asked = retry_after_s(response.headers.get("Retry-After"), content)
         raise _failure(call, response.status, content, asked)
 
-    async def _open_watch(self, call: _Call, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+    async def _open_stream(self, call: _Call, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         try:
             response = await self._send(call, limits)
             if response.status >= _OK_BELOW:
@@ -354,7 +383,7 @@ class KubeClient(KubeApi):
         return response
 
     async def _send_once(self, call: _Call, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
-        headers = {"Accept": _JSON, "Content-Type": call.content_type, "User-Agent": self._client.user_agent}
+        headers = {"Accept": call.accept, "Content-Type": call.content_type, "User-Agent": self._client.user_agent}
         await self._client.update_params_for_auth(headers, [], ["BearerToken"], call.path, call.method, None)
         query = f"?{urlencode(call.query)}" if call.query else ""
         url = f"{self._client.configuration.host}{call.path}{query}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
 import httpx
 
 from fairlead_operator.assembly import Access, Control
+from fairlead_operator.metrics import Values
 from fairlead_operator.platforms.kubernetes.controller import ModelDeploymentController
 from fairlead_operator.platforms.kubernetes.feedback import FeedbackFiles
 from fairlead_operator.platforms.kubernetes.gateways import GatewayFinder
@@ -23,6 +24,7 @@ from fairlead_operator.platforms.kubernetes.kinds import (
 )
 from fairlead_operator.platforms.kubernetes.reports import Reports
 from fairlead_operator.platforms.kubernetes.sweeps import Sweeps
+from fairlead_operator.platforms.kubernetes.unanswered.logs import GatewayLogs
 from fairlead_operator.runtime.evidence import LedgerEvidence
 from fairlead_operator.runtime.evidence import Terms as EvidenceTerms
 from fairlead_operator.runtime.keys import ObjectKey
@@ -66,6 +68,7 @@ def control_of(access: Access) -> Control:
         access.ledger_called,
         keyed=settings.ledger_url or "",
     )
+    logs = GatewayLogs(access.api, client, access.clock, access.enqueue)
     terms = EvidenceTerms(settings.analysis_interval_s, lambda: settings.ledger_url)
     evidence = LedgerEvidence(client, terms, access.now, access.randomness)
 
@@ -80,10 +83,30 @@ def control_of(access: Access) -> Control:
         reports=reports,
         evidence=evidence,
         feedback=feedback,
+        logs=logs,
     )
     return Control(
         controller=controller,
-        sweeps=(sweeps.orphans, sweeps.unused_runtimes, sweeps.unused_storage),
+        sweeps=(sweeps.orphans, sweeps.unused_runtimes, sweeps.unused_storage, sweeps.unused_logs),
         dependents=_Dependents(access).of,
+        work=logs.run,
+        readings=_readings(logs),
         close=close,
     )
+
+
+def _readings(logs: GatewayLogs) -> Mapping[str, Callable[[], Values]]:
+    noted = logs.noted
+    return {
+        "fairlead_gateway_logs": lambda: {(): logs.followed},
+        "fairlead_gateway_log_failures_total": lambda: {(): noted.failures},
+        "fairlead_gateway_log_unread_seconds_total": lambda: {
+            ("running",): noted.gap_us / 1e6,
+            ("before",): noted.unknown_us / 1e6,
+        },
+        "fairlead_unanswered_requests_total": lambda: {
+            ("told",): noted.told,
+            ("late",): noted.late,
+            ("lost",): noted.lost,
+        },
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -51,11 +52,15 @@ from fairlead_operator.platforms.kubernetes.render.serving import read_feedback,
 from fairlead_operator.platforms.kubernetes.render.virtual_service import virtual_service
 from fairlead_operator.platforms.kubernetes.reports import Reports
 from fairlead_operator.platforms.kubernetes.servers import Absences
+from fairlead_operator.platforms.kubernetes.unanswered.logs import GatewayLogs
+from fairlead_operator.platforms.kubernetes.unanswered.minutes import Told
 from fairlead_operator.platforms.kubernetes.upkeep import Upkeep
 from fairlead_operator.platforms.kubernetes.writer import Obstacle, Writer
 from fairlead_operator.runtime.evidence import EvidenceSource
 from fairlead_operator.runtime.keys import ObjectKey
 from fairlead_operator.runtime.reconciler import reconcile
+
+_log = logging.getLogger(__name__)
 
 _KEY_BYTES = 32
 _NO_KEY = RouteKey("none", bytes(_KEY_BYTES))
@@ -103,6 +108,7 @@ class ModelDeploymentController:
     reports: Reports
     evidence: EvidenceSource
     feedback: FeedbackFiles
+    logs: GatewayLogs
     hosts: Hosts = field(init=False)
     _knows_hosts: bool = False
     _absences: dict[ObjectKey, Absences] = field(default_factory=dict)
@@ -130,6 +136,7 @@ class ModelDeploymentController:
             await Publisher(self.access, resource).publish_invalid(str(error), self._now_s)
             return None
         reading = await self._read(key, resource, deployment)
+        await self._watch_logs(key, reading)
         if reading.desired.paused:
             await self._tell_paused(reading)
             return None
@@ -182,6 +189,27 @@ class ModelDeploymentController:
                 platform.problems += (replace(_problem_of(error), stops_servers=True),)
         return hindered
 
+    async def _watch_logs(self, key: ObjectKey, reading: _Reading) -> None:
+        """Have the ledger told of what no server answers while the route in force observes an experiment."""
+        live = self.access.objects.get(VIRTUAL_SERVICE, key)
+        route = read_route(live) if live is not None else None
+        if not self.access.settings.gateway_log or route is None or route.observation is None:
+            if reading.record.run is None or reading.record.run.is_over:
+                self.logs.forget(key)
+            return
+        try:
+            feedback = self.feedback.of(reading.desired)
+            known = self._route_keys.get(key)
+            route_key = known.key if known is not None else await self._last_key(key, reading.place)
+        except OperatorError as error:
+            _log.info("the gateways' logs are not read yet", extra={"deployment": str(key), "error": str(error)[:300]})
+            return
+        if feedback is None or route_key is None:
+            self.logs.forget(key)
+            return
+        told = Told(key, route.observation.salt, feedback.ledger, feedback.api_key, feedback.keys, (route_key,))
+        self.logs.watch(told, reading.gateways.selected)
+
     def _upkeep(self, reading: _Reading, writer: Writer) -> Upkeep:
         return Upkeep(reading.place, self.access.objects, writer, self.access.settings)
 
@@ -231,7 +259,8 @@ class ModelDeploymentController:
         desired, faults = await prerequisites.allowed(key, desired)
         missing = await prerequisites.missing(key, deployment, desired, gateways)
         keyless = self.feedback.problem(desired)
-        problems = (*unseen, *missing, *faults, *([keyless] if keyless else []))
+        unread = self.logs.problem(key)
+        problems = (*unseen, *missing, *faults, *([keyless] if keyless else []), *([unread] if unread else []))
         place = Place(key.namespace, key.name, resource["metadata"]["uid"], settings.server_image)
         return _Reading(resource, deployment, desired, place, record, gateways, problems)
 
@@ -465,6 +494,7 @@ class ModelDeploymentController:
     def _forget(self, key: ObjectKey) -> None:
         rivals = self.hosts.rivals(key)
         self.hosts.release(key)
+        self.logs.forget(key)
         self._absences.pop(key, None)
         self._pauses.pop(key, None)
         self._route_keys.pop(key, None)

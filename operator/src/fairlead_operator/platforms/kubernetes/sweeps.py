@@ -19,6 +19,7 @@ from fairlead_operator.platforms.kubernetes.kinds import (
     Kind,
 )
 from fairlead_operator.platforms.kubernetes.render.serving_runtime import is_runtime_used
+from fairlead_operator.platforms.kubernetes.render.unanswered_filter import UNANSWERED_LABELS
 from fairlead_operator.platforms.kubernetes.store import key_of
 from fairlead_operator.runtime.keys import ObjectKey
 
@@ -79,6 +80,19 @@ class Sweeps:
             live = objects.get(CLUSTER_STORAGE_CONTAINER, key)
             if live is not None and not await self.access.api.list(PARENT.kind):
                 await self._remove(CLUSTER_STORAGE_CONTAINER, live)
+
+    async def unused_logs(self) -> None:
+        """Remove the filters for gateways' logs where they are not wanted, or after the last ModelDeployment."""
+        objects, settings = self.access.objects, self.access.settings
+        if not objects.is_filled(ENVOY_FILTER) or not objects.is_filled(PARENT.kind):
+            return
+        is_last = not settings.namespaces and not any(True for _ in objects.keys(PARENT.kind))
+        if settings.gateway_log and not is_last:
+            return
+        for key in objects.keys(ENVOY_FILTER):
+            live = objects.get(ENVOY_FILTER, key)
+            if live is not None and UNANSWERED_LABELS.items() <= live["metadata"].get("labels", {}).items():
+                await self._remove(ENVOY_FILTER, live)
 
     def _is_young(self, live: Resource) -> bool:
         made_s = datetime.fromisoformat(live["metadata"]["creationTimestamp"]).timestamp()

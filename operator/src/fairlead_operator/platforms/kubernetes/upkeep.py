@@ -31,6 +31,7 @@ from fairlead_operator.platforms.kubernetes.render.policies import (
 )
 from fairlead_operator.platforms.kubernetes.render.serving_runtime import serving_runtime
 from fairlead_operator.platforms.kubernetes.render.storage_container import storage_container
+from fairlead_operator.platforms.kubernetes.render.unanswered_filter import unanswered_filter
 from fairlead_operator.platforms.kubernetes.store import Objects
 from fairlead_operator.platforms.kubernetes.writer import Obstacle, Writer
 from fairlead_operator.runtime.keys import ObjectKey
@@ -88,6 +89,7 @@ class Upkeep:
             for kind in (ENVOY_FILTER, AUTHORIZATION_POLICY, NETWORK_POLICY):
                 wanted.pop(kind, None)
         await self._prune(wanted)
+        await self._log(desired, observed, gateways)
         if obstacle is not None:
             raise obstacle
 
@@ -116,6 +118,16 @@ class Upkeep:
                 issuers = claim_issuers(self.objects, selected, unit.jwt_claim, unit.header)
                 policy = authorization_policy(self.place, observed.route, key, *where, issuers=issuers)
                 yield AUTHORIZATION_POLICY, policy
+
+    async def _log(self, desired: Desired, observed: Observed, gateways: Gateways) -> None:
+        """Have the gateways log requests that no server answered, once there is an experiment to be told of."""
+        ledger = desired.ledger or self.settings.ledger_url
+        compares = desired.design is not None or (observed.route is not None and observed.route.observation is not None)
+        if not (self.settings.gateway_log and compares and ledger) or self.objects.is_missing(ENVOY_FILTER):
+            return
+        for selected in gateways.selected:
+            manifest = unanswered_filter(selected.namespace, selected.selector)
+            await self.writer.ensure(ENVOY_FILTER, manifest, shared=True)
 
     async def _ensure_storage_container(self) -> None:
         live = self.objects.get(CLUSTER_STORAGE_CONTAINER, ObjectKey("", STORAGE_CONTAINER)) or {}

@@ -40,6 +40,7 @@ from fairlead_operator.platforms.kubernetes.render.serving import (
 )
 from fairlead_operator.platforms.kubernetes.render.serving_runtime import is_runtime_used, serving_runtime
 from fairlead_operator.platforms.kubernetes.render.storage_container import storage_container
+from fairlead_operator.platforms.kubernetes.render.unanswered_filter import UNANSWERED_LABELS, unanswered_filter
 from fairlead_operator.platforms.kubernetes.render.virtual_service import virtual_service
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "REVISION_ANNOTATION",
     "ROUTE_ANNOTATION",
     "STORAGE_CONTAINER",
+    "UNANSWERED_LABELS",
     "Manifest",
     "Place",
     "authorization_policy",
@@ -76,5 +78,6 @@ __all__ = [
     "serving_runtime",
     "serving_secret",
     "storage_container",
+    "unanswered_filter",
     "virtual_service",
 ]

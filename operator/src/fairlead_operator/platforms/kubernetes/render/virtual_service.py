@@ -12,7 +12,9 @@ from typing import Final
 
 from fairlead import BUCKETS
 from fairlead.route import (
+    COOKIE_SOURCE,
     EXPERIMENT_HEADER,
+    HEADER_SOURCE,
     OVERRIDE_HEADER,
     UNIT_PATTERN,
     VARIANT_HEADER,
@@ -39,6 +41,7 @@ from fairlead_operator.platforms.kubernetes.render.probe import (
     probe_value,
 )
 from fairlead_operator.platforms.kubernetes.render.route_text import ROUTE_ANNOTATION, route_text
+from fairlead_operator.platforms.unanswered import UNIT_COPY
 
 _REST_PATHS: Final = (
     r"/v1/models(/[^/:]+(:(predict|explain))?)?"
@@ -140,7 +143,7 @@ def _overrides(place: Place, route: Route, protocol: Protocol) -> Iterator[Manif
 
 def _unit(place: Place, route: Route, protocol: Protocol, key: RouteKey) -> Manifest:
     header = route.reach.unit.header
-    signer = _Signer(route, key, f"header:{header}")
+    signer = _Signer(route, key, f"{HEADER_SOURCE}{header}")
     return {
         "name": route_name(place, protocol, Split.UNIT),
         "match": [_match(protocol, {header: {"regex": UNIT_PATTERN}})],
@@ -156,7 +159,7 @@ def _without_unit(place: Place, route: Route, protocol: Protocol, key: RouteKey)
         yield _missing(place, route, protocol, _match(protocol))
         return
     yield _missing(place, route, protocol, _match(protocol, {route.reach.unit.header: {}}))
-    known = _Signer(route, key, f"cookie:{cookie.name}")
+    known = _Signer(route, key, f"{COOKIE_SOURCE}{cookie.name}")
     yield {
         "name": route_name(place, protocol, Split.COOKIE),
         "match": [_match(protocol, {"cookie": {"regex": cookie_pattern(cookie.name)}})],
@@ -164,7 +167,7 @@ def _without_unit(place: Place, route: Route, protocol: Protocol, key: RouteKey)
         **_conduct(place, route, protocol),
     }
     # The gateway's request id becomes the unit, so the server can check this first answer too.
-    fresh = _Signer(route, key, f"header:{REQUEST_ID_HEADER}")
+    fresh = _Signer(route, key, f"{HEADER_SOURCE}{REQUEST_ID_HEADER}")
     minted = (
         f"{cookie.name}=%REQ({REQUEST_ID_HEADER})%; Path=/; Max-Age={seconds(cookie.ttl):.0f}; HttpOnly; SameSite=Lax"
     )
@@ -188,7 +191,7 @@ def _missing(place: Place, route: Route, protocol: Protocol, match: Manifest) ->
 
 
 class _Signer:
-    """Makes the experiment header of destinations whose unit comes from one source."""
+    """Makes the experiment's headers of destinations whose unit comes from one source."""
 
     def __init__(self, route: Route, key: RouteKey, source: str) -> None:
         self._observed = route.observation
@@ -196,7 +199,10 @@ class _Signer:
         self._source = source
 
     def headers(self, destination: Destination) -> dict[str, str]:
-        """Return the header for ``destination``; none while nothing is observed."""
+        """Return the headers for ``destination``; none while nothing is observed.
+
+        The unit is named again for the gateway's log, where it is a whole header; of a cookie Envoy cannot say it.
+        """
         if self._observed is None:
             return {}
         signed = ExperimentRoute(
@@ -207,7 +213,9 @@ class _Signer:
             layout=self._observed.layout,
             unit_source=self._source,
         ).sign(self._key)
-        return {EXPERIMENT_HEADER: _value(signed)}
+        header = self._source.removeprefix(HEADER_SOURCE)
+        copied = {UNIT_COPY: f"%REQ({header})%"} if header != self._source else {}
+        return {EXPERIMENT_HEADER: _value(signed), **copied}
 
 
 def _entries(
@@ -312,7 +320,7 @@ def _target(place: Place, protocol: Protocol, revision: str) -> Manifest:
 
 
 def _removed(route: Route) -> list[str]:
-    return sorted({EXPERIMENT_HEADER, OVERRIDE_HEADER, PROBE_HEADER, route.reach.override_header})
+    return sorted({EXPERIMENT_HEADER, UNIT_COPY, OVERRIDE_HEADER, PROBE_HEADER, route.reach.override_header})
 
 
 def _value(text: str) -> str:

@@ -1,0 +1,1 @@
+"""Requests of experiments that no server answered: read from the logs of the gateways' pods, told to the ledgers."""
