@@ -22,6 +22,7 @@ $(READY): requirements/all.txt $(PACKAGES:%=%/pyproject.toml) tools/setup.sh
 
 system:
 	@sh tools/system.sh
+	@$(PYTHON) tools/kafka fetch
 
 features: $(READY)  ## build, apply and materialize the flights features
 	@$(BIN)/python -m flights.features

@@ -6,6 +6,8 @@ missing=''
 need() { command -v "$1" >/dev/null 2>&1 || [ -e "$1" ] || missing="$missing $2"; }
 need redis-server redis-server
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || need initdb postgresql
+need java default-jre-headless  # the Kafka broker, which tools/kafka fetches
+"${PYTHON:-python3}" tools/kafka where >/dev/null || need mvn maven
 command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 ||
   need chromium-headless-shell chromium-headless-shell  # how pages look
 if [ "$(uname -s)" = Linux ]; then  # the node of the test cluster
@@ -17,7 +19,7 @@ if [ "$(uname -s)" = Linux ]; then  # the node of the test cluster
   need ip iproute2
   need buildah buildah  # the images
 fi
-[ -n "$missing" ] || { echo "setup: system components are there (redis-server, PostgreSQL, Chromium, and the test cluster's node)"; exit 0; }
+[ -n "$missing" ] || { echo "setup: system components are there (redis-server, PostgreSQL, Java, Chromium, and the test cluster's node)"; exit 0; }
 if [ "${FAIRLEAD_SYSTEM:-yes}" = yes ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   echo "setup: installing$missing with apt-get (FAIRLEAD_SYSTEM=no leaves the system alone)"
   export DEBIAN_FRONTEND=noninteractive

@@ -10,6 +10,7 @@ import pytest
 from fairlead_ledger.ledger import Ledger
 from fairlead_ledger.store import versions
 from fairlead_ledger.store.database import Database
+from support.kafka import KafkaBroker, kafka_broker
 from support.ledgers import ROOT, StillClock
 from support.postgresql import PostgresqlServer, postgresql_server
 
@@ -18,6 +19,12 @@ from support.postgresql import PostgresqlServer, postgresql_server
 def postgresql() -> Iterator[PostgresqlServer]:
     with postgresql_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[KafkaBroker]:
+    with kafka_broker() as broker:
+        yield broker
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -32,14 +32,14 @@ def _serve(arguments: Sequence[str]) -> None:
 class MortalLedger:
     """A ledger process on a port that stays; ``kill`` is SIGKILL."""
 
-    def __init__(self, folder: Path, database: str) -> None:
+    def __init__(self, folder: Path, database: str, more: Sequence[str] = ()) -> None:
         (folder / "keys.json").write_text(ROOT.dumped())
         self._clock = ReplayClockWriter(folder / "clock", NOON_US)
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["fairlead_ledger.__main__"])
         self.port = free_port()
         files = ["--keys", str(folder / "keys.json"), "--clock", str(folder / "clock")]
-        self._arguments = ["serve", "--database", database, *files, "--open", "--port", str(self.port)]
+        self._arguments = ["serve", "--database", database, *files, "--open", "--port", str(self.port), *more]
         self._process: BaseProcess | None = None
         self._client = httpx.Client(base_url=self.url, timeout=10, verify=False)  # noqa: S501 -- no TLS here
 
@@ -82,8 +82,8 @@ class MortalLedger:
 
 
 @contextmanager
-def mortal_ledger(folder: Path, database: str) -> Iterator[MortalLedger]:
-    ledger = MortalLedger(folder, database)
+def mortal_ledger(folder: Path, database: str, more: Sequence[str] = ()) -> Iterator[MortalLedger]:
+    ledger = MortalLedger(folder, database, more)
     try:
         ledger.start()
         yield ledger

@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from fairlead.feedback.keys import KeyRing, KeyRingError
 from fairlead_ledger.access import Access, KeyedAccess, Open
 from fairlead_ledger.analysis import routes as analysis
-from fairlead_ledger.app import application
+from fairlead_ledger.app import Carrier, application
 from fairlead_ledger.errors import PortTaken, StartupError
 from fairlead_ledger.intake.queue import Queue
 from fairlead_ledger.ledger import Ledger
@@ -72,7 +72,7 @@ def _serve(settings: Settings) -> None:
     listening = _listen(settings.host, settings.port)
     service = _service(settings)
     config = uvicorn.Config(
-        application(service, (analysis.ROUTES, page.ROUTES)),
+        application(service, (analysis.ROUTES, page.ROUTES), _carrier(settings, service)),
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         log_config=None,
         access_log=False,
@@ -94,6 +94,23 @@ def _service(settings: Settings) -> Service:
     metrics.watch(lambda: queue.weight)
     ledger = Ledger(database, _ring(settings), clock_of(settings.clock))
     return Service(ledger, queue, _access(settings), metrics, limits)
+
+
+def _carrier(settings: Settings, service: Service) -> Carrier | None:
+    if settings.kafka_bootstrap_servers is None:
+        return None
+    # The library is loaded where it is used.
+    from fairlead_ledger.kafka.intake import KafkaIntake  # noqa: PLC0415
+    from fairlead_ledger.kafka.settings import KafkaSettings, config_of  # noqa: PLC0415
+
+    kafka = KafkaSettings(
+        settings.kafka_bootstrap_servers,
+        settings.kafka_group,
+        settings.kafka_exposures_topic,
+        settings.kafka_outcomes_topic,
+        config_of(settings.kafka_config),
+    )
+    return KafkaIntake(service, kafka)
 
 
 def _make_tables(database: Database) -> None:

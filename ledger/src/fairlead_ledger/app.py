@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from typing import Protocol
 
 from anyio import to_thread
 from fastapi import APIRouter, FastAPI
@@ -21,25 +22,41 @@ from fairlead_ledger.service import Service
 
 _LOG = logging.getLogger(__name__)
 _DRAIN_S = 20.0
+_LEAVE_S = 10.0
 
 ROUTERS: tuple[APIRouter, ...] = (health.ROUTES, intake.ROUTES, experiments.ROUTES, units.ROUTES)
 """Of the ledger itself."""
 
 
-def application(service: Service, more: Iterable[APIRouter] = ()) -> FastAPI:
+class Carrier(Protocol):
+    """Brings messages otherwise than over HTTP, in a thread of its own."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def close(self, deadline_s: float) -> bool:
+        """End; return whether that was done in time."""
+
+
+def application(service: Service, more: Iterable[APIRouter] = (), carrier: Carrier | None = None) -> FastAPI:
     """Return the ledger's application.
 
     Args:
         service: What the routes work with.
         more: Routers of analysis and page.
+        carrier: What else brings messages as long as it runs.
     """
 
     @asynccontextmanager
     async def running(_: FastAPI) -> AsyncIterator[None]:
         service.queue.start()
         async with folding(service):
+            if carrier is not None:
+                carrier.start()
             _LOG.info("ready")
             yield
+            if carrier is not None and not await to_thread.run_sync(carrier.close, _LEAVE_S):
+                _LOG.error("stopped before the carrier was")
         if not await to_thread.run_sync(service.queue.close, _DRAIN_S):
             _LOG.error("stopped before everything was written waiting=%s", service.queue.weight)
 

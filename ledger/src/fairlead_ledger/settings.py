@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fairlead.clock import Clock, ReplayClock, SystemClock
+from fairlead.feedback.kafka import EXPOSURES_TOPIC, OUTCOMES_TOPIC
 from fairlead_ledger.errors import StartupError
 
 _EXAMPLE = """examples:
@@ -45,6 +47,13 @@ class Settings:
     max_body_bytes: int
     retention_s: float
     """How long everything is kept of an experiment that has ended."""
+    kafka_bootstrap_servers: str | None
+    """None where nothing comes over Kafka."""
+    kafka_config: Path | None
+    """File with settings of librdkafka."""
+    kafka_group: str
+    kafka_exposures_topic: str
+    kafka_outcomes_topic: str
 
 
 def from_arguments(environment_database: str | None, arguments: Sequence[str] | None = None) -> Settings:
@@ -64,11 +73,14 @@ def from_arguments(environment_database: str | None, arguments: Sequence[str] | 
             parser.error("give --api-keys FILE, or --open on one machine")
         if found.open and found.host not in ("127.0.0.1", "::1", "localhost"):
             parser.error("--open is for the loopback alone: give --api-keys FILE to listen elsewhere")
+        if found.kafka_exposures_topic == found.kafka_outcomes_topic:
+            parser.error("--kafka-exposures-topic and --kafka-outcomes-topic are the same")
     fields = vars(found) | {"open": None}
     del fields["open"]
     unused = {"keys": Path(), "api_keys": None, "identity_header": None, "clock": "system", "host": "", "port": 0}
     limits = {"sql": False, "wait_s": 0.0, "max_body_bytes": 0, "retention_s": 0.0}
-    return Settings(**(unused | limits | fields))
+    kafka = {"bootstrap_servers": None, "config": None, "group": "", "exposures_topic": "", "outcomes_topic": ""}
+    return Settings(**(unused | limits | {f"kafka_{name}": value for name, value in kafka.items()} | fields))
 
 
 def clock_of(text: str) -> Clock:
@@ -131,7 +143,29 @@ def _parser(environment_database: str | None) -> argparse.ArgumentParser:
         metavar="DAYS",
         help="how long units are kept after an experiment's end (default: 90)",
     )
+    _add_kafka(serve)
     return parser
+
+
+def _add_kafka(serve: argparse.ArgumentParser) -> None:
+    kafka = serve.add_argument_group("Kafka", "the same bodies from two topics, beside HTTP")
+    add = kafka.add_argument
+    add("--kafka-bootstrap-servers", metavar="HOST:PORT,…", help="read from these brokers (default: from none)")
+    add(
+        "--kafka-config",
+        type=Path,
+        metavar="FILE",
+        help="settings of librdkafka, for TLS and SASL: a JSON object, or lines of name=value",
+    )
+    add("--kafka-group", default="fairlead-ledger", metavar="NAME", help="consumer group (default: %(default)s)")
+    for noun, topic in (("exposures", EXPOSURES_TOPIC), ("outcomes", OUTCOMES_TOPIC)):
+        add(f"--kafka-{noun}-topic", type=_topic, default=topic, metavar="NAME", help="(default: %(default)s)")
+
+
+def _topic(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,200}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no topic's name")
+    return text
 
 
 def _port(text: str) -> int:

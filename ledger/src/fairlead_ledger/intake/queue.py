@@ -66,6 +66,15 @@ class Queue:
             Full: Too much waits already.
             Unavailable: The database does not take it now; it may have been written all the same.
         """
+        return await asyncio.wrap_future(self.submit(write, brought, weight))
+
+    def submit(self, write: Callable[[Sequence[T]], Sequence[R]], brought: T, weight: int) -> Future[R]:
+        """Have something written; the future has what :meth:`put` returns or raises, once it is in the database.
+
+        Raises:
+            Full: Too much waits already.
+            Unavailable: The ledger is stopping.
+        """
         waiting = _Waiting(write, brought, weight)
         with self._change:
             if self._is_closed:
@@ -75,8 +84,7 @@ class Queue:
             self._waiting.append(waiting)
             self._weight += weight
             self._change.notify()
-        answer: R = await asyncio.wrap_future(waiting.answer)
-        return answer
+        return waiting.answer
 
     def close(self, timeout_s: float) -> bool:
         """Write what waits and take no more; return whether all of it was written in time."""
@@ -127,7 +135,11 @@ class Queue:
 
 
 def _told(error: Exception) -> Exception:
-    return error if isinstance(error, LedgerError) else Unavailable("the database does not take it now")
+    if isinstance(error, LedgerError):
+        return error
+    told = Unavailable("the database does not take it now")
+    told.__cause__ = error
+    return told
 
 
 def _unheard(_: float) -> None:

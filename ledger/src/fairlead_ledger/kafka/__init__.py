@@ -1,0 +1,1 @@
+"""The same bodies from Kafka: read at least once, kept once."""
