@@ -10,6 +10,7 @@ from fairlead.experiment.design import Better, Design, Effect, Kind, Meaning, Sc
 from fairlead_operator.api.v1alpha1.experiment import effect
 from fairlead_operator.core.desired import Desired, refuse_breaking_edit
 from fairlead_operator.core.evidence import meaning_of, unfit
+from fairlead_operator.core.signature import Signature, misfit, signature_of
 from fairlead_operator.errors import EditRefused
 from support.world import desired, experiment, steps
 
@@ -123,6 +124,37 @@ def test_a_metric_must_fit_what_the_model_answers() -> None:
     no_probability = unfit(brier, {"logistic": probability, "boosted": number})
     assert no_probability is not None
     assert no_probability.message.startswith("boosted answers a number that is no probability, which brier does not")
+
+
+@pytest.mark.parametrize(
+    ("logistic", "boosted", "says"),
+    [
+        ({"plane__age": "FP64"}, {"plane__age": "INT32", "plane__maker": "BYTES"}, None),
+        ({"plane__age": "BOOL"}, {}, None),
+        ({"plane__age": "FP64"}, {"plane__maker": "BYTES"}, "boosted has no feature plane:age"),
+        ({"plane__age": "BYTES"}, {"plane__age": "FP64"}, "plane:age is text in logistic"),
+    ],
+)
+def test_a_covariate_must_be_a_number_in_every_arm(
+    logistic: dict[str, str], boosted: dict[str, str], says: str | None
+) -> None:
+    adjusted = designed({**BLOCK, "covariate": {"feature": "plane:age"}})
+    told = {"logistic": Signature(features=logistic), "boosted": Signature(features=boosted)}
+    found = misfit(adjusted, told)
+    assert (found and found.message.partition(";")[0]) == says
+    assert found is None or found.stops_growth
+    assert misfit(designed({name: one for name, one in BLOCK.items() if name != "covariate"}), told) is None
+
+
+def test_features_are_read_from_what_a_server_tells_and_nothing_else_is() -> None:
+    inputs = [
+        {"name": "tail", "datatype": "BYTES", "parameters": {"role": "entity"}},
+        {"name": "plane__age", "datatype": "FP32", "parameters": {"role": "feature"}},
+        {"name": "odd"},
+        "odd",
+    ]
+    assert signature_of({"inputs": inputs}).features == {"plane__age": "FP32"}
+    assert signature_of({"inputs": "odd"}) == signature_of({}) == Signature()
 
 
 def test_a_squared_error_of_a_probability_is_its_brier_score() -> None:

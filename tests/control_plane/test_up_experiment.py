@@ -223,3 +223,17 @@ def _answers(up: Up) -> bool:
         return httpx.get(f"{told(up).ledger}/readyz", trust_env=False).is_success
     except httpx.HTTPError:
         return False
+
+
+def test_what_servers_tell_of_their_models_is_held_against_the_experiment(manifest: ManifestFile) -> None:
+    up = Up(manifest)
+    said = {"outputs": [{"name": "delay", "parameters": {"meaning": "value"}}]}
+    (up.manifest.path.parent / "boosted.told.json").write_text(json.dumps(said))
+    try:
+        up.start()
+        wait_until(lambda: up.condition("ExperimentHealthy", "reason") == "MetricUnfit", 30, up.explain)
+        message = up.condition("ExperimentHealthy", "message") or ""
+        assert message.startswith("boosted answers a number that is no probability, which brier does not judge")
+        assert up.condition("Ready") == "False"
+    finally:
+        up.stop()

@@ -54,7 +54,10 @@ class Echo:
         return web.json_response({"ready": self.is_ready}, status=200 if self.is_ready else 503)
 
     async def metadata(self, _: web.Request) -> web.Response:
-        return web.json_response({"name": self._settings.model_name, "parameters": {"contract_digest": "sha256:c"}})
+        told = Path(self._settings.model).with_suffix(".told.json")  # what a test has the model say of itself
+        more = json.loads(told.read_text()) if told.exists() else {}
+        parameters = {"contract_digest": "sha256:c"}
+        return web.json_response({"name": self._settings.model_name, "parameters": parameters, **more})
 
     async def served(self, _: web.Request) -> web.Response:
         return web.json_response(self._served)

@@ -30,6 +30,8 @@ class Servers:
         """Requests to be refused first."""
         self.meaning = "probability"
         """Of the models' output."""
+        self.features: dict[str, str] = {}
+        """Of the models, with their datatypes."""
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked += 1
@@ -49,8 +51,13 @@ class Servers:
             requests=self.counts,
         )
         outputs = [{"name": "answer", "parameters": {"meaning": self.meaning}}]
+        inputs = [
+            {"name": name, "datatype": datatype, "parameters": {"role": "feature"}}
+            for name, datatype in self.features.items()
+        ]
         name = request.match_info["name"]
-        return web.json_response({"name": name, "outputs": outputs, "parameters": report.to_parameters()})
+        told = {"name": name, "inputs": inputs, "outputs": outputs, "parameters": report.to_parameters()}
+        return web.json_response(told)
 
 
 @asynccontextmanager
@@ -176,3 +183,20 @@ async def test_a_metric_that_does_not_fit_what_the_model_answers_is_told(tmp_pat
         assert (status, reason) == ("False", "MetricUnfit")
         assert message.startswith("boosted answers a number that is no probability")
         assert scene.reason("Ready") == "MetricUnfit"
+
+
+async def test_a_covariate_that_is_no_number_of_the_model_is_told(tmp_path: Path) -> None:
+    async with reporting(tmp_path) as (scene, life, servers):
+        servers.features = {"plane__age": "FP32", "plane__maker": "BYTES"}
+        block = {"id": "e2", "objective": {"metric": "brier", "minimumEffect": "5%"}, "outcomeWindow": "1h"}
+        for feature, says in (
+            ("plane:maker", "is text in boosted"),
+            ("plane:weight", "boosted has no feature plane:weight"),
+        ):
+            scene.edit(experiment={**block, "id": feature.replace(":", "-"), "covariate": {"feature": feature}})
+            await told(scene, life, servers)
+            assert scene.reason("ExperimentHealthy") == "MetricUnfit"
+            assert says in scene.condition("ExperimentHealthy")[2]
+        scene.edit(experiment={**block, "covariate": {"feature": "plane:age"}})
+        await told(scene, life, servers)
+        assert scene.reason("ExperimentHealthy") == "LedgerMissing"

@@ -75,7 +75,7 @@ class Reason(StrEnum):
     DESIGN_CONFLICT = "DesignConflict"
     """The ledger has another design under the same experiment id; no treatment gets weight."""
     METRIC_UNFIT = "MetricUnfit"
-    """A metric does not fit what the model's output means; no treatment gains weight."""
+    """A metric does not fit what the model's output means, or the covariate its features; no treatment gains weight."""
     SAMPLE_RATIO = "SampleRatio"
     """The arms' units are not in the planned shares: the comparison is invalid, and the rollout holds."""
     LABEL_COVERAGE = "LabelCoverage"

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fairlead.experiment.design import Meaning
 from fairlead.route import RouteKey
 from fairlead_operator.core.desired import Desired, Revision
-from fairlead_operator.core.evidence import unfit
 from fairlead_operator.core.observed import Filter, Observed, Problem, Route
 from fairlead_operator.core.plan import (
     Action,
@@ -24,6 +22,7 @@ from fairlead_operator.core.plan import (
     wanted_revisions,
 )
 from fairlead_operator.core.record import Record, dumped
+from fairlead_operator.core.signature import Signature, misfit
 from fairlead_operator.platforms.kubernetes.addresses import in_url
 from fairlead_operator.platforms.kubernetes.errors import Stale
 from fairlead_operator.platforms.kubernetes.gateways import Gateways, Selected
@@ -95,7 +94,7 @@ class ClusterPlatform:
         self.route_version = live["metadata"]["resourceVersion"] if live is not None else None
         found = servers(self.owner, self._look(route), self.absences, await self._unlabelled(route))
         told = {name: self._told(name) for name in found}
-        wrong = unfit(self.desired.design, self._meanings(told))
+        wrong = misfit(self.desired.design, self._signatures(told))
         return Observed(
             servers=found,
             route=route,
@@ -105,10 +104,11 @@ class ClusterPlatform:
             problems=self.problems if wrong is None else (*self.problems, wrong),
         )
 
-    def _meanings(self, told: Mapping[str, Told]) -> dict[str, Meaning]:
-        """Return what the output that tokens carry means, by variant, as far as servers have told."""
-        known = {name: told[one.name].meaning for name, one in self.desired.revisions.items() if one.name in told}
-        return {name: meaning for name, meaning in known.items() if meaning is not None}
+    def _signatures(self, told: Mapping[str, Told]) -> dict[str, Signature]:
+        """Return what models take and answer, by variant and by revision, as far as servers have told."""
+        known = {name: one.signature for name, one in told.items()}
+        wanted = {variant: revision.name for variant, revision in self.desired.revisions.items()}
+        return known | {variant: known[name] for variant, name in wanted.items() if name in known}
 
     async def _unlabelled(self, route: Route | None) -> list[Mapping[str, Any]]:
         """Return the InferenceServices of the route that somebody took our labels off: they answer as before."""

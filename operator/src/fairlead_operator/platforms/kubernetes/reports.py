@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 import aiohttp
 import orjson
 
-from fairlead.experiment.design import Meaning
 from fairlead.serving import ExperimentCounts, ReportError, ServerReport
-from fairlead_operator.core.evidence import meaning_of
+from fairlead_operator.core.signature import UNTOLD, Signature, signature_of
 
 _log = logging.getLogger(__name__)
 
@@ -43,8 +42,8 @@ class Told:
     """Requests whose experiment header verified."""
     mismatched: int = 0
     """Those among them whose unit belongs to another arm."""
-    meaning: Meaning | None = None
-    """Of the output that prediction tokens carry; None if it carries none, or nobody could tell."""
+    signature: Signature = UNTOLD
+    """What the model takes and answers."""
 
 
 NOTHING = Told()
@@ -65,7 +64,7 @@ class _Known:
     """The last report of one pod. Its counts began with the pod, so an experiment's own are what came since."""
 
     report: ServerReport
-    meaning: Meaning | None
+    signature: Signature
     read_s: float
     salt: str = ""
     """Experiment that the counts are told for."""
@@ -79,10 +78,10 @@ class _Known:
             self.salt, self.before = salt, counts
         return counts.verified - self.before.verified, counts.mismatched - self.before.mismatched
 
-    def followed_by(self, report: ServerReport, meaning: Meaning | None, read_s: float) -> _Known:
+    def followed_by(self, report: ServerReport, signature: Signature, read_s: float) -> _Known:
         """Return what is known after another report; a server that was started again counts from 0."""
         begun_anew = report.requests.verified < self.report.requests.verified
-        return _Known(report, meaning, read_s, self.salt, ExperimentCounts() if begun_anew else self.before)
+        return _Known(report, signature, read_s, self.salt, ExperimentCounts() if begun_anew else self.before)
 
 
 def _summed(known: Iterable[_Known], salt: str) -> Told:
@@ -99,7 +98,7 @@ def _summed(known: Iterable[_Known], salt: str) -> Told:
             features=told.features or differences,
             verified=told.verified + verified,
             mismatched=told.mismatched + mismatched,
-            meaning=one.meaning,
+            signature=one.signature,
         )
     return told
 
@@ -164,24 +163,26 @@ class Reports:
         if report is not None:
             self._take(address, *report, read)
 
-    async def _fetched(self, address: Address) -> tuple[ServerReport, Meaning | None] | None:
+    async def _fetched(self, address: Address) -> tuple[ServerReport, Signature] | None:
         try:
             asked = self.session.get(address.url, allow_redirects=False)
             async with asyncio.timeout(self.timeout_s), asked as answer:
                 content = await answer.content.read(_MAX_BYTES)
                 answer.raise_for_status()
             document = _json(content)
-            return ServerReport.from_metadata(document), meaning_of(document)
+            return ServerReport.from_metadata(document), signature_of(document)
         except (OSError, aiohttp.ClientError, TimeoutError, ReportError) as error:
             _log.info("a server's report could not be read", extra={"url": address.url, "error": str(error)[:200]})
             return None
 
-    def _take(self, address: Address, report: ServerReport, meaning: Meaning | None, read: Callable[[], None]) -> None:
+    def _take(self, address: Address, report: ServerReport, signature: Signature, read: Callable[[], None]) -> None:
         """Keep a report, and forget those of pods that have gone."""
         before = self._known.get(address.pod)
         now = self.now()
         self._known.pop(address.pod, None)  # the pod read last stands last
-        self._known[address.pod] = before.followed_by(report, meaning, now) if before else _Known(report, meaning, now)
+        self._known[address.pod] = (
+            before.followed_by(report, signature, now) if before else _Known(report, signature, now)
+        )
         while now - (oldest := next(iter(self._known.items())))[1].read_s > _FORGOTTEN_S:
             del self._known[oldest[0]]
         if before is None or before.report != report:

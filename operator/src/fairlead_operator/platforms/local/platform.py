@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fairlead.experiment.design import Design
 from fairlead_operator.core.desired import Revision
 from fairlead_operator.core.observed import Observed
 from fairlead_operator.core.plan import (
@@ -21,6 +22,7 @@ from fairlead_operator.core.plan import (
     StopServer,
     WriteRoute,
 )
+from fairlead_operator.core.signature import Signature, misfit
 from fairlead_operator.errors import GatewayError
 from fairlead_operator.platforms.local.envoy import Gateway
 from fairlead_operator.platforms.local.processes import ProcessRecord
@@ -56,6 +58,7 @@ class LocalPlatform:
         gateway: Gateway,
         setup: ServerSetup,
         remember: Callable[[tuple[ProcessRecord, ...]], None],
+        design: Callable[[], Design | None] = lambda: None,
     ) -> None:
         """Describe the platform; :meth:`start` starts its gateway.
 
@@ -64,7 +67,10 @@ class LocalPlatform:
             gateway: The Envoy that is not started yet.
             setup: How servers are started.
             remember: Called with all running processes whenever they change.
+            design: Gives the design of the experiment, if one is judged: what servers tell of their models is held
+                against it.
         """
+        self._design = design
         self._state = state
         self._gateway = gateway
         self._setup = setup
@@ -90,7 +96,14 @@ class LocalPlatform:
             if running.task.done():
                 running.task.result()  # it ends only by a fault of ours, which is raised here
         servers = {name: running.server.observed for name, running in self._servers.items()}
-        return Observed(servers, self._gateway.route)
+        wrong = misfit(self._design(), self._signatures())
+        return Observed(servers, self._gateway.route, problems=() if wrong is None else (wrong,))
+
+    def _signatures(self) -> dict[str, Signature]:
+        """Return what models take and answer, by revision and by variant."""
+        known = [running.server for running in self._servers.values()]
+        by_variant = {server.task.variant: server.signature for server in known}
+        return {server.task.revision: server.signature for server in known} | by_variant
 
     async def apply(self, action: Action) -> None:
         """Carry out one action; see ``Platform.apply``."""

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 
 from fairlead_operator.core.observed import Failure, Health, Server
+from fairlead_operator.core.signature import UNTOLD, signature_of
 from fairlead_operator.platforms.local.processes import Process, ProcessRecord
 from fairlead_operator.platforms.local.xds import Endpoint
 
@@ -100,6 +101,8 @@ class LocalServer:
         self._failure: Failure | None = None
         self._restarts = 0
         self._contract_digest: str | None = None
+        self.signature = UNTOLD
+        """What its model takes and answers."""
         self._answered = 0.0
         self._killed: str | None = None
         self.endpoint: Endpoint | None = None
@@ -215,6 +218,7 @@ class LocalServer:
                 await _connect(endpoint.grpc_port)
                 metadata = (await client.get(model)).json()
                 self._contract_digest = _contract_digest(metadata)
+                self.signature = signature_of(metadata) if isinstance(metadata, dict) else UNTOLD
         except (httpx.HTTPError, OSError, TimeoutError, ValueError):
             return False
         return True

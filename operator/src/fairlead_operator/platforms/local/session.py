@@ -266,7 +266,13 @@ class Session:
             key=state.route_key(),
         )
         setup = ServerSetup(options.server_command, self._clock_argument, manifest.resolve)
-        return LocalPlatform(state=state, gateway=gateway, setup=setup, remember=self._remember)
+        return LocalPlatform(
+            state=state,
+            gateway=gateway,
+            setup=setup,
+            remember=self._remember,
+            design=lambda: self._in_force.desired.design,
+        )
 
     def _local_evidence(self) -> LocalEvidence:
         return LocalEvidence(
