@@ -108,6 +108,10 @@ def status(world: World, wanted: Desired) -> Status:
     return status_of(deployment(experiment=BLOCK), wanted, world.observed, world.record, around)
 
 
+def untold(world: World) -> list[tuple[str, str, int]]:
+    return [(one.salt, one.decision.verdict, one.decision.phase) for one in world.record.untold]
+
+
 def test_nobody_is_exposed_before_the_ledger_has_the_design() -> None:
     world, wanted = World(), judged()
     world.evidence = Evidence(trouble=DEAD)
@@ -136,6 +140,34 @@ def test_an_observed_experiment_has_its_weight_and_is_told_to_nobody_before_it_i
     told = status(world, wanted)
     assert told.experiment is not None
     assert (told.experiment.verdict, told.rollout.verdict) == ("Pass", "Pass (Superior)")
+
+
+@pytest.mark.parametrize(("later", "changed"), [({**BLOCK, "id": "e2"}, "id"), (None, "block"), ({"id": "e1"}, "what")])
+def test_the_end_of_an_observed_experiment_is_told_once(later: dict[str, Any] | None, changed: str) -> None:
+    world, wanted = World(), desired(experiment=BLOCK, routing={"unit": {}})
+    world.evidence = known(wanted=wanted)
+    world.settle(wanted)
+    assert untold(world) == []
+    world.evidence = NO_EVIDENCE
+    for _ in range(3):
+        world.settle(desired(experiment=later, routing={"unit": {}}))
+        assert untold(world) == [(SALT, "End", 0)], changed
+    assert loaded(dumped(world.record)) == world.record
+    world.evidence = Evidence(told={SALT: None})
+    world.settle(desired(experiment=later, routing={"unit": {}}))
+    assert untold(world) == []
+
+
+def test_the_end_of_a_decided_experiment_is_not_told_again() -> None:
+    world, wanted = deciding(), judged()
+    world.evidence = known(report(Verdict.FAIL, Why.HARMFUL, 1))
+    finish(world, wanted)
+    world.evidence = dataclasses.replace(known(), told={SALT: None})
+    world.settle(wanted)
+    assert untold(world) == []
+    world.evidence = NO_EVIDENCE
+    world.settle(desired(experiment=None, routing={"unit": {}}))
+    assert (untold(world), world.record.registered) == ([], None)
 
 
 def test_a_design_that_was_registered_stays_so_whoever_forgets_it() -> None:

@@ -237,3 +237,20 @@ def test_what_servers_tell_of_their_models_is_held_against_the_experiment(manife
         assert up.condition("Ready") == "False"
     finally:
         up.stop()
+
+
+def test_an_experiment_whose_block_is_removed_has_ended_for_the_ledger_too(tmp_path: Path) -> None:
+    observed = ManifestFile.make(tmp_path, routing=UNIT, experiment=JUDGED)
+    up = Up(observed)
+    with running(up):
+        wait_observed(up)
+        ledger = told(up).ledger
+        observed.spec.pop("experiment")
+        observed.write()
+
+        def state() -> Any:
+            return httpx.get(f"{ledger}/v1/experiments/{SALT}", trust_env=False).json()
+
+        wait_until(lambda: state()["state"] == "Ended", 30, up.explain)
+        assert state()["last"]["action"] == "End"
+        assert "ended by hand" in httpx.get(f"{ledger}/experiments/{SALT}", trust_env=False).text

@@ -15,6 +15,7 @@ from fairlead.experiment.report import Reason as Why
 from fairlead.experiment.report import Verdict
 from fairlead_operator.api.conditions import Reason
 from fairlead_operator.core.desired import Desired, Revision, Step
+from fairlead_operator.core.ending import ended
 from fairlead_operator.core.goal import (
     Goal,
     current_run,
@@ -88,6 +89,7 @@ def advance(desired: Desired, observed: Observed, record: Record, analysis: Anal
         if moved == record:
             break
         record = moved
+    record = ended(desired, record, now_s)
     return replace(record, phase=_phase(desired, record), in_force=desired.fingerprint)
 
 

@@ -19,6 +19,8 @@ class Action(StrEnum):
     """Control took everything back."""
     HOLD = "Hold"
     """Weights stay as they are until somebody decides; a later decision may follow."""
+    END = "End"
+    """Somebody ended it by hand, whatever it said; weights are theirs to set."""
 
 
 class Decision(Part):

@@ -42,6 +42,7 @@ ACTIONS: Mapping[Action, str] = {
     Action.PROMOTE: "promoted",
     Action.ROLLBACK: "rolled back",
     Action.HOLD: "held",
+    Action.END: "ended by hand",
 }
 """What was decided, in a word or two."""
 
@@ -347,6 +348,7 @@ def decided(decision: Decision, design: Design) -> str:
         Action.PROMOTE: f"{winner} was promoted and takes over from {design.control}.",
         Action.ROLLBACK: f"rolled back: {design.control} has everything again.",
         Action.HOLD: "held: shares stay as they are until somebody decides.",
+        Action.END: "ended by hand: what it says moved no weight by itself.",
     }[decision.action]
     asked = "" if decision.reason in set(Reason) else f" ({spaced(decision.reason)})"
     return f"{what}{asked}"
