@@ -19,12 +19,14 @@ from support.kube.faults import (
 )
 from support.kube.halt import Halt
 from support.kube.kinds import Kind
+from support.kube.logs import ContainerLog, PodLogs
 from support.kube.server import KubeApiServer
 
 __all__ = [
     "ApiError",
     "Call",
     "Cluster",
+    "ContainerLog",
     "CutLine",
     "Delay",
     "Drop",
@@ -36,6 +38,7 @@ __all__ = [
     "Kind",
     "KubeApiServer",
     "LoseAnswer",
+    "PodLogs",
     "Record",
     "Refuse",
     "WatchError",

@@ -34,6 +34,7 @@ from support.kube.errors import ApiError, unauthorized
 from support.kube.faults import Delay, Drop, Fault, Faults, Hang, LoseAnswer, Refuse, WatchFault
 from support.kube.halt import Halt
 from support.kube.kinds import Kind
+from support.kube.logs import PodLogs, log_asked
 from support.kube.watching import CutError, Watch
 
 BeforeWrite = Callable[[Call], Awaitable[None]]
@@ -74,6 +75,8 @@ class KubeApiServer(Cluster):
         super().__init__(kinds=kinds, namespaces=namespaces, clock=clock or SystemClock(), new_uid=new_uid)
         self.token = token
         self.faults = Faults()
+        self.logs: dict[tuple[str, str], PodLogs] = {}
+        """Of pods with one container, by namespace and name."""
         self.requests: list[Record] = []
         """All calls that were answered (or never will be), in the order of their ends; a watch when it begins."""
         self.before_write: list[BeforeWrite] = []
@@ -182,6 +185,8 @@ class KubeApiServer(Cluster):
             await self._before(call, fault)
             if call.verb == "watch" and not isinstance(fault, Refuse):
                 return await self._watch(request, call, fault)
+            if (call.resource, call.subresource) == ("pods", "log"):
+                return await self._tail(request, call, fault)
             given, record = self._answered(call, fault)
         except _LostError:
             self._log(call, 0)
@@ -249,6 +254,22 @@ class KubeApiServer(Cluster):
             return response
         finally:
             self._watches.discard(watch)
+        return response
+
+    async def _tail(self, request: web.Request, call: Call, fault: Fault | None) -> web.StreamResponse:
+        try:
+            self._admit(call, fault)
+            log = log_asked(self.logs.get(call.place), call.query)
+        except ApiError as refused:
+            self._log(call, refused.code)
+            return _response(Answer(refused.code, orjson.dumps(refused.status())))
+        self._log(call, 200)
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        await response.prepare(request)
+        with suppress(ConnectionResetError):
+            async for line in log.read(call.query):
+                await response.write(line)
+            await response.write_eof()
         return response
 
     def _admit(self, call: Call, fault: Fault | None) -> None:

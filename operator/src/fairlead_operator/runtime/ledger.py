@@ -5,6 +5,8 @@ Raises nothing but :class:`LedgerError`; a call has one attempt and a deadline, 
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -132,8 +134,9 @@ class LedgerClient:
             ReportRefused: It can make nothing of it.
             LedgerError: It does not answer, or refuses.
         """
-        content = report.model_dump_json().encode()
-        answer = await self._call("tell", "POST", f"{ledger}/v1/exposures", content=content, api_key=lambda: api_key)
+        content = await asyncio.to_thread(lambda: gzip.compress(report.model_dump_json().encode(), mtime=0))
+        url, packed = f"{ledger}/v1/exposures", {"content-encoding": "gzip"}
+        answer = await self._call("tell", "POST", url, content=content, headers=packed, api_key=lambda: api_key)
         if answer.status_code in {_BAD_REQUEST, _TOO_LARGE, _UNPROCESSABLE}:
             raise ReportRefused(f"HTTP {answer.status_code}: {_said(answer)}")
         _require(answer, _OK)
@@ -146,17 +149,18 @@ class LedgerClient:
         *,
         content: bytes | None = None,
         params: Mapping[str, str] = {},
+        headers: Mapping[str, str] = {},
         api_key: Callable[[], str | None] | None = None,
     ) -> httpx.Response:
         is_keyed = self.keyed is None or url.startswith(f"{self.keyed.rstrip('/')}/")
         key = api_key() if api_key is not None else self.api_key() if is_keyed else None
-        headers = {"content-type": "application/json"} if content is not None else {}
-        headers |= {"authorization": f"Bearer {key}"} if key else {}
+        sent = {"content-type": "application/json", **headers} if content is not None else dict(headers)
+        sent |= {"authorization": f"Bearer {key}"} if key else {}
         started = time.monotonic()
         code = "connection"
         try:
             request = self.session.build_request(
-                method, url, content=content, params=params, headers=headers, timeout=self.timeout_s
+                method, url, content=content, params=params, headers=sent, timeout=self.timeout_s
             )
             answer = await self.session.send(request, follow_redirects=False)
             code = str(answer.status_code)

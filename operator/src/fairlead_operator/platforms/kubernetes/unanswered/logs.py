@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
 
 from fairlead.clock import Clock
 from fairlead.feedback.messages import ExposureReport
@@ -26,7 +25,6 @@ from fairlead_operator.runtime.ledger import LedgerClient
 
 _log = logging.getLogger(__name__)
 
-_EVERY_S: Final = 5.0
 _Place = tuple[str, tuple[tuple[str, str], ...]]
 """A gateway's namespace and selector."""
 
@@ -61,6 +59,8 @@ class GatewayLogs:
     clock: Clock
     enqueue: Callable[[ObjectKey], None]
     """Has a deployment looked at again."""
+    every_s: float = 5.0
+    """How often the gateways' pods are listed."""
     noted: Noted = field(default_factory=Noted)
     _watched: dict[ObjectKey, _Watched] = field(default_factory=dict)
     _followed: dict[str, _Followed] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class GatewayLogs:
                 except Exception:  # noqa: BLE001 -- the loop's top
                     self.noted.failures += 1
                     _log.exception("the gateways' logs are looked for again")
-                await asyncio.sleep(_EVERY_S)
+                await asyncio.sleep(self.every_s)
         finally:
             tasks = [one.task for one in self._followed.values()] + [one.task for one in self._told.values()]
             self._followed.clear()
