@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from fairlead.feedback.kafka import KafkaTarget
 from fairlead.feedback.keys import KeyRing, SigningKey
 from fairlead.feedback.serving import Feedback, FeedbackError
 
@@ -24,6 +26,14 @@ _FEEDBACK = Feedback(
 def test_what_is_dumped_is_loaded() -> None:
     assert Feedback.loaded(_FEEDBACK.dumped()) == _FEEDBACK
     assert Feedback.loaded(_FEEDBACK.dumped().encode()) == _FEEDBACK
+
+
+def test_brokers_are_told_beside_the_ledger() -> None:
+    kafka = KafkaTarget("b1:9092,b2:9092", config={"sasl.password": "t0psecret"})
+    feedback = replace(_FEEDBACK, kafka=kafka)
+    assert Feedback.loaded(feedback.dumped()) == feedback
+    assert "kafka" not in json.loads(_FEEDBACK.dumped()), "files stay as they are where there is none"
+    assert "t0psecret" not in repr(feedback)
 
 
 def test_only_ledger_and_keys_are_needed() -> None:
@@ -54,6 +64,10 @@ def test_no_secret_is_shown() -> None:
         ("ledger", "http://user:t0psecret@ledger"),
         ("ledger", "http://ledger:port"),
         ("ledger", 7),
+        ("kafka", {"topic": "fairlead.exposures"}),
+        ("kafka", {"bootstrap_servers": "b:9092", "topic": "a topic"}),
+        ("kafka", {"bootstrap_servers": "b:9092", "config": {"acks": "t0psecret"}}),
+        ("kafka", {"bootstrap_servers": "b:9092", "config": {"plugin.library.paths": "t0psecret"}}),
         ("api_key", "t0psecret\r\nhost: other"),
         ("keys", {"signing": [{"id": "k1", "secret": "t0psecret"}], "units": "ef" * 16}),
         ("keys", {"signing": [], "units": "ef" * 16}),

@@ -14,7 +14,7 @@ from fairlead_server.exposure.exposures import Exposures
 from fairlead_server.exposure.keys import RouteKeys
 from fairlead_server.exposure.outbox import Outbox
 from fairlead_server.exposure.reporter import Pace, Reporter
-from fairlead_server.exposure.sink import HttpSink
+from fairlead_server.exposure.sink import CarrierSink
 from fairlead_server.exposure.tally import Tally
 from fairlead_server.exposure.told import ToldFeedback
 from fairlead_server.metrics import FeedbackState
@@ -65,7 +65,7 @@ def feedback_of(
         server=f"{socket.gethostname()[:_HOST_CHARACTERS]}-{os.urandom(8).hex()}",
         tally=tally,
         outbox=lambda: Outbox(spool_dir, spool_bytes),
-        sink=HttpSink(),
+        sink=CarrierSink(),
         feedback=told.current,
         clock=clock,
         metrics=metrics,

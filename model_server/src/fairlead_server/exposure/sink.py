@@ -1,4 +1,4 @@
-"""Where reports go. Today that is the ledger over HTTP; a sink for another carrier sends the same bodies."""
+"""Where reports go: to the ledger over HTTP, or the same bodies to Kafka where the server is told so."""
 
 from __future__ import annotations
 
@@ -100,6 +100,35 @@ class HttpSink:
                 return Delivery(Reception.TAKEN)
             reason = f"{answer.status_code}: {_line(await _start_of(answer))}"
             return Delivery(_reception(answer.status_code), reason, _wait_s(answer.headers.get("retry-after", "")))
+
+
+class CarrierSink:
+    """HTTP, or Kafka as long as the server is told of one."""
+
+    def __init__(self) -> None:
+        """Make the sink; nothing is connected, and nothing of Kafka loaded yet."""
+        self._http = HttpSink()
+        self._kafka: Sink | None = None
+
+    async def send(self, feedback: Feedback, body: bytes, deadline_s: float) -> Delivery:
+        """Send one report; see :class:`Sink`."""
+        if feedback.kafka is None:
+            return await self._http.send(feedback, body, deadline_s)
+        if self._kafka is None:
+            self._kafka = await asyncio.to_thread(_kafka)
+        return await self._kafka.send(feedback, body, deadline_s)
+
+    async def close(self) -> None:
+        """Close what is open."""
+        await self._http.close()
+        if self._kafka is not None:
+            await self._kafka.close()
+
+
+def _kafka() -> Sink:
+    from fairlead_server.exposure.kafka import KafkaSink  # noqa: PLC0415 -- its library is loaded where it is used
+
+    return KafkaSink()
 
 
 def _client() -> httpx.AsyncClient:

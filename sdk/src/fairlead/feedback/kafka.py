@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 EXPOSURES_TOPIC = "fairlead.exposures"
 OUTCOMES_TOPIC = "fairlead.outcomes"
 ENCODING_HEADER = "content-encoding"
 """Header of a message, as over HTTP: ``gzip``, or none."""
 
+SINK_OWN = ("bootstrap.servers", "acks", "enable.idempotence", "message.timeout.ms", "log_level")
+"""Settings that a server's sink sets itself."""
 _LOADS_CODE = ("plugin.library.paths", "ssl.engine.location", "ssl.providers")
 
 
 class KafkaSettingsError(ValueError):
     """Settings are none of librdkafka's, or may not be set; the message names them, never a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaTarget:
+    """Where servers send their reports instead of over HTTP."""
+
+    bootstrap_servers: str
+    """``host:port``, separated by commas."""
+    topic: str = EXPOSURES_TOPIC
+    config: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """More settings of librdkafka: TLS, SASL. Certificates as text, ``ssl.ca.pem``: servers have no files of them."""
 
 
 def loaded(text: str) -> Mapping[str, str]:

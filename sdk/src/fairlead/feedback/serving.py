@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from fairlead.feedback.kafka import EXPOSURES_TOPIC, SINK_OWN, KafkaSettingsError, KafkaTarget, checked
 from fairlead.feedback.keys import KeyRing, KeyRingError
 from fairlead.feedback.messages import Salt
 
@@ -25,6 +26,26 @@ class FeedbackError(ValueError):
     """A text does not tell a server of feedback; the message names the field, never a secret."""
 
 
+class _Kafka(BaseModel):
+    model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
+
+    bootstrap_servers: str = Field(min_length=1, max_length=4096)
+    topic: str = Field(default=EXPOSURES_TOPIC, pattern=r"^[A-Za-z0-9._-]{1,200}$")
+    config: dict[str, str] = {}
+
+    @field_validator("config")
+    @classmethod
+    def _may_be_set(cls, config: dict[str, str]) -> dict[str, str]:
+        try:
+            return dict(checked(config, SINK_OWN))
+        except KafkaSettingsError as error:
+            raise ValueError(str(error)) from None
+
+    @property
+    def target(self) -> KafkaTarget:
+        return KafkaTarget(self.bootstrap_servers, self.topic, self.config)
+
+
 class _File(BaseModel):
     # A server outlives its operator's upgrades: a newer one may tell more than the server knows.
     model_config = ConfigDict(extra="ignore", hide_input_in_errors=True)
@@ -34,6 +55,7 @@ class _File(BaseModel):
     keys: dict[str, Any]
     covariates: dict[Salt, str] = {}
     log_sampling: float = Field(default=0.0, ge=0, le=1)
+    kafka: _Kafka | None = None
 
     @field_validator("ledger")
     @classmethod
@@ -60,16 +82,20 @@ class Feedback:
     """By salt, the feature (``view__name``) whose value is recorded at a unit's first exposure."""
     log_sampling: float = 0.0
     """Share of predictions, 0 to 1, that are logged one by one."""
+    kafka: KafkaTarget | None = None
+    """Where reports go instead of to the ledger's address; None for nowhere else."""
 
     def dumped(self) -> str:
         """Return the file's text: JSON with sorted keys, the same for the same content."""
-        content = {
+        content: dict[str, Any] = {
             "ledger": self.ledger,
             "api_key": self.api_key,
             "keys": json.loads(self.keys.dumped()),
             "covariates": dict(self.covariates),
             "log_sampling": self.log_sampling,
         }
+        if self.kafka is not None:
+            content["kafka"] = asdict(self.kafka)
         return json.dumps(content, sort_keys=True)
 
     @classmethod
@@ -86,7 +112,8 @@ class Feedback:
             raise FeedbackError(f"{FEEDBACK_FILE}: {_first(error)}") from None
         except KeyRingError as error:
             raise FeedbackError(f"{FEEDBACK_FILE}: keys: {error}") from None
-        return cls(file.ledger, keys, file.api_key, file.covariates, file.log_sampling)
+        kafka = None if file.kafka is None else file.kafka.target
+        return cls(file.ledger, keys, file.api_key, file.covariates, file.log_sampling, kafka)
 
 
 def _first(error: ValidationError) -> str:
