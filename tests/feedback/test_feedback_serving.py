@@ -19,7 +19,6 @@ _FEEDBACK = Feedback(
     keys=_KEYS,
     api_key="server-1.t0psecret",
     covariates={"flights/delay/1": "carrier_daily__delay_rate"},
-    log_sampling=0.25,
 )
 
 
@@ -74,7 +73,6 @@ def test_no_secret_is_shown() -> None:
         ("keys", "t0psecret"),
         ("covariates", {"NO SALT": "feature"}),
         ("covariates", {"flights/delay/1": None}),
-        ("log_sampling", 2),
     ],
 )
 def test_a_wrong_field_is_named_without_its_value(field: str, value: Any) -> None:

@@ -54,7 +54,6 @@ class _File(BaseModel):
     api_key: str | None = Field(default=None, pattern=r"^[\x21-\x7e]{3,512}$")
     keys: dict[str, Any]
     covariates: dict[Salt, str] = {}
-    log_sampling: float = Field(default=0.0, ge=0, le=1)
     kafka: _Kafka | None = None
 
     @field_validator("ledger")
@@ -80,8 +79,6 @@ class Feedback:
     """``<id>.<secret>``, sent as bearer token; None for a ledger that is open."""
     covariates: Mapping[str, str] = field(default_factory=dict)
     """By salt, the feature (``view__name``) whose value is recorded at a unit's first exposure."""
-    log_sampling: float = 0.0
-    """Share of predictions, 0 to 1, that are logged one by one."""
     kafka: KafkaTarget | None = None
     """Where reports go instead of to the ledger's address; None for nowhere else."""
 
@@ -92,7 +89,6 @@ class Feedback:
             "api_key": self.api_key,
             "keys": json.loads(self.keys.dumped()),
             "covariates": dict(self.covariates),
-            "log_sampling": self.log_sampling,
         }
         if self.kafka is not None:
             content["kafka"] = asdict(self.kafka)
@@ -113,7 +109,7 @@ class Feedback:
         except KeyRingError as error:
             raise FeedbackError(f"{FEEDBACK_FILE}: keys: {error}") from None
         kafka = None if file.kafka is None else file.kafka.target
-        return cls(file.ledger, keys, file.api_key, file.covariates, file.log_sampling, kafka)
+        return cls(file.ledger, keys, file.api_key, file.covariates, kafka)
 
 
 def _first(error: ValidationError) -> str:
