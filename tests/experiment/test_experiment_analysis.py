@@ -194,14 +194,6 @@ def test_at_the_maximum_duration_an_open_question_stays_open() -> None:
     assert look(design, evidence, hours=0.9).reason is Reason.TOO_FEW_EFFECTIVE_UNITS
 
 
-def test_time_out_of_traffic_does_not_count() -> None:
-    evidence = evidence_of(two(Arm(units=600), Arm(units=600, seed=2)))
-    phase = evidence.phases[0].model_copy(update={"gap_us": HOUR_US // 2})
-    report = look(design_of(maximum_duration_s=3600.0), Evidence(salt=SALT, phases=(phase,)), hours=1.2)
-    assert report.reason is Reason.TOO_FEW_EFFECTIVE_UNITS
-    assert report.plan.elapsed_s == pytest.approx(0.7 * 3600)
-
-
 def test_superior_and_a_guardrail_open_at_the_end_is_not_a_pass() -> None:
     guardrails = (Guardrail(metric=LATENCY, margin=relative(0.001)),)
     design = design_of(guardrails=guardrails, maximum_duration_s=60.0)

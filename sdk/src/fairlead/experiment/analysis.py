@@ -328,9 +328,9 @@ class _Analysis:
 
     @cached_property
     def elapsed_s(self) -> float:
-        """Of this phase, without the time that some arm was out of traffic."""
+        """Of this phase, whether or not every arm was in traffic: when one was not, servers and ledger cannot tell."""
         end = self.now_us if self.phase.ended_us is None else min(self.phase.ended_us, self.now_us)
-        return max(end - self.phase.started_us - self.phase.gap_us, 0) / 1e6
+        return max(end - self.phase.started_us, 0) / 1e6
 
     def _plan(self) -> Plan:
         seen = sum(self.seen(arm).units for arm in self.design.arms)

@@ -251,8 +251,6 @@ class PhaseEvidence(Part):
     started_us: TimeUs
     """When its weights were in force."""
     ended_us: TimeUs | None = None
-    gap_us: Count = 0
-    """Of the time since, how long some arm was out of traffic."""
     arms: dict[VariantName, ArmEvidence]
 
 

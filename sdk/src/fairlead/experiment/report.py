@@ -238,7 +238,7 @@ class Plan(Part):
     seen_units: Count
     """Over all arms, in this phase."""
     elapsed_s: float
-    """Of this phase, gaps taken out."""
+    """Of this phase, since its first request."""
     planned_s: float | None
     """At the rate of new units seen so far, with the outcome window; None while unknown."""
     maximum_s: float | None
