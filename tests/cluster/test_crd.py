@@ -22,6 +22,7 @@ from support.refusals import (
     canary,
     changed,
     experiment,
+    guarded,
     manual,
     variant,
 )
@@ -91,7 +92,9 @@ def test_the_definition_is_established_and_structural(kubectl: Kubectl) -> None:
     assert "NonStructuralSchema" not in conditions
 
 
-@pytest.mark.parametrize("good", [experiment(), manual(), canary()], ids=["experiment", "manual", "canary"])
+@pytest.mark.parametrize(
+    "good", [experiment(), manual(), canary(), guarded()], ids=["experiment", "manual", "canary", "guarded"]
+)
 def test_what_is_good_is_taken(kubectl: Kubectl, good: Object) -> None:
     assert _offer(kubectl, good) == ""
 

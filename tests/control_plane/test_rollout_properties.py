@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -40,8 +41,10 @@ def specs(draw: st.DrawFn) -> Desired:
     arms = draw(ARMS) if strategy != "Canary" else ()
     roles = {"a": "Control", **dict.fromkeys(arms, "Treatment"), **({"s": "Shadow"} if draw(st.booleans()) else {})}
     moving = arms or ("a",)
+    guarded = strategy == "Canary" and draw(st.booleans())
+    percent = st.sampled_from([1, 10, 25, 33.33]) if guarded else PERCENT
     planned = [
-        {"weights": {arm: draw(PERCENT) for arm in moving}, "hold": draw(HOLDS)} for _ in range(draw(st.integers(1, 3)))
+        {"weights": {arm: draw(percent) for arm in moving}, "hold": draw(HOLDS)} for _ in range(draw(st.integers(1, 3)))
     ]
     if draw(st.booleans()):
         del planned[-1]["hold"]
@@ -53,9 +56,11 @@ def specs(draw: st.DrawFn) -> Desired:
         **({"weights": planned[0]["weights"]} if strategy == "Manual" else {"steps": planned}),
     }
     observed = strategy == "Experiment" or (strategy == "Manual" and draw(st.booleans()))
+    guardrail = {"metric": "error", "margin": draw(st.sampled_from(["1pp", "2pp"]))}
+    canary_block = {"guardrails": [guardrail]} if guarded else None
     made = deployment(
         roles=roles,
-        experiment=draw(st.sampled_from(["e1", "e2", "e3"])) if observed else None,
+        experiment=draw(st.sampled_from(["e1", "e2", "e3"])) if observed else canary_block,
         digests={name: draw(st.sampled_from("ab")) for name in roles},
         resources={name: {"cpu": draw(st.sampled_from(["1", "2"]))} for name in roles},
         scaling={name: {"minReplicas": draw(st.integers(1, 3)), "maxReplicas": 4} for name in roles},
@@ -76,7 +81,12 @@ class Rollouts(RuleBasedStateMachine):
     @initialize(wanted=specs(), needs_filter=st.booleans())
     def begin(self, wanted: Desired, needs_filter: bool) -> None:
         self.world = World(gateway_needs_filter=needs_filter)
+        self.world.registers = True
         self.wanted = wanted
+
+    @rule()
+    def lose_the_ledger(self) -> None:
+        self.world.registers = not self.world.registers
 
     @rule(wanted=specs())
     def edit(self, wanted: Desired) -> None:
@@ -172,10 +182,19 @@ class Rollouts(RuleBasedStateMachine):
         if route is not None and route.observation is not None and run is not None and run.id == route.salt:
             assert route.observation.phase <= max(run.step, 0)
 
+    @invariant()
+    def a_canary_is_told_of_with_the_arms_of_its_design(self) -> None:
+        route, run = self.world.route, self.world.record.run
+        if route is None or route.observation is None or run is None or run.id != route.salt:
+            return
+        named = {route.observation.arm(one) for one in route.split if one.width_bp}
+        assert named == {piece.arm for piece in route.observation.layout.slices}
+        assert run.comparison is None or named == set(run.comparison.design.arms)
+
     def teardown(self) -> None:
         """Let everything be well from here on: it must converge."""
         world = self.world
-        world.mismatched, world.analysis = None, NO_DATA
+        world.mismatched, world.analysis, world.registers = None, NO_DATA, True
         wanted = dataclasses.replace(self.wanted, paused=False, request=None)
         for _ in range(40):
             world.become(Health.READY)
@@ -205,17 +224,27 @@ def experiment_to_its_promotion(world: World, reconcile: Callable[[Desired], Non
         world.wait(5.5 * MINUTE)
 
 
-def canary_to_its_promotion(world: World, reconcile: Callable[[Desired], None]) -> None:
+def canary_to_its_promotion(
+    world: World, reconcile: Callable[[Desired], None], block: Mapping[str, Any] | None = None
+) -> None:
     """Ramp a new revision of a single model in two steps."""
     planned = steps(({"logistic": 10}, "10m"), ({"logistic": 50}, "10m"))
     for index in range(18):
-        reconcile(canary("a" if index < 3 else "b", planned))
+        reconcile(canary("a" if index < 3 else "b", planned, experiment=block))
         world.become(Health.READY)
         world.wait(5.5 * MINUTE)
 
 
+def guarded_canary_to_its_promotion(world: World, reconcile: Callable[[Desired], None]) -> None:
+    """Ramp the same, with a guardrail that nothing speaks against."""
+    world.registers = True
+    canary_to_its_promotion(world, reconcile, {"guardrails": [{"metric": "error", "margin": "1pp"}]})
+
+
 @pytest.mark.parametrize("needs_filter", [False, True])
-@pytest.mark.parametrize("story", [experiment_to_its_promotion, canary_to_its_promotion])
+@pytest.mark.parametrize(
+    "story", [experiment_to_its_promotion, canary_to_its_promotion, guarded_canary_to_its_promotion]
+)
 def test_dying_after_any_single_action_of_a_rollout_ends_in_the_same_world(
     story: Callable[[World, Callable[[Desired], None]], None], needs_filter: bool
 ) -> None:

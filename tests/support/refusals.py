@@ -81,6 +81,11 @@ def canary() -> Object:
     return changed(experiment(), spec)
 
 
+def guarded() -> Object:
+    """Return a good ModelDeployment that moves revisions of its Control by steps, as guardrails allow."""
+    return changed(canary(), {"spec.experiment": {"guardrails": [{"metric": "error", "margin": "1pp"}]}})
+
+
 def changed(base: Object, changes: Object) -> Object:
     """Return a copy of ``base`` with every path of ``changes`` set; numbers are indices, ``+`` appends."""
     made = copy.deepcopy(base)
@@ -279,11 +284,59 @@ REFUSALS: tuple[Refusal, ...] = (
         canary(),
     ),
     Refusal(
-        "canary-has-no-experiment",
-        {"spec.experiment": {"id": "e1"}},
-        "is for Experiment and Manual",
-        "experiment is for Experiment and Manual; remove it",
+        "experiment-id-required",
+        {"spec.experiment.id": GONE},
+        "is required where Treatments are compared",
+        "is required where Treatments are compared; give one",
+    ),
+    Refusal(
+        "canary-has-guardrails",
+        {"spec.experiment": {"alpha": 0.05}},
+        "are what a Canary is judged by",
+        "are what a Canary is judged by; give at least one",
         canary(),
+    ),
+    Refusal(
+        "canary-has-no-id",
+        {"spec.experiment.id": "e1"},
+        "is each revision's own under Canary; remove it",
+        "is each revision's own under Canary; remove it",
+        guarded(),
+    ),
+    Refusal(
+        "canary-has-no-objective",
+        {"spec.experiment.objective": {"metric": "latency_ms", "minimumEffect": "5%"}},
+        "judged by guardrails alone; remove it",
+        "judged by guardrails alone; remove it",
+        guarded(),
+    ),
+    Refusal(
+        "canary-has-no-covariate",
+        {"spec.experiment.covariate": {"feature": "tail_performance:mean_delay_7d"}},
+        "which a Canary has none of; remove it",
+        "which a Canary has none of; remove it",
+        guarded(),
+    ),
+    Refusal(
+        "canary-has-no-maximum-duration",
+        {"spec.experiment.maximumDuration": "14d"},
+        "a Canary ends with its steps; remove it",
+        "a Canary ends with its steps; remove it",
+        guarded(),
+    ),
+    Refusal(
+        "canary-compares-two",
+        {f"{_STEP}.logistic": 100},
+        "must be over 0 and under 100",
+        "weights must be over 0 and under 100",
+        guarded(),
+    ),
+    Refusal(
+        "canary-compares-two",
+        {f"{_STEP}.logistic": 0},
+        "must be over 0 and under 100",
+        "weights must be over 0 and under 100",
+        guarded(),
     ),
     Refusal(
         "experiment-required",
@@ -447,6 +500,8 @@ _BY_HAND = changed(manual(), {"spec.experiment": {"id": "e1"}})
 _JUDGED_BY_HAND = changed(manual(), {"spec.experiment": judged()["spec"]["experiment"]})
 _CLAIMED = changed(experiment(), {"spec.routing.unit": {"jwtClaim": "sub"}})
 
+_OF_STRATEGY = ("spec.variants", "spec.rollout", "spec.experiment")
+
 TRANSITIONS: tuple[Transition, ...] = (
     Transition(
         "arms-frozen",
@@ -582,6 +637,25 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition("gateways-frozen", {"spec.routing": {"unit": {"header": "x-unit-id"}}}, "routing.gateways", _REACHED),
     Transition(
         "hosts between experiments", {"spec.routing.hosts": ["c.example"], "spec.experiment.id": "e2"}, "", _REACHED
+    ),
+    Transition(
+        "a new revision, and all that a canary's next run is compared by",
+        {
+            "spec.variants.0.model.digest": DIGESTS[5],
+            "spec.serving": {"release": "0.2.0"},
+            "spec.hydration": {"deadline": "50ms"},
+            "spec.routing": {"unit": {"header": "x-other"}},
+            "spec.experiment.guardrails.0.margin": "2pp",
+            f"{_STEP}.logistic": 20,
+        },
+        "",
+        guarded(),
+    ),
+    Transition(
+        "a canary's end, and an experiment's beginning",
+        {field: experiment()["spec"][field.rpartition(".")[2]] for field in _OF_STRATEGY},
+        "",
+        guarded(),
     ),
     Transition("replicas", {"spec.variants.0.scaling": {"minReplicas": 2}}, ""),
     Transition("the address of the same model", {"spec.variants.0.model.uri": "s3://elsewhere/l.onnx"}, ""),

@@ -8,6 +8,7 @@ from typing import Any
 
 from fairlead import BUCKETS
 from fairlead_operator.api.v1alpha1 import PAUSED_ANNOTATION, REQUEST_ANNOTATION, ModelDeployment
+from fairlead_operator.core.canary import compared
 from fairlead_operator.core.desired import Desired, desired_from
 from fairlead_operator.core.evidence import Evidence, analysis_of, noted
 from fairlead_operator.core.observed import INHERENT, Filter, Health, Observed, Problem, Route, Server
@@ -106,7 +107,8 @@ def canary(
     """Return what a single model by steps asks for; ``digest`` is its model's."""
     block = {"strategy": "Canary", "steps": planned, **rollout}
     roles, digests = {"logistic": "Control"}, {"logistic": digest}
-    return desired_from(deployment(experiment=None, roles=roles, digests=digests, rollout=block, **named), "0.1.0")
+    whole = {"experiment": None, "roles": roles, "digests": digests, "rollout": block, **named}
+    return desired_from(deployment(**whole), "0.1.0")
 
 
 def desired(*arguments: Any, **named: Any) -> Desired:
@@ -128,6 +130,8 @@ class World:
         self.analysis: Analysis = NO_DATA
         self.evidence: Evidence | None = None
         """What the analysis is made of; None if it is what ``analysis`` says."""
+        self.registers = False
+        """Whether, where the analysis is what ``analysis`` says, a ledger has every design."""
         self.mismatched: str | None = None
         self.problems: tuple[Problem, ...] = ()
         self.written: list[Route] = []
@@ -145,6 +149,8 @@ class World:
         if self.evidence is not None:
             known = noted(wanted, known, self.evidence)
             analysis = analysis_of(wanted, known, self.evidence)
+        elif self.registers and (design := compared(wanted, known).design) is not None:
+            known = noted(wanted, known, Evidence(design.digest))
         self.record = advance(wanted, self.observed, known, analysis, self.now_s)
         actions = plan(wanted, self.observed, self.record)
         for action in actions[:stop_after]:

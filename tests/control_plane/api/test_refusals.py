@@ -13,11 +13,24 @@ from fairlead_operator.api import v1alpha1
 from fairlead_operator.api.crd import RULES
 from fairlead_operator.api.v1alpha1 import ModelDeployment
 from support.admission import complaints
-from support.refusals import REFUSALS, TRANSITIONS, Refusal, Transition, canary, changed, experiment, judged, manual
+from support.refusals import (
+    REFUSALS,
+    TRANSITIONS,
+    Refusal,
+    Transition,
+    canary,
+    changed,
+    experiment,
+    guarded,
+    judged,
+    manual,
+)
 
 
 @pytest.mark.parametrize(
-    "good", [experiment(), judged(), manual(), canary()], ids=["experiment", "judged", "manual", "canary"]
+    "good",
+    [experiment(), judged(), manual(), canary(), guarded()],
+    ids=["experiment", "judged", "manual", "canary", "guarded"],
 )
 def test_what_is_good_is_accepted_by_both(good: dict[str, Any]) -> None:
     ModelDeployment.model_validate_json(_json(good))

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from fairlead.experiment.design import Design
 from fairlead.policy import Hydration
 from fairlead_operator.api.v1alpha1 import (
+    Experiment,
     FeatureStore,
     Model,
     ModelDeployment,
@@ -129,6 +130,23 @@ class Desired:
     """How the experiment is judged; None where nothing is compared."""
     ledger: str | None = None
     """Address of the ledger; None for the platform's own."""
+    canary: Experiment | None = None
+    """How a canary's revisions are to be compared; None if they are not. Salt, id and design are those of its run."""
+
+    def salt_of(self, last: str) -> str:
+        """Return the salt of this deployment that ends so."""
+        return f"{self.namespace}/{self.name}/{last}"
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether anything is, or is to be, compared."""
+        return self.design is not None or self.canary is not None
+
+    @property
+    def reached_by(self) -> str:
+        """Hash of what else than weights says which requests reach whom; a comparison freezes it."""
+        unit, hosts, gateways = self.reach.unit, sorted(self.reach.hosts), sorted(self.reach.gateways)
+        return _hash([unit.model_dump(mode="json"), hosts, gateways])
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -138,7 +156,9 @@ class Desired:
     @property
     def fingerprint(self) -> str:
         """Hash of all that is asked for, apart from its number, a pause and requests."""
-        return _hash(_DESIRED.dump_python(self, mode="json", exclude={"generation", "paused", "request"}))
+        left_out = {"generation", "paused", "request"}
+        left_out |= {"canary"} if self.canary is None else {"salt", "experiment_id", "design"}
+        return _hash(_DESIRED.dump_python(self, mode="json", exclude=left_out))
 
 
 _DESIRED = TypeAdapter(Desired)
@@ -201,6 +221,7 @@ def desired_from(deployment: ModelDeployment, release: str, identity: PodIdentit
         roles={variant.name: variant.role for variant in spec.variants},
         design=design_of(spec.experiment, plan),
         ledger=spec.feedback.ledger.url,
+        canary=spec.experiment if strategy.name == "Canary" else None,
     )
 
 

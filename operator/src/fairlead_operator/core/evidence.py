@@ -2,7 +2,8 @@
 
 A guardrail that is breached in any step fails the run at once. A broken comparison, and a source that has fallen
 silent, hold it: the step is not left, nothing is promoted, nothing is rolled back. Success, and an objective that is
-missed, count in the last step alone.
+missed, count in the last step alone. A canary has guardrails alone: its steps pass by their time, once every guardrail
+could be looked at.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from fairlead.experiment.design import Design, Meaning, Source
 from fairlead.experiment.report import Reason as Why
 from fairlead.experiment.report import Report, Verdict
 from fairlead_operator.api.conditions import ConditionType, Reason
+from fairlead_operator.core.canary import compared
 from fairlead_operator.core.desired import Desired
 from fairlead_operator.core.observed import Problem
 from fairlead_operator.core.record import Record, Recorded, Registered
@@ -54,6 +56,7 @@ _HOLDS = Analysis(Verdict.NO_DATA, Why.SOURCE_DOWN, holds=True)
 
 def noted(desired: Desired, record: Record, evidence: Evidence) -> Record:
     """Return ``record`` with what the ledger is known to have: the design, and decisions."""
+    desired = compared(desired, record)
     if desired.design is not None and evidence.registered == desired.design.digest:
         record = replace(record, registered=Registered(desired.salt, evidence.registered))
     left = tuple(one for one in record.untold if one.salt not in evidence.told)
@@ -71,6 +74,7 @@ def analysis_of(desired: Desired, record: Record, evidence: Evidence) -> Analysi
         record: What is remembered.
         evidence: What the ledger has said.
     """
+    desired = compared(desired, record)
     if desired.design is None or record.run is None or record.run.id != desired.salt:
         return NO_DATA
     step = record.run.step
@@ -84,6 +88,8 @@ def analysis_of(desired: Desired, record: Record, evidence: Evidence) -> Analysi
     current = evidence.reports.get(step)
     if evidence.trouble is not None or current is None:
         return _HOLDS
+    if desired.canary is not None:
+        return _of_canary(current)
     return _of(current, is_last=step == len(desired.strategy.steps) - 1)
 
 
@@ -128,6 +134,12 @@ _PROPER = {
 
 def _is_breach(report: Report) -> bool:
     return report.verdict is Verdict.FAIL and report.reason is Why.GUARDRAIL_BREACHED
+
+
+def _of_canary(report: Report) -> Analysis:
+    """Return what a sound report of a canary's step says: a guardrail that nobody could look at yet guards nothing."""
+    holds = report.verdict is Verdict.NO_DATA or report.reason is Why.NOT_YET_MATURE
+    return Analysis(report.verdict, report.reason, phase=report.phase, holds=holds)
 
 
 def _of(report: Report, *, is_last: bool) -> Analysis:

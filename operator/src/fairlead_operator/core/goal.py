@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fairlead import BUCKETS
+from fairlead_operator.core.canary import compared, run_of
 from fairlead_operator.core.desired import Desired, Step
 from fairlead_operator.core.record import Record, Run, State
 
@@ -31,6 +32,7 @@ class Goal:
 
 def goal_of(desired: Desired, record: Record) -> Goal:
     """Return what the rollout wants now."""
+    desired = compared(desired, record)
     run, invalid = current_run(desired, record), record.invalid == desired.salt
     nothing = dict.fromkeys(desired.arms, 0)
     if desired.strategy.name == "Manual":
@@ -74,18 +76,20 @@ def replicas_for(width_bp: int, capacity: int) -> int:
     return max(1, math.ceil(capacity * width_bp / BUCKETS))
 
 
-def run_id(desired: Desired) -> str | None:
-    """Return the id of the run that ``desired`` asks for: an experiment's salt, a canary's revision; None: no run."""
-    if desired.strategy.name == "Experiment":
-        return desired.salt
-    if desired.strategy.name == "Canary":
-        return desired.revisions[desired.control].name
-    return None
+def has_runs(desired: Desired) -> bool:
+    """Return whether weight is moved by steps, in runs that are decided."""
+    return desired.strategy.name != "Manual"
 
 
 def current_run(desired: Desired, record: Record) -> Run | None:
     """Return the run if it is the one that ``desired`` speaks of."""
-    return record.run if record.run is not None and record.run.id == run_id(desired) else None
+    match desired.strategy.name:
+        case "Canary":
+            return run_of(desired, record)
+        case "Experiment":
+            return record.run if record.run is not None and record.run.id == desired.salt else None
+        case _:
+            return None
 
 
 def winner_of(desired: Desired, run: Run) -> str | None:

@@ -99,6 +99,11 @@ class Observation:
     phase: int
     layout: Layout
 
+    def arm(self, destination: Destination) -> str:
+        """Return the arm that a destination is, by name: its variant; its revision where both are of one."""
+        named = {piece.arm for piece in self.layout.slices}
+        return destination.revision if destination.revision in named else destination.variant
+
 
 @dataclass(frozen=True, slots=True)
 class Route:

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from pydantic import TypeAdapter, ValidationError
 
+from fairlead.experiment.design import Design
 from fairlead_operator.core.desired import Revision
 
 MOST_UNTOLD = 8
@@ -120,11 +121,21 @@ class Gaps:
 
 
 @dataclass(frozen=True, slots=True)
+class Comparison:
+    """How a canary's two revisions are compared; frozen when its run begins."""
+
+    design: Design
+    """Its arms are revisions: the stable one, and the candidate."""
+    reached_by: str
+    """``Desired.reached_by`` then."""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One rollout, from its candidates' start to its decision."""
 
     id: str
-    """The experiment's salt; under Canary the candidate revision."""
+    """The experiment's salt; under Canary the candidate revision, or the salt by which it is compared."""
     state: State
     started_s: float
     """Unix time, seconds; so are the other times here."""
@@ -142,6 +153,13 @@ class Run:
     """Times in which control did not answer, or nothing was observed: nobody's failure, and nobody's time."""
     ignores: str | None = None
     """Request that stood already when the run began: it spoke of an earlier one."""
+    comparison: Comparison | None = None
+    """How its revisions are compared; None for all but a canary with guardrails."""
+
+    @property
+    def candidate(self) -> str:
+        """Under Canary the revision that is rolled out."""
+        return self.id if self.comparison is None else self.comparison.design.treatments[0]
 
     @property
     def is_over(self) -> bool:

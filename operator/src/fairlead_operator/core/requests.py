@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fairlead_operator.core.desired import Desired
-from fairlead_operator.core.goal import current_run, run_id, winner_of
+from fairlead_operator.core.goal import current_run, has_runs, winner_of
 from fairlead_operator.core.record import Record, Run, State
 from fairlead_operator.errors import RequestRefused
 
@@ -69,7 +69,7 @@ def _run_of(desired: Desired, record: Record, done: str) -> Run:
     Raises:
         RequestRefused: There is none.
     """
-    if run_id(desired) is None:
+    if not has_runs(desired):
         field = "spec.rollout.weights" if desired.treatments else "spec.variants"
         message = f"rollout.strategy is Manual, so nothing is {done}; change {field}"
         raise RequestRefused(f"{desired.name}: {message}")

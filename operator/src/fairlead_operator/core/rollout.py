@@ -14,6 +14,7 @@ from fairlead import BUCKETS
 from fairlead.experiment.report import Reason as Why
 from fairlead.experiment.report import Verdict
 from fairlead_operator.api.conditions import Reason
+from fairlead_operator.core.canary import candidate_of, compared, comparison_of
 from fairlead_operator.core.desired import Desired, Revision, Step
 from fairlead_operator.core.ending import ended
 from fairlead_operator.core.goal import (
@@ -22,12 +23,11 @@ from fairlead_operator.core.goal import (
     goal_of,
     is_registered,
     replicas_for,
-    run_id,
     step_of,
     winner_of,
 )
 from fairlead_operator.core.observed import Observed
-from fairlead_operator.core.record import Decision, Gaps, Past, Phase, Record, Run, State
+from fairlead_operator.core.record import Comparison, Decision, Gaps, Past, Phase, Record, Run, State
 
 __all__ = ["MOST_GAPS", "NO_DATA", "Analysis", "Goal", "Verdict", "advance", "bearable_s", "goal_of", "replicas_for"]
 
@@ -80,8 +80,9 @@ def advance(desired: Desired, observed: Observed, record: Record, analysis: Anal
         record = replace(_without_pause(record, record.paused_s, now_s), paused_s=None)
     record = _with_stable(desired, observed, record, now_s)
     record = replace(record, kept=tuple(kept for kept in record.kept if kept.until_s > now_s))
-    record = _with_validity(desired, record, broken=observed.mismatched is not None)
+    record = _with_validity(compared(desired, record), record, broken=observed.mismatched is not None)
     record = _with_capacity(observed, _with_run(desired, observed, record, now_s))
+    desired = compared(desired, record)
     for _ in State:  # a run may pass several states at once
         if record.run is None:
             break
@@ -264,7 +265,8 @@ class _Look:
     def success(self) -> tuple[str, str] | None:
         """Return why and who has won; None if nothing says so. Under Canary steps that were held are the evidence."""
         if self.is_canary:
-            return None if self.step.hold_s is None else ("StepsCompleted", self.desired.control)
+            is_open = self.step.hold_s is None or self.analysis.holds
+            return None if is_open else ("StepsCompleted", self.desired.control)
         if self.analysis.verdict is Verdict.PASS and self.analysis.winner in self.desired.treatments:
             return self.analysis.reason, self.analysis.winner
         return None
@@ -360,7 +362,8 @@ class _Look:
         """Return the record of a run that is decided."""
         state = State.PROMOTING if verdict == "Promote" else State.ROLLING_BACK
         decision = self.decision(verdict, reason, winner)
-        record = self.record.telling(self.run.id, decision)
+        arm = self.run.candidate if winner is not None and self.run.comparison is not None else winner
+        record = self.record.telling(self.run.id, replace(decision, winner=arm))
         run = replace(self.run, state=state, decision=decision, since_s=self.now_s, preparing=False)
         return replace(record, run=run)
 
@@ -440,19 +443,28 @@ def _with_validity(desired: Desired, record: Record, *, broken: bool) -> Record:
 
 def _with_run(desired: Desired, observed: Observed, record: Record, now_s: float) -> Record:
     """Return the record with the run that ``desired`` asks for, if it asks for one."""
-    wanted = run_id(desired)
-    if record.run is not None and record.run.id == wanted:
-        return replace(record, run=_edited(desired, record, record.run, now_s))
+    current = current_run(desired, record)
+    if current is not None:
+        return replace(record, run=_edited(desired, record, current, now_s))
     none = replace(_superseded(desired, record, now_s), run=None, abandoned=())
-    if wanted is None:
+    begun = _begun(desired, none, now_s)
+    if begun is None:
         return none
-    if desired.strategy.name == "Canary" and (record.stable is None or record.stable.name == wanted):
-        return none
-    if desired.strategy.name == "Experiment" and wanted in none.decided:
-        return none
+    id_, comparison = begun
     base = observed.server(observed.route.control.revision) if observed.route else None
-    run = Run(wanted, State.PENDING, started_s=now_s, since_s=now_s, ignores=desired.request)
+    run = Run(id_, State.PENDING, now_s, now_s, ignores=desired.request, comparison=comparison)
     return replace(none, run=run, capacity=max(1, base.replicas if base else 1))
+
+
+def _begun(desired: Desired, record: Record, now_s: float) -> tuple[str, Comparison | None] | None:
+    """Return the id of the run that begins now, and how it is compared if it is a canary; None if none begins."""
+    if desired.strategy.name == "Experiment":
+        return None if desired.salt in record.decided else (desired.salt, None)
+    candidate = candidate_of(desired).name
+    if desired.strategy.name != "Canary" or record.stable is None or record.stable.name == candidate:
+        return None
+    comparison = comparison_of(desired, record.stable, now_s, record.decided)
+    return (candidate if comparison is None else comparison.design.salt), comparison
 
 
 def _with_capacity(observed: Observed, record: Record) -> Record:
@@ -492,7 +504,8 @@ def _superseded(desired: Desired, record: Record, now_s: float) -> Record:
     decision = run.decision if final and run.decision else ended
     run = replace(run, decision=decision)
     record = record if final else record.telling(run.id, decision)
-    return _remembering(record, run, run.id.rpartition("/")[2], desired, now_s)
+    revision = run.id.rpartition("/")[2] if run.comparison is None else run.candidate
+    return _remembering(record, run, revision, desired, now_s)
 
 
 def _remembering(record: Record, run: Run, revision: str, desired: Desired, now_s: float) -> Record:

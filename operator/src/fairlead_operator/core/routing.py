@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from fairlead import BUCKETS, Layout
+from fairlead.experiment.design import Design
+from fairlead_operator.core.canary import compared
 from fairlead_operator.core.desired import Desired
 from fairlead_operator.core.goal import Goal, goal_of, replicas_for
 from fairlead_operator.core.observed import Destination, Observation, Observed, Route
@@ -18,6 +20,7 @@ from fairlead_operator.core.record import Record
 
 def route_for(desired: Desired, observed: Observed, record: Record) -> Route | None:
     """Return the best route that what is ready now allows; None before control was ever ready."""
+    desired = compared(desired, record)
     goal, before = goal_of(desired, record), observed.route
     serving = {variant: _serving(desired, observed, record, variant) for variant in desired.revisions}
     if before is not None and _is_handing_over(desired, before, goal, serving[desired.control]):
@@ -184,11 +187,25 @@ class _Look:
             return None
         if standing is None or not standing.obeys(law):
             return None
+        design = self.desired.design if self.desired.canary is not None else None
+        if design is not None:
+            return self.observation_of_revisions(design, phase.number) if design.control == self.control else None
         for arm in (self.desired.control, *(arm for arm, width in widths.items() if width)):
-            server = self.observed.server(self.serving[arm])
-            if server is None or not server.answers or server.prediction != self.desired.revisions[arm].prediction:
+            if not self.predicts(self.serving[arm], self.desired.revisions[arm].prediction):
                 return None
         return Observation(self.desired.salt, phase.number, Layout.of(self.desired.control, goal.weights_bp))
+
+    def observation_of_revisions(self, design: Design, phase: int) -> Observation | None:
+        """Return the same of a canary: its arms are the stable revision and the candidate."""
+        if not all(self.predicts(revision, prediction) for revision, prediction in design.digests.items()):
+            return None
+        weights = {design.treatments[0]: self.goal.weights_bp[self.desired.control]}
+        return Observation(self.desired.salt, phase, Layout.of(design.control, weights))
+
+    def predicts(self, revision: str | None, prediction: str) -> bool:
+        """Return whether a revision answers, and predicts as it should."""
+        server = self.observed.server(revision)
+        return server is not None and server.answers and server.prediction == prediction
 
     @property
     def is_canary(self) -> bool:

@@ -20,6 +20,7 @@ from fairlead_operator.api.v1alpha1 import (
     VariantFailure,
     VariantStatus,
 )
+from fairlead_operator.core.canary import compared
 from fairlead_operator.core.desired import Desired, Revision
 from fairlead_operator.core.evidence import NO_EVIDENCE, Evidence
 from fairlead_operator.core.judged import told_of
@@ -74,6 +75,7 @@ def status_of(
 ) -> Status:
     """Return the status of ``deployment``; its former status gives conditions their transition times."""
     before = deployment.status.conditions if deployment.status else ()
+    desired = compared(desired, record)
     look = _Look(desired, observed, record, around, deployment.status)
     conditions = tuple(look.conditions())
     return Status(
@@ -296,7 +298,7 @@ class _Look:
             return False, Reason.GATEWAY_REFUSED, self.around.gateway_problem
         if self.record.invalid == self.desired.salt:
             why = self.observed.mismatched or "units did not land where the assignment law says"
-            return False, Reason.ASSIGNMENT_INVALID, f"{why}; weight is withdrawn until experiment.id is a new one"
+            return False, Reason.ASSIGNMENT_INVALID, f"{why}; weight is withdrawn until {self.something_new}"
         if route is None:
             return False, Reason.STARTING, "no route yet: control is not ready"
         if not self.observed.answers(route.control.revision):
@@ -308,6 +310,11 @@ class _Look:
         names = dict.fromkeys((route.control.variant, self.desired.control, *self.desired.treatments))
         shares = ", ".join(f"{name} {route.weight_bp(name) / 100:g}" for name in names)
         return True, Reason.AS_SPECIFIED, f"weights in per cent: {shares}"
+
+    @property
+    def something_new(self) -> str:
+        """What draws all units anew."""
+        return "experiment.id is a new one" if self.desired.canary is None else "there is a new revision"
 
     def missing_weight(self) -> _Verdict | None:
         """Return which arm has less than the rollout wants, and why; None if all have what is wanted."""
@@ -329,7 +336,9 @@ class _Look:
     def experiment_healthy(self) -> _Verdict:
         """Return whether every arm is in traffic, units land where the law says, and the comparison is sound."""
         if self.desired.experiment_id is None:
-            return True, Reason.NO_EXPERIMENT, "the spec has no experiment"
+            between = "no canary is under way; the next one is an experiment"
+            message = between if self.desired.canary is not None else "the spec has no experiment"
+            return True, Reason.NO_EXPERIMENT, message
         if self.record.invalid == self.desired.salt:
             return False, Reason.ASSIGNMENT_INVALID, self.observed.mismatched or "units land where they should not"
         if self.record.run is None or not self.record.run.is_over:

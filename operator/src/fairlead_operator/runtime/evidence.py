@@ -15,6 +15,7 @@ from typing import Protocol
 from fairlead.experiment.decision import Action, Decision
 from fairlead.experiment.design import Design
 from fairlead_operator.api.conditions import Reason
+from fairlead_operator.core.canary import compared
 from fairlead_operator.core.desired import Desired
 from fairlead_operator.core.evidence import NO_EVIDENCE, Evidence, Trouble
 from fairlead_operator.core.goal import is_registered
@@ -124,7 +125,7 @@ class LedgerEvidence:
 
     def look(self, desired: Desired, record: Record, changed: Callable[[], None]) -> Evidence:
         """Return what is known by now; see ``EvidenceSource``."""
-        key = ObjectKey(desired.namespace, desired.name)
+        key, desired = ObjectKey(desired.namespace, desired.name), compared(desired, record)
         if desired.design is None and not record.untold:
             self.forget(key)
             return NO_EVIDENCE

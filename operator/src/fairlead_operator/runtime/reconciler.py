@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from fairlead_operator.core.canary import compared
 from fairlead_operator.core.desired import Desired
 from fairlead_operator.core.evidence import NO_EVIDENCE, Evidence, analysis_of, noted
 from fairlead_operator.core.observed import Observed
@@ -62,12 +63,13 @@ async def reconcile(
     done = 0
     problem: OperatorError | None = None
     observed = await platform.observe()
+    desired = compared(desired, record)
     known = noted(desired, record, evidence)
     advanced = advance(desired, observed, known, analysis_of(desired, known, evidence), now_s)
     if advanced != record:
         await remember(advanced)
     failed: list[Action] = []
-    for action in plan(desired, observed, advanced):
+    for action in plan(compared(desired, advanced), observed, advanced):
         if any(_depends(action, other) for other in failed):
             continue
         try:

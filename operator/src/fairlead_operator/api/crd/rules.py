@@ -10,19 +10,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from fairlead import BUCKETS
 from fairlead.experiment.design import Kind, Meaning, Source
 from fairlead.route import OVERRIDE_HEADER, UNIT_HEADER
 from fairlead_operator.api.objects import SCHEMES
 from fairlead_operator.api.v1alpha1 import NAMES_MAX, HydrationSpec
-from fairlead_operator.api.v1alpha1.experiment import BUILT_IN
+from fairlead_operator.api.v1alpha1.experiment import BUILT_IN, NOT_OF_CANARY
 from fairlead_operator.api.v1alpha1.rollout import MOST_STEPS
 from fairlead_operator.api.v1alpha1.routing import TAKEN_HEADERS
 
 _STRATEGY = "(has(self.strategy) ? self.strategy : 'Manual')"
 _SPEC_STRATEGY = "self.?rollout.?strategy.orValue('Manual')"
 _TREATMENTS = "self.variants.filter(v, v.role == 'Treatment')"
-_SAME_EXPERIMENT = "has(self.experiment) && has(oldSelf.experiment) && self.experiment.id == oldSelf.experiment.id"
+_SAME_EXPERIMENT = (
+    "has(self.experiment) && has(self.experiment.id) && has(oldSelf.experiment) && has(oldSelf.experiment.id)"
+    " && self.experiment.id == oldSelf.experiment.id"
+)
+_GUARDED_CANARY = f"({_SPEC_STRATEGY} == 'Canary' && has(self.experiment))"
 _FITS = f"size(self.metadata.name) + size(v.name) <= {NAMES_MAX}"
 _TOO_LONG = f"metadata.name and the name of a variant together have over {NAMES_MAX} letters; shorten one"
 _END = "bump experiment.id, or remove the experiment block to end it"
@@ -342,11 +348,39 @@ RULES: tuple[Rule, ...] = (
         field=".rollout.strategy",
     ),
     Rule(
-        "canary-has-no-experiment",
+        "experiment-id-required",
         "spec",
-        f"{_SPEC_STRATEGY} != 'Canary' || !has(self.experiment)",
-        "experiment is for Experiment and Manual; remove it, or change rollout.strategy",
-        field=".experiment",
+        f"!has(self.experiment) || has(self.experiment.id) || {_SPEC_STRATEGY} == 'Canary'",
+        "is required where Treatments are compared; give one, such as e1",
+        field=".experiment.id",
+        reason="FieldValueRequired",
+    ),
+    Rule(
+        "canary-has-guardrails",
+        "spec",
+        f"!{_GUARDED_CANARY} || has(self.experiment.guardrails) && size(self.experiment.guardrails) > 0",
+        "are what a Canary is judged by; give at least one, or remove experiment",
+        field=".experiment.guardrails",
+        reason="FieldValueRequired",
+    ),
+    *(
+        Rule(
+            f"canary-has-no-{field.replace('_', '-')}",
+            "spec",
+            f"!{_GUARDED_CANARY} || !has(self.experiment.{to_camel(field)})",
+            f"{why}; remove it",
+            field=f".experiment.{to_camel(field)}",
+            reason="FieldValueForbidden",
+        )
+        for field, why in NOT_OF_CANARY.items()
+    ),
+    Rule(
+        "canary-compares-two",
+        "spec",
+        f"!{_GUARDED_CANARY} || !has(self.rollout.steps)"
+        " || self.rollout.steps.all(step, step.weights.all(n, step.weights[n] > 0.0 && step.weights[n] < 100.0))",
+        "weights must be over 0 and under 100 where guardrails compare the new revision with the old one",
+        field=".rollout.steps",
     ),
     Rule(
         "experiment-required",

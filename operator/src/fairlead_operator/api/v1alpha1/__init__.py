@@ -6,9 +6,17 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
+from pydantic.alias_generators import to_camel
 
 from fairlead import BUCKETS
-from fairlead_operator.api.v1alpha1.experiment import Covariate, Experiment, Feedback, Guardrail, Objective
+from fairlead_operator.api.v1alpha1.experiment import (
+    NOT_OF_CANARY,
+    Covariate,
+    Experiment,
+    Feedback,
+    Guardrail,
+    Objective,
+)
 from fairlead_operator.api.v1alpha1.fields import Label, Name, Record, basis_points, broken, seconds
 from fairlead_operator.api.v1alpha1.rollout import Rollout, Step
 from fairlead_operator.api.v1alpha1.routing import Routing, Unit
@@ -116,7 +124,9 @@ class Spec(Record):
     )
     routing: Routing = Field(default=Routing(), description="How requests reach variants.")
     rollout: Rollout = Field(default=Rollout(), description="How weight is moved.")
-    experiment: Experiment | None = Field(default=None, description="An experiment; only observed under Manual.")
+    experiment: Experiment | None = Field(
+        default=None, description="An experiment; only observed under Manual, and guardrails alone under Canary."
+    )
     feedback: Feedback = Field(
         default=Feedback(), description="Where it is told who was answered and what became of it."
     )
@@ -159,6 +169,8 @@ class Spec(Record):
             if step.hold is None:
                 message = "is required on every step but the last; say how long it lasts, such as 30m"
                 raise broken(("rollout", "steps", index, "hold"), message)
+        if self.experiment is not None and self.experiment.id is None and rollout.strategy != "Canary":
+            raise broken(("experiment", "id"), "is required where Treatments are compared; give one, such as e1")
         if rollout.strategy == "Canary":
             self._canary_fits()
         if rollout.strategy == "Experiment":
@@ -170,7 +182,20 @@ class Spec(Record):
             message = "Canary rolls out revisions of the Control; remove the Treatments, or use Manual or Experiment"
             raise broken(("rollout", "strategy"), message)
         if self.experiment is not None:
-            raise broken(("experiment",), "is for Experiment and Manual; remove it, or change rollout.strategy")
+            self._guardrails_fit(self.experiment)
+
+    def _guardrails_fit(self, experiment: Experiment) -> None:
+        if not experiment.guardrails:
+            message = "are what a Canary is judged by; give at least one, or remove experiment"
+            raise broken(("experiment", "guardrails"), message)
+        for field, why in NOT_OF_CANARY.items():
+            if getattr(experiment, field) is not None:
+                raise broken(("experiment", to_camel(field)), f"{why}; remove it")
+        for index, step in enumerate(self.rollout.steps):
+            for name, weight in step.weights.items():
+                if not 0 < basis_points(weight) < BUCKETS:
+                    message = "must be over 0 and under 100 where guardrails compare the new revision with the old one"
+                    raise broken(("rollout", "steps", index, "weights", name), message)
 
     def _experiment_fits(self) -> None:
         if self.experiment is None:
@@ -229,8 +254,12 @@ class ModelDeployment(Record):
 
     @property
     def salt(self) -> str:
-        """Salt of the assignment: ``namespace/name/experiment-id``, or ``…/rollout`` outside an experiment."""
-        last = self.spec.experiment.id if self.spec.experiment else "rollout"
+        """Salt of the assignment: ``namespace/name/experiment-id``, or ``…/rollout`` outside an experiment.
+
+        That of a canary with guardrails is its run's own; see ``core.canary``.
+        """
+        experiment = self.spec.experiment
+        last = experiment.id if experiment is not None and experiment.id is not None else "rollout"
         return f"{self.metadata.namespace}/{self.metadata.name}/{last}"
 
     @property

@@ -159,15 +159,27 @@ class Covariate(Record):
         return self.feature.replace(":", "__")
 
 
-class Experiment(Record):
-    """An experiment: its id names the assignment and the analysis."""
+NOT_OF_CANARY: Mapping[str, str] = {
+    "id": "is each revision's own under Canary",
+    "objective": "is what a Treatment is to be better in; a new revision under Canary is judged by guardrails alone",
+    "covariate": "is for an objective, which a Canary has none of",
+    "maximum_duration": "ends an undecided experiment; a Canary ends with its steps",
+}
+"""What of an experiment a canary has no use for, by field, and why."""
 
-    id: Annotated[Label, Field(max_length=40)] = Field(
-        description="Last part of the salt; a new id draws all units anew."
+
+class Experiment(Record):
+    """An experiment: its id names the assignment and the analysis. Under Canary it has guardrails alone."""
+
+    id: Annotated[Label, Field(max_length=40)] | None = Field(
+        default=None,
+        description="Last part of the salt; a new id draws all units anew. Required but under Canary, where each new "
+        "revision is an experiment of its own.",
     )
     objective: Objective | None = Field(
         default=None,
-        description="What a Treatment is to be better in, judged in the last step; without one somebody decides.",
+        description="What a Treatment is to be better in, judged in the last step; without one somebody decides. Not "
+        "under Canary.",
     )
     guardrails: tuple[Guardrail, ...] = Field(
         default=(), max_length=16, description="What a Treatment may not be worse in, judged in every step."

@@ -58,7 +58,7 @@ class FeedbackFiles:
 
     def problem(self, desired: Desired) -> Problem | None:
         """Return why an experiment's servers would tell nobody; None if they will, or there is nothing to tell."""
-        if desired.design is None or (desired.ledger or self.settings.ledger_url) is None:
+        if not desired.is_judged or (desired.ledger or self.settings.ledger_url) is None:
             return None  # that no ledger is known is told by whoever would ask it
         if self.settings.feedback_keys is not None:
             return None

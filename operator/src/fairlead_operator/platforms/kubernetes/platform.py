@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairlead.route import RouteKey
+from fairlead_operator.core.canary import compared
 from fairlead_operator.core.desired import Desired, Revision
 from fairlead_operator.core.observed import Filter, Observed, Problem, Route
 from fairlead_operator.core.plan import (
@@ -93,14 +94,15 @@ class ClusterPlatform:
         route = read_route(own) if own is not None else None
         self.route_version = live["metadata"]["resourceVersion"] if live is not None else None
         found = servers(self.owner, self._look(route), self.absences, await self._unlabelled(route))
+        desired = compared(self.desired, self.record)
         told = {name: self._told(name) for name in found}
-        wrong = misfit(self.desired.design, self._signatures(told))
+        wrong = misfit(desired.design, self._signatures(told))
         return Observed(
             servers=found,
             route=route,
             route_altered=own is not None and (route is None or not covers(own, self._virtual_service(route))),
             filter=self._filter(route),
-            mismatched=mismatch(told.values()) if self.desired.experiment_id else None,
+            mismatched=mismatch(told.values()) if desired.experiment_id else None,
             problems=self.problems if wrong is None else (*self.problems, wrong),
         )
 
@@ -192,7 +194,7 @@ class ClusterPlatform:
         )
 
     def _told(self, revision: str) -> Told:
-        return self.reports.told(self.addresses(revision), self.desired.salt)
+        return self.reports.told(self.addresses(revision), compared(self.desired, self.record).salt)
 
     def _is_altered(self, name: str, live: Mapping[str, Any]) -> bool:
         """Return whether an InferenceService is not what was rendered, replica bounds aside."""

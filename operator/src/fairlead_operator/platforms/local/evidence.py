@@ -91,14 +91,14 @@ class LocalEvidence:
         Raises:
             StateUnreadable: The keys are damaged.
         """
-        if self._ledger is None and (desired.design is not None or self._database.exists()):
+        if self._ledger is None and (desired.is_judged or self._database.exists()):
             self._start()
-        if self._ledger is None or desired.design is None:
+        if self._ledger is None or not desired.is_judged:
             self._state.tell_servers(None)
             return
         design = desired.design
-        keys = self._state.ledger_keys().of(deployment_of(design.salt))
-        covariates = {design.salt: design.covariate} if design.covariate else {}
+        keys = self._state.ledger_keys().of(deployment_of(desired.salt))
+        covariates = {design.salt: design.covariate} if design is not None and design.covariate else {}
         self._state.tell_servers(Feedback(self._ledger.url, keys, covariates=covariates))
 
     def look(self, desired: Desired, record: Record, changed: Callable[[], None]) -> Evidence:

@@ -209,7 +209,7 @@ def _experiment(route: Route, destination: Destination, key: RouteKey | None) ->
         salt=observed.salt,
         phase=observed.phase,
         revision=destination.revision,
-        variant=destination.variant,
+        variant=observed.arm(destination),
         layout=observed.layout,
         unit_source=route.reach.unit.source,
     ).sign(key)

@@ -209,7 +209,7 @@ class _Signer:
             salt=self._observed.salt,
             phase=self._observed.phase,
             revision=destination.revision,
-            variant=destination.variant,
+            variant=self._observed.arm(destination),
             layout=self._observed.layout,
             unit_source=self._source,
         ).sign(self._key)
