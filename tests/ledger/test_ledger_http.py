@@ -220,6 +220,10 @@ def test_what_is_counted_is_told_to_prometheus(clients: Clients) -> None:
         assert f'fairlead_ledger_outcomes_total{{fate="{fate}"}}' in text
     assert 'fairlead_ledger_requests_total{code="200",route="/v1/outcomes"}' in text
     assert "fairlead_ledger_waiting_entries 0.0" in text
+    assert "fairlead_ledger_pending_outcomes " in text
+    assert "fairlead_ledger_fold_lag_seconds 0.0" in text
+    clients["reader"].get(f"/v1/experiments/{SALT}/analysis")
+    assert "fairlead_ledger_analysis_seconds_count 1.0" in clients["nobody"].get("/metrics").text
 
 
 def test_neither_units_nor_secrets_are_logged(ledger: LedgerProcess, clients: Clients) -> None:

@@ -13,6 +13,7 @@ from fairlead.feedback.keys import KeyRing, SigningKey
 from fairlead.feedback.messages import ExposureReport, Fate, Outcome, OutcomeAnswer
 from fairlead_ledger.intake.rules import Refused
 from fairlead_ledger.ledger import Ledger
+from fairlead_ledger.store.fold import Backlog
 from fairlead_ledger.store.schema import FATES, PENDING, UNIT_SUMS
 from support.ledger_truth import Told, kept, truth
 from support.ledgers import HOUR_US, NOON_US, ROOT, SALT, StillClock, arm_of, design, exposure, token
@@ -271,3 +272,14 @@ def test_nothing_is_kept_of_a_prediction_once_it_was_folded(declared: Ledger) ->
     with declared.database.reading() as connection:
         counts = [connection.scalar(select(func.count()).select_from(table)) for table in (PENDING, UNIT_SUMS)]
     assert counts == [0, 1]
+
+
+def test_what_waits_to_be_folded_is_known_with_how_long_it_could_have_been(declared: Ledger, clock: StillClock) -> None:
+    assert declared.backlog() == Backlog(0, 0.0)
+    for number in range(3):
+        tell(declared, {"prediction_id": token(TREATED, NOON_US + number, number=number), "actual": 1})
+    assert declared.backlog() == Backlog(3, 0.0), "none is older than the outcome window"
+    clock.time_us = NOON_US + HOUR_US + 1 + 5_000_000
+    assert declared.backlog() == Backlog(3, 5.0)
+    declared.evidence_of(SALT, clock.time_us)
+    assert declared.backlog() == Backlog(0, 0.0)

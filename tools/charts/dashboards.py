@@ -1,4 +1,4 @@
-"""Grafana dashboards over the operator's and the servers' metrics, built as data."""
+"""Grafana dashboards over the operator's, the servers' and the ledger's metrics, built as data."""
 
 from __future__ import annotations
 
@@ -216,7 +216,83 @@ _MODELS: Final = Dashboard(
     ),
 )
 
-DASHBOARDS: Final = (_OPERATOR, _MODELS)
+_OF_LEDGER: Final = 'namespace="$namespace"'
+
+_LEDGER: Final = Dashboard(
+    "ledger",
+    "Fairlead / Ledger",
+    (("namespace", "fairlead_ledger_waiting_entries"),),
+    (
+        Panel(
+            "Outcomes by what became of them",
+            "ops",
+            {"{{fate}}": f"sum by (fate) (rate(fairlead_ledger_outcomes_total{{{_OF_LEDGER}}}[5m]))"},
+            "Accepted ones count, once their request is old enough; Forged ones are tokens that nobody here signed.",
+        ),
+        Panel(
+            "Reports of servers and gateways",
+            "ops",
+            {"{{outcome}}": f"sum by (outcome) (rate(fairlead_ledger_reports_total{{{_OF_LEDGER}}}[5m]))"},
+            "By whether they were told before; told again they count once.",
+        ),
+        Panel(
+            "Requests that failed",
+            "reqps",
+            {
+                "{{route}} {{code}}": (
+                    f'sum by (route, code) (rate(fairlead_ledger_requests_total{{{_OF_LEDGER},code=~"[45].."}}[5m]))'
+                )
+            },
+            "4xx are the senders' mistakes; after 429 and 503 they come again.",
+        ),
+        Panel(
+            "Waiting to be written",
+            "short",
+            {"{{pod}}": f"max by (pod) (fairlead_ledger_waiting_entries{{{_OF_LEDGER}}})"},
+            "What came and is in no transaction yet; at 50,000 of them senders are told to wait.",
+        ),
+        Panel(
+            "Time of a write",
+            "s",
+            {
+                f"p{percent}": f"histogram_quantile(0.{percent}, sum by (le) "
+                f"(rate(fairlead_ledger_write_seconds_bucket{{{_OF_LEDGER}}}[5m])))"
+                for percent in (50, 95, 99)
+            },
+            "A transaction of the intake; it grows when the database is slow.",
+        ),
+        Panel(
+            "Outcomes that wait for their request",
+            "short",
+            {"outcomes": f"max (fairlead_ledger_pending_outcomes{{{_OF_LEDGER}}})"},
+            "They count once their request is older than the outcome window; each is a row until then.",
+        ),
+        Panel(
+            "Lag of the fold",
+            "s",
+            {"longest": f"max (fairlead_ledger_fold_lag_seconds{{{_OF_LEDGER}}})"},
+            "How long outcomes wait that need not wait any more; seconds are usual.",
+        ),
+        Panel(
+            "Folds",
+            "ops",
+            {"{{outcome}}": f"sum by (outcome) (rate(fairlead_ledger_folds_total{{{_OF_LEDGER}}}[15m]))"},
+            "A failed one is tried again two seconds later.",
+        ),
+        Panel(
+            "Time of an analysis",
+            "s",
+            {
+                f"p{percent}": f"histogram_quantile(0.{percent}, sum by (le) "
+                f"(rate(fairlead_ledger_analysis_seconds_bucket{{{_OF_LEDGER}}}[15m])))"
+                for percent in (50, 95, 99)
+            },
+            "Every unit is read after something was told; it grows with them.",
+        ),
+    ),
+)
+
+DASHBOARDS: Final = (_OPERATOR, _MODELS, _LEDGER)
 
 
 def dashboard_files() -> dict[str, str]:

@@ -16,6 +16,7 @@ from fairlead_ledger.service import Service
 _LOG = logging.getLogger(__name__)
 _PAUSE_S = 2.0
 _ROUNDS_PER_PURGE = 300
+_ROUNDS_PER_COUNT = 10
 
 
 @asynccontextmanager
@@ -36,6 +37,8 @@ async def _fold_forever(service: Service) -> None:
             await _fold(service.ledger)
             if number % _ROUNDS_PER_PURGE == 0:
                 await to_thread.run_sync(service.ledger.purge, service.limits.retention_s)
+            if number % _ROUNDS_PER_COUNT == 0:
+                service.metrics.tell_backlog(await to_thread.run_sync(service.ledger.backlog))
             service.metrics.folds.labels("done").inc()
         except Exception as error:  # noqa: BLE001 -- the loop's top: the next round tries again
             service.metrics.folds.labels("failed").inc()

@@ -24,7 +24,7 @@ from fairlead_ledger.store.database import Database
 from fairlead_ledger.store.directory import Directory
 from fairlead_ledger.store.evidence import EvidenceReader
 from fairlead_ledger.store.experiments import Experiment, State
-from fairlead_ledger.store.fold import fold, is_due
+from fairlead_ledger.store.fold import Backlog, backlog, fold, is_due
 from fairlead_ledger.store.verdicts import Last
 
 MOST_FOLDED = 5000
@@ -178,6 +178,12 @@ class Ledger:
                 pass
             # What was folded here may be undone: nothing of it is remembered.
             yield (connection, *self._evidence(connection, salt, now_us, EvidenceReader()))
+
+    def backlog(self) -> Backlog:
+        """Return what waits to be folded."""
+        now_us = self.clock.now_us()
+        with self.database.reading() as connection:
+            return backlog(connection, experiments.running(connection), now_us)
 
     def erase(self, salt: str, unit: str) -> bool:
         """Remove everything that is kept of a unit in an experiment; return whether there was anything.

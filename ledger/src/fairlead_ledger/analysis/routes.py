@@ -26,7 +26,8 @@ Phase = Annotated[int | None, Query(ge=0, lt=1 << 16)]
 async def analysis(request: Request, namespace: Part, name: Part, id_: Part, phase: Phase = None) -> Report:
     """Judge a phase by itself: the one that is asked for, or the last that has begun."""
     analyses, salt = _readable(request, namespace, name, id_)
-    return await to_thread.run_sync(analyses.report, salt, phase)
+    with service_of(request).metrics.analyses.time():
+        return await to_thread.run_sync(analyses.report, salt, phase)
 
 
 @ROUTES.get("/evidence")

@@ -8,7 +8,7 @@ the work was cut into transactions, and whatever died in between.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -23,6 +23,16 @@ from fairlead_ledger.store.schema import CELLS, EXPERIMENTS, PENDING, RIPENING, 
 
 _ORDER = (PENDING.c.time_us, PENDING.c.unit, PENDING.c.nonce, PENDING.c.row, PENDING.c.metric)
 _MINUTE_US = 60_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits to be folded."""
+
+    outcomes: int
+    """All that wait, most of them for their request to be old enough."""
+    lag_s: float
+    """Since when the oldest of those that need not wait any longer could have been folded; 0 if there is none."""
 
 
 class _Key(NamedTuple):
@@ -52,6 +62,21 @@ def is_due(connection: Connection, experiment: Experiment, now_us: int) -> bool:
     until_us = now_us - experiment.window_us - 1
     waiting = exists().where(PENDING.c.experiment_id == experiment.id, PENDING.c.time_us <= until_us)
     return bool(connection.scalar(select(or_(waiting, exists().where(_is_ripe(experiment.id, until_us))))))
+
+
+def backlog(connection: Connection, experiments: Iterable[Experiment], now_us: int) -> Backlog:
+    """Return what waits to be folded.
+
+    Args:
+        connection: In a transaction that sees one state.
+        experiments: Those that are running.
+        now_us: By the experiments' clock.
+    """
+    oldest = select(PENDING.c.experiment_id, func.min(PENDING.c.time_us)).group_by(PENDING.c.experiment_id)
+    since_us: dict[int, int] = {row[0]: row[1] for row in connection.execute(oldest)}
+    lags = [now_us - one.window_us - 1 - since_us.get(one.id, now_us) for one in experiments]
+    count = connection.scalar(select(func.count()).select_from(PENDING))
+    return Backlog(int(count or 0), max(0, *lags) / 1e6 if lags else 0.0)
 
 
 def fold(database: Database, connection: Connection, experiment: Experiment, now_us: int, *, most: int) -> bool:
