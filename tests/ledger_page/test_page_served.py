@@ -15,9 +15,11 @@ import pytest
 
 from fairlead.experiment import record as records
 from fairlead.experiment.report import Report
+from fairlead.feedback.gateway import HEARTBEAT, gateway_name
+from fairlead.feedback.messages import ExposureReport
 from support.browser import Tab, chromium, pages_of
 from support.experiment_story import DAY_US, Story
-from support.ledgers import LedgerProcess, ledger_process
+from support.ledgers import MINUTE_US, LedgerProcess, ledger_process
 from support.reports import flights_design
 
 PHONE, DESK = (360, 740), (1280, 800)
@@ -123,6 +125,34 @@ def test_silent_servers_decide_nothing_until_they_tell_again(story: Story) -> No
     assert told.analysis(0).json()["reason"] == "TooFewEffectiveUnits"
     assert told.get(f"{told.path}/evidence").json()["down"] == []
     story.ledger.set_us(story.now_us)
+
+
+def test_a_gateway_of_which_nobody_tells_any_more_is_a_silent_source(story: Story) -> None:
+    design = flights_design(salt="flights/arrival-delay/gateway", covariate=None)
+    told = Story(story.ledger, design, server="server-3", now_us=story.now_us)
+    told.declare()
+    told.days(2, phase=0, units=20)
+    assert not _is_gateway_down(told), "nobody has to tell of a gateway"
+    _beat(told)
+    assert not _is_gateway_down(told)
+    told.wait_us(16 * MINUTE_US)
+    assert _is_gateway_down(told)
+    assert told.analysis(0).json()["reason"] == "SourceDown"
+    _beat(told)
+    assert not _is_gateway_down(told)
+    story.ledger.set_us(story.now_us)
+
+
+def _beat(told: Story) -> None:
+    """Tell that a gateway's log is read, and nothing else."""
+    report = ExposureReport(server=gateway_name(told.design.salt, "one"), sequence=HEARTBEAT)
+    with told.ledger.client() as client:
+        answer = client.post("/v1/exposures", content=report.model_dump_json())
+    assert answer.is_success, answer.text
+
+
+def _is_gateway_down(told: Story) -> bool:
+    return "gateway" in told.get(f"{told.path}/evidence").json()["down"]
 
 
 def test_what_is_not_declared_is_not_found(story: Story) -> None:

@@ -17,12 +17,12 @@ from fairlead.experiment.record import DecisionRecord
 from fairlead.experiment.report import Report
 from fairlead_ledger.analysis import looks
 from fairlead_ledger.analysis.looks import Look
-from fairlead_ledger.analysis.silence import EXPOSURES, is_silent
+from fairlead_ledger.analysis.silence import EXPOSURES, GATEWAY, is_gateway_silent, is_silent
 from fairlead_ledger.errors import Conflict, NotFound, Unreadable
 from fairlead_ledger.ledger import Ledger
 from fairlead_ledger.store import grounds, verdicts
 from fairlead_ledger.store import records as kept_records
-from fairlead_ledger.store.evidence import heard_us
+from fairlead_ledger.store.evidence import gateway_heard_us, heard_us
 from fairlead_ledger.store.experiments import Experiment, State
 from fairlead_ledger.store.grounds import Grounds
 
@@ -163,13 +163,16 @@ class Analyses:
     def _with_silence(
         self, connection: Connection, experiment: Experiment, evidence: Evidence, now_us: int
     ) -> Evidence:
-        """Return evidence that says so if servers have stopped telling."""
+        """Return evidence that says so if servers or gateways have stopped telling."""
         if not evidence.phases:
             return evidence
         seen = looks.read_all(connection, experiment.id)
-        if not is_silent(seen, heard_us(connection, experiment.id), now_us):
-            return evidence
-        return evidence.model_copy(update={"down": tuple(sorted({*evidence.down, EXPOSURES}))})
+        silent = {
+            EXPOSURES: is_silent(seen, heard_us(connection, experiment.id), now_us),
+            GATEWAY: is_gateway_silent(gateway_heard_us(connection, experiment.salt), now_us),
+        }
+        down = {*evidence.down, *(source for source, is_down in silent.items() if is_down)}
+        return evidence.model_copy(update={"down": tuple(sorted(down))}) if down else evidence
 
     def _keep_grounds(self, experiment: Experiment, found: Grounds) -> None:
         if grounds.may_decide(found.report):

@@ -21,9 +21,10 @@ from fairlead.experiment.design import Design, Kind, Metric, Source
 from fairlead.experiment.evidence import ArmEvidence, Evidence, FirstValues, PhaseEvidence, Sums, Tail, blocks_of
 from fairlead.experiment.sums import tempered
 from fairlead.experiment.tail import edges_near, tails_of
+from fairlead.feedback.gateway import gateway_prefix
 from fairlead.feedback.messages import Failure
 from fairlead_ledger.store.experiments import Cell, Experiment, cells_of
-from fairlead_ledger.store.schema import BLOCKS, CELLS, FAILURES, PENDING, UNIT_SUMS, UNITS
+from fairlead_ledger.store.schema import BLOCKS, CELLS, FAILURES, PENDING, SERVERS, UNIT_SUMS, UNITS
 
 _MINUTE_US = 60_000_000
 _MOST_REMEMBERED = 8
@@ -134,6 +135,13 @@ def heard_us(connection: Connection, experiment_id: int) -> int | None:
     query = select(func.max(BLOCKS.c.minute)).join(CELLS, CELLS.c.id == BLOCKS.c.cell_id)
     minute = connection.scalar(query.where(CELLS.c.experiment_id == experiment_id))
     return None if minute is None else (int(minute) + 1) * _MINUTE_US
+
+
+def gateway_heard_us(connection: Connection, salt: str) -> int | None:
+    """Return when a gateway's log was told of last, for an experiment; None if none ever was."""
+    is_of = SERVERS.c.name.startswith(gateway_prefix(salt))
+    found = connection.scalar(select(func.max(SERVERS.c.seen_us)).where(is_of))
+    return None if found is None else int(found)
 
 
 def _is_of(cell: Cell, design: Design) -> bool:
