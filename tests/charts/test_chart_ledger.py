@@ -53,6 +53,26 @@ def test_the_ledger_takes_its_arguments() -> None:
     assert (migration.command, migration.wait_s) == ("migrate", 60)
 
 
+def test_ledger_and_servers_are_told_of_the_same_brokers_and_topic() -> None:
+    objects = rendered("fairlead", OWN)
+    pod = one(objects, "Deployment", "fairlead-ledger")["spec"]["template"]["spec"]
+    found = from_arguments("postgresql://ledger@db/ledger", pod["containers"][0]["args"])
+    assert mounted(pod)[str(found.kafka_config)] == "kafka-clients/ledger"
+    assert pod["terminationGracePeriodSeconds"] == 60
+    operator = operator_of(objects)["spec"]["template"]["spec"]
+    told = {one["name"]: one.get("value") for one in operator["containers"][0]["env"]}
+    assert told["FAIRLEAD_OPERATOR_KAFKA_BOOTSTRAP_SERVERS"] == found.kafka_bootstrap_servers
+    assert told["FAIRLEAD_OPERATOR_KAFKA_EXPOSURES_TOPIC"] == found.kafka_exposures_topic == "fairlead.exposures"
+    assert mounted(operator)[str(told["FAIRLEAD_OPERATOR_KAFKA_CONFIG"])] == "kafka-clients/server"
+
+
+def test_without_brokers_or_for_servers_over_http_nothing_is_said_of_kafka() -> None:
+    values = {**BUNDLED, "ledger": {"enabled": True, "kafka": {"bootstrapServers": "kafka:9092", "servers": False}}}
+    assert "KAFKA" not in str(operator_of(rendered("fairlead", values)))
+    assert "--kafka-bootstrap-servers=kafka:9092" in container(values)["args"]
+    assert "--kafka" not in str(container(BUNDLED))
+
+
 def test_no_password_is_in_a_pod() -> None:
     for values, secret in ((BUNDLED, "fairlead-postgres"), (OWN, "ledger-database")):
         (variable,) = container(values)["env"]

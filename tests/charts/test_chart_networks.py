@@ -103,11 +103,13 @@ def test_the_bundled_database_is_the_ledgers_alone() -> None:
     assert policy(LEDGER, "fairlead-ledger")["egress"][1]["to"] == [component("postgres")]
 
 
-def test_the_ledger_reaches_its_database_and_names_alone() -> None:
-    names, database = policy(scenarios("fairlead")["07-ledger"], "fairlead-ledger")["egress"]
+def test_the_ledger_reaches_its_database_brokers_and_names_alone() -> None:
+    names, database, brokers = policy(scenarios("fairlead")["07-ledger"], "fairlead-ledger")["egress"]
     assert {port["port"] for port in names["ports"]} == {53}
     assert database["to"] == [{"ipBlock": {"cidr": "10.2.0.0/24"}}]
     assert [port["port"] for port in database["ports"]] == [6432]
+    assert brokers["to"] == [{"ipBlock": {"cidr": "10.3.0.0/24"}}]
+    assert [port["port"] for port in brokers["ports"]] == [9093]
 
 
 def test_policies_can_be_somebody_elses() -> None:

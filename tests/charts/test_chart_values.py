@@ -14,6 +14,7 @@ from support.charts import CHARTS, ChartRefused, one, operator_of, rendered, sce
 ELSEWHERE = {
     *("namespaces", "server_image", "own_namespace", "pod_name", "kubeconfig", "context"),
     *("ledger_api_key", "ledger_server_key", "feedback_keys"),
+    *("kafka_bootstrap_servers", "kafka_config", "kafka_exposures_topic"),
 }
 """Settings that other values, or the pod itself, decide."""
 

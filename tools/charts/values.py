@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
+from fairlead.feedback.kafka import EXPOSURES_TOPIC, OUTCOMES_TOPIC
 from fairlead_operator.settings import Settings
 
 Manifest: TypeAlias = dict[str, Any]
@@ -18,6 +19,7 @@ Manifest: TypeAlias = dict[str, Any]
 Texts: TypeAlias = dict[str, str]
 Name = Annotated[str, Field(pattern=r"^([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)?$")]
 NamespaceName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,200}$")]
 Digest = Annotated[str, Field(pattern=r"^(sha256:[a-f0-9]{64})?$")]
 Duration = Annotated[str, Field(pattern=r"^([0-9]+(ms|s|m|h))+$")]
 
@@ -27,6 +29,9 @@ ELSEWHERE: Final = {
     "ledger_api_key": "ledger.apiKeys",
     "ledger_server_key": "ledger.apiKeys",
     "feedback_keys": "ledger.keys",
+    "kafka_bootstrap_servers": "ledger.kafka",
+    "kafka_config": "ledger.kafka",
+    "kafka_exposures_topic": "ledger.kafka",
     "own_namespace": "the pod's namespace",
     "pod_name": "the pod's name",
     "kubeconfig": "the pod's service account",
@@ -225,6 +230,7 @@ class NetworkPolicies(Part):
     api_server: Egress = Egress(ports=(443, 6443, 8443, 16443))
     dns: Dns = Dns()
     database: Egress = Field(Egress(ports=(5432,)), description="The ledger's database, unless it is the bundled one.")
+    kafka: Egress = Field(Egress(ports=(9092, 9093)), description="The brokers of `ledger.kafka`.")
     extra_ingress: tuple[Manifest, ...] = Field((), description="More ingress rules of the operator.")
     extra_egress: tuple[Manifest, ...] = Field((), description="More egress rules of the operator.")
 
@@ -337,6 +343,25 @@ class LedgerApiKeys(Part):
     )
 
 
+class LedgerKafka(Part):
+    """Exposures and outcomes over Kafka, beside HTTP."""
+
+    bootstrap_servers: str = Field("", description="Brokers, `HOST:PORT` separated by commas; nothing of it if empty.")
+    group: str = Field("fairlead-ledger", min_length=1, description="Consumer group that the ledger's pods share.")
+    exposures_topic: Topic = Field(EXPOSURES_TOPIC, description="Topic of the model servers' reports.")
+    outcomes_topic: Topic = Field(OUTCOMES_TOPIC, description="Topic of the applications' outcomes.")
+    servers: bool = Field(
+        default=True, description="Whether model servers send their reports there; else to the ledger over HTTP."
+    )
+    secret_name: Name = Field(
+        "",
+        description=(
+            "Secret with settings of librdkafka, for TLS and SASL: `ledger` for the ledger, and `server` for the model"
+            " servers if they send; none if empty. Each is a JSON object, or lines of name=value."
+        ),
+    )
+
+
 class LedgerAutoscaling(Part):
     """How many ledgers run, by their CPU."""
 
@@ -364,6 +389,7 @@ class Ledger(Placed):
     database: LedgerDatabase = LedgerDatabase()
     keys: LedgerKeys = LedgerKeys()
     api_keys: LedgerApiKeys = LedgerApiKeys()
+    kafka: LedgerKafka = LedgerKafka()
     autoscaling: LedgerAutoscaling = LedgerAutoscaling()
     pod_disruption_budget: LedgerBudget = LedgerBudget()
     retention_days: float = Field(90, ge=0, le=36525, description="How long units are kept after an experiment's end.")
@@ -385,7 +411,7 @@ class Ledger(Placed):
     extra_volumes: tuple[Manifest, ...] = Field((), description="More volumes of its pods.")
     extra_volume_mounts: tuple[Manifest, ...] = Field((), description="More mounts of its container.")
     extra_ingress: tuple[Manifest, ...] = Field((), description="More ingress rules of its NetworkPolicy.")
-    extra_egress: tuple[Manifest, ...] = Field((), description="More egress rules, such as to Kafka.")
+    extra_egress: tuple[Manifest, ...] = Field((), description="More egress rules of its NetworkPolicy.")
 
 
 class PostgresStorage(Part):

@@ -19,6 +19,8 @@ from typing import Annotated, Any, Final, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from fairlead.feedback.kafka import EXPOSURES_TOPIC
+
 _PREFIX: Final = "FAIRLEAD_OPERATOR_"
 
 
@@ -103,6 +105,24 @@ class Settings(BaseModel):
     )
     feedback_keys: Path | None = Field(
         None, description="File with the root key ring that the ledger has, too; servers get rings derived from it."
+    )
+    kafka_bootstrap_servers: str | None = Field(
+        None,
+        pattern=r"^[^\s]{1,4096}$",
+        description=(
+            "Brokers, HOST:PORT separated by commas, to which servers send reports for the ledger of --ledger-url"
+            " instead of over HTTP."
+        ),
+    )
+    kafka_config: Path | None = Field(
+        None,
+        description=(
+            "File with settings of librdkafka that servers are given, for TLS and SASL: a JSON object, or lines of"
+            " name=value; certificates as text."
+        ),
+    )
+    kafka_exposures_topic: str = Field(
+        EXPOSURES_TOPIC, pattern=r"^[A-Za-z0-9._-]{1,200}$", description="Topic of servers' reports."
     )
     ledger_timeout_s: Seconds = Field(15, description="Deadline of one call to the ledger.")
     analysis_interval_s: Seconds = Field(

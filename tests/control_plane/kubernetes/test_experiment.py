@@ -14,10 +14,13 @@ import httpx
 import pytest
 
 from fairlead import Layout, assign
+from fairlead.feedback.kafka import KafkaTarget
 from fairlead.feedback.keys import KeyRing, SigningKey
 from fairlead.feedback.messages import Exposure, ExposureReport, UnitCounts
 from fairlead.feedback.serving import Feedback
+from fairlead_operator.platforms.kubernetes.feedback import FeedbackFiles, KeysUnreadable
 from fairlead_operator.runtime.evidence import LedgerEvidence
+from fairlead_operator.settings import Settings
 from support.cluster_world import DELAY, Life, Scene, experiment, routing, scene_of
 from support.ledger_stand import LedgerStand
 from support.ledgers import NOON_US, ROOT, digest
@@ -107,6 +110,27 @@ def feedback(scene: Scene) -> Feedback | None:
 def events(scene: Scene) -> dict[str, str]:
     """Return the notes of the Events that were posted, by reason."""
     return {one["reason"]: one["note"] for one in scene.server.objects("events.events.k8s.io", "flights")}
+
+
+async def test_servers_of_the_operators_own_ledger_are_told_of_its_brokers(
+    scene: Scene, stand: LedgerStand, tmp_path: Path
+) -> None:
+    (tmp_path / "kafka").write_text("security.protocol=SASL_SSL\nsasl.password=t0psecret\n")
+    kafka = {"kafka_bootstrap_servers": "kafka:9093", "kafka_config": tmp_path / "kafka"}
+    scene.server.create(experiment(experiment=ERRORS))
+    async with scene.life(**told(tmp_path, **kafka)) as life:
+        await rest(life, stand)
+        known = feedback(scene)
+        assert known is not None
+        config = {"security.protocol": "SASL_SSL", "sasl.password": "t0psecret"}
+        assert known.kafka == KafkaTarget("kafka:9093", "fairlead.exposures", config)
+
+
+def test_settings_of_kafka_that_a_server_would_refuse_are_told(tmp_path: Path) -> None:
+    (tmp_path / "kafka").write_text("acks=0")
+    settings = Settings(kafka_bootstrap_servers="kafka:9093", kafka_config=tmp_path / "kafka", own_namespace="default")
+    with pytest.raises(KeysUnreadable, match=r"--kafka-config .*: acks is set by the program itself"):
+        FeedbackFiles(settings)._kafka()
 
 
 async def test_an_experiment_is_registered_before_its_first_weight_and_servers_are_told(

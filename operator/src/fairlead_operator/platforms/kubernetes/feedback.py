@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fairlead.feedback.kafka import SINK_OWN, KafkaSettingsError, KafkaTarget, checked, loaded
 from fairlead.feedback.keys import KeyRing, KeyRingError
 from fairlead.feedback.serving import Feedback
 from fairlead_operator.api.conditions import ConditionType, Reason
@@ -46,6 +47,7 @@ class FeedbackFiles:
             keys=root.of(f"{desired.namespace}/{desired.name}"),
             api_key=self._secret(self.settings.ledger_server_key) if self._is_own(ledger) else None,
             covariates={design.salt: design.covariate} if design is not None and design.covariate else {},
+            kafka=self._kafka() if self._is_own(ledger) else None,
         )
 
     def operator_key(self) -> str | None:
@@ -64,6 +66,17 @@ class FeedbackFiles:
             return None
         message = "the operator has no key ring for prediction tokens; give it --feedback-keys, the ledger's own file"
         return Problem(ConditionType.EXPERIMENT_HEALTHY, Reason.LEDGER_MISSING, message, stops_growth=True)
+
+    def _kafka(self) -> KafkaTarget | None:
+        """Return the brokers of the operator's own ledger; None where servers report to it over HTTP."""
+        servers, path = self.settings.kafka_bootstrap_servers, self.settings.kafka_config
+        if servers is None:
+            return None
+        try:
+            config = {} if path is None else checked(loaded(self._text(path)), SINK_OWN)
+        except KafkaSettingsError as error:
+            raise KeysUnreadable(f"--kafka-config {path}: {error}") from error
+        return KafkaTarget(servers, self.settings.kafka_exposures_topic, dict(config))
 
     def _is_own(self, ledger: str) -> bool:
         """Return whether a ledger is the operator's own: no other is given a key, for any user may name one."""
