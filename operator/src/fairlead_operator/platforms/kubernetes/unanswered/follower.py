@@ -29,6 +29,8 @@ _GRACE_US: Final = 10_000_000
 _BEGINNING_US: Final = 60_000_000
 """Within which of its start a gateway writes its first line; a log that begins later has lost its beginning."""
 _TICK_S: Final = 1.0
+_AGAIN_S: Final = 2.0
+"""Pause after a log could not be read."""
 _SILENCE_S: Final = 120.0
 """A stream without a line for so long is opened anew: it may be dead."""
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 30.0
@@ -116,12 +118,15 @@ class Follower:
 
     async def _look(self) -> None:
         """Hand on what is whole by now."""
-        with contextlib.suppress(KubeError):  # tried again in a moment
+        try:
             await self._catch_up()
             while self._now_us >= (self._minutes.open + 1) * MINUTE_US + _GRACE_US:
                 if self._passed <= self._minutes.open:
                     await self._read(self._minutes.open)
                 await self._hand_on(*self._minutes.close())
+        except KubeError as error:
+            _log.debug("a gateway's log cannot be read", extra={"pod": str(self.instance.pod), "error": str(error)})
+            await asyncio.sleep(_AGAIN_S)
 
     async def _finish(self) -> None:
         """Hand on the rest; of a pod that has gone, what the stream has brought."""
