@@ -126,6 +126,62 @@ def test_nobody_is_exposed_before_the_ledger_has_the_design() -> None:
     assert (world.state, world.weight("boosted")) == (State.RAMPING, 10)
 
 
+def tell(world: World, variant: str) -> None:
+    """Have a variant's servers read what they are told of feedback."""
+    for name, server in world.servers.items():
+        if server.variant == variant:
+            world.servers[name] = dataclasses.replace(server, informed=True)
+
+
+def untell(world: World) -> None:
+    """Have no server have read it yet."""
+    for name, server in world.servers.items():
+        world.servers[name] = dataclasses.replace(server, informed=False)
+
+
+def test_no_unit_is_exposed_before_the_servers_of_every_arm_count_units() -> None:
+    world, wanted = World(), judged()
+    world.evidence = known()
+    world.look(wanted)
+    world.become(Health.READY)
+    untell(world)
+    for variant in ("boosted", "logistic"):
+        world.look(wanted)
+        world.wait(30 * MINUTE)
+        assert (world.state, world.weight("boosted"), observed(world)) == (State.DEPLOYING, 0, False)
+        assert "every server to know where its ledger is" in progress(world, wanted)
+        tell(world, variant)
+    world.look(wanted)
+    assert (world.state, world.weight("boosted"), observed(world)) == (State.RAMPING, 10, True)
+
+
+def test_an_observed_split_begins_to_be_observed_in_every_arm_at_once() -> None:
+    world, wanted = World(), desired(experiment=BLOCK, routing={"unit": {}})
+    world.evidence = known(wanted=wanted)
+    world.look(wanted)
+    world.become(Health.READY)
+    untell(world)
+    tell(world, "boosted")
+    world.look(wanted)
+    assert (world.weight("boosted"), observed(world)) == (50, False)
+    tell(world, "logistic")
+    world.look(wanted)
+    assert observed(world)
+
+
+def test_a_server_that_comes_later_does_not_end_what_is_observed() -> None:
+    world, wanted = ramping(), judged()
+    assert observed(world)
+    untell(world)  # a pod more, whose report was not read yet
+    world.look(wanted)
+    assert observed(world)
+
+
+def progress(world: World, wanted: Desired) -> str:
+    conditions = {one.type: one for one in status(world, wanted).conditions}
+    return conditions[ConditionType.PROGRESSING].message
+
+
 def test_an_observed_experiment_has_its_weight_and_is_told_to_nobody_before_it_is_registered() -> None:
     wanted = desired(experiment=BLOCK, routing={"unit": {}})
     world = World()

@@ -41,6 +41,16 @@ def test_only_ledger_and_keys_are_needed() -> None:
     assert Feedback.loaded(text) == Feedback("http://127.0.0.1:8090", _KEYS)
 
 
+def test_a_digest_names_the_text_whatever_a_server_understands_of_it() -> None:
+    content = json.loads(_FEEDBACK.dumped())
+    read = [Feedback.loaded(text).digest for text in (_FEEDBACK.dumped(), _FEEDBACK.dumped().encode())]
+    newer = Feedback.loaded(json.dumps(content | {"unheard_of": 1})).digest
+    other = Feedback.loaded(json.dumps(content | {"api_key": "server-2.t0psecret"})).digest
+
+    assert read[0] == read[1]
+    assert len({read[0], newer, other}) == 3
+
+
 def test_what_a_newer_operator_tells_besides_is_passed_over() -> None:
     content = json.loads(_FEEDBACK.dumped()) | {"unheard_of": 1}
 

@@ -103,6 +103,7 @@ async def test_what_was_asked_is_told(ledger: Receiver) -> None:
 async def test_without_feedback_nothing_is_sent(ledger: Receiver) -> None:
     async with running(World(None)) as world:
         assert not world.reporter.report.configured
+        assert world.reporter.report.digest == ""
     assert ledger.received.deliveries == 0
 
 

@@ -131,7 +131,8 @@ class StandInGateway:
             if not selector.items() <= self.labels.items():
                 continue
             for patch in live["spec"].get("configPatches", ()):
-                if patch["match"]["routeConfiguration"]["vhost"]["route"]["name"] == route:
+                vhost = patch["match"].get("routeConfiguration", {}).get("vhost", {})
+                if vhost.get("route", {}).get("name") == route:
                     policy: dict[str, Any] = patch["patch"]["value"]["route"]["hash_policy"][0]["header"]
                     return policy
         return None

@@ -90,6 +90,8 @@ class FeedbackReport(_Record):
 
     configured: bool = False
     """Whether the server is told of a ledger now."""
+    digest: str = Field(default="", max_length=64)
+    """`fairlead.feedback.serving.Feedback.digest` of what it is told; empty if it is told nothing, or cannot say."""
     waiting: int = Field(default=0, ge=0)
     """Reports that the ledger has not taken yet."""
     dropped: int = Field(default=0, ge=0)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from fairlead.serving import ExperimentCounts, RegistryReport, ServerReport
+from fairlead.serving import ExperimentCounts, FeedbackReport, RegistryReport, ServerReport
+from fairlead_operator.platforms.kubernetes.reports import UNINFORMED_S, Address, Notice
 from support.cluster_world import Life, Scene, experiment, scene_of
 from support.waiting import until
 
@@ -25,6 +26,7 @@ class Servers:
     def __init__(self) -> None:
         self.counts = ExperimentCounts()
         self.registry = RegistryReport()
+        self.feedback = FeedbackReport()
         self.asked = 0
         self.failures = 0
         """Requests to be refused first."""
@@ -49,6 +51,7 @@ class Servers:
             degraded=False,
             registry=self.registry,
             requests=self.counts,
+            feedback=self.feedback,
         )
         outputs = [{"name": "answer", "parameters": {"meaning": self.meaning}}]
         inputs = [
@@ -154,6 +157,38 @@ async def test_features_that_have_changed_stop_growth_and_take_nothing_away(tmp_
         await told(scene, life, servers)
         await life.rest()
         assert scene.weights == {"boosted": 100}
+
+
+async def test_pods_are_asked_until_they_have_read_what_they_are_told(tmp_path: Path) -> None:
+    async with reporting(tmp_path) as (scene, life, servers):
+        await told(scene, life, servers)
+        reports, now_s = life.reports, life.reports.now()
+        addresses = [Address("boosted", one, f"http://{ADDRESS}:8080/v2/models/delay") for one in ("a", "b")]
+        notice = Notice("new", now_s)
+        assert reports.informed(addresses, None)
+        assert not reports.informed(addresses, notice)
+        for digest in ("old", "new"):
+            servers.feedback = FeedbackReport(configured=True, digest=digest)
+            scene.clock.advance(UNINFORMED_S)
+            asked = servers.asked
+            reports.refresh(addresses, notice, lambda: None)
+            await until(lambda: servers.asked == asked + 2)  # noqa: B023 -- awaited here
+            await until(lambda: not reports._reading)
+            assert reports.informed(addresses, notice) is (digest == "new")
+        asked = servers.asked
+        scene.clock.advance(UNINFORMED_S)
+        reports.refresh(addresses, notice, lambda: None)
+        await asyncio.sleep(0.05)
+        assert servers.asked == asked  # they know, so the usual interval is enough
+
+
+async def test_a_pod_that_nobody_can_ask_has_read_what_it_is_told_after_a_while(tmp_path: Path) -> None:
+    async with reporting(tmp_path) as (scene, life, _):
+        mute = [Address("boosted", "mute", f"http://{ADDRESS}:1/v2/models/delay")]
+        notice = Notice("new", life.reports.now())
+        assert not life.reports.informed(mute, notice)
+        scene.clock.advance(200)
+        assert life.reports.informed(mute, notice)
 
 
 async def test_a_report_that_cannot_be_read_is_asked_for_again(tmp_path: Path) -> None:

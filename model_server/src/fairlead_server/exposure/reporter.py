@@ -123,8 +123,10 @@ class Reporter:
     @property
     def report(self) -> FeedbackReport:
         """What the server tells about its reports."""
+        feedback = self._feedback()
         return FeedbackReport(
-            configured=self._feedback() is not None,
+            configured=feedback is not None,
+            digest=feedback.digest if feedback is not None else "",
             waiting=len(self._outbox or ()) + len(self._unstored),
             dropped=self._tally.dropped_total,
             refused=self._metrics.reports(Reception.REFUSED),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -64,6 +64,8 @@ class Server:
     """Whether somebody changed what it was started from; it is to be restored."""
     features: str | None = None
     """What its feature service has become since training, if that does not fit; None if it fits or is not known."""
+    informed: bool = True
+    """Whether every replica that answers knows what servers are told of feedback; else it counts nobody's exposure."""
 
     @property
     def ready(self) -> bool:
@@ -224,6 +226,11 @@ class Observed:
         """Return whether ``revision`` may gain weight."""
         server = self.server(revision)
         return server is not None and server.may_gain
+
+    def informed(self, revisions: Iterable[str | None]) -> bool:
+        """Return whether all of these know what servers are told of feedback."""
+        found = [self.server(revision) for revision in revisions]
+        return all(server is not None and server.informed for server in found)
 
     def answers(self, revision: str | None) -> bool:
         """Return whether ``revision`` may keep weight."""

@@ -147,8 +147,8 @@ class _Look:
     def from_deploying(self) -> Record:
         """Wait for the candidates, up to the progress deadline."""
         first, sized = self.desired.strategy.steps[0].weights_bp, self.sized()
-        if sized.have_capacity(first) and not is_registered(self.desired, self.record):
-            return sized.record  # nobody is exposed before the ledger has the design; that is no candidate's fault
+        if sized.have_capacity(first) and not (is_registered(self.desired, self.record) and self.is_informed(first)):
+            return sized.record  # nobody is exposed before all of it is counted; that is no candidate's fault
         if sized.have_capacity(first):
             return sized.holding(replace(self.run, state=State.RAMPING, since_s=self.now_s))
         if sized.record.capacity > self.record.capacity:  # more is asked of them than was: it may take as long again
@@ -175,6 +175,13 @@ class _Look:
             return False
         needed = min(replicas_for(width_bp, self.record.capacity), self.desired.scaling[arm].most)
         return width_bp == 0 or server.replicas >= needed
+
+    def is_informed(self, weights_bp: Mapping[str, int]) -> bool:
+        """Return whether every arm's servers can count exposures; where none are to be counted, so it is."""
+        if self.desired.experiment_id is None or self.observed.route is None:
+            return True
+        arms = (self.candidate(arm) for arm, width_bp in weights_bp.items() if width_bp)
+        return self.observed.informed((self.observed.route.control.revision, *arms))
 
     def is_late(self, weights_bp: Mapping[str, int]) -> bool:
         """Return whether an arm lacks what its weight needs, for longer than the progress deadline."""

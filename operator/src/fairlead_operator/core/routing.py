@@ -185,7 +185,7 @@ class _Look:
         goal, phase, standing = self.goal, self.record.phase, self.observed.filter
         if not goal.observes or phase is None or dict(widths) != dict(goal.weights_bp):
             return None
-        if standing is None or not standing.obeys(law):
+        if standing is None or not standing.obeys(law) or not self.may_begin(widths):
             return None
         design = self.desired.design if self.desired.canary is not None else None
         if design is not None:
@@ -201,6 +201,13 @@ class _Look:
             return None
         weights = {design.treatments[0]: self.goal.weights_bp[self.desired.control]}
         return Observation(self.desired.salt, phase, Layout.of(design.control, weights))
+
+    def may_begin(self, widths: Mapping[str, int]) -> bool:
+        """Return whether exposures are counted in every arm from one moment on; so they are once they have begun."""
+        before = self.observed.route.observation if self.observed.route else None
+        if before is not None and before.salt == self.desired.salt:
+            return True
+        return self.observed.informed(self.serving[arm] for arm in (self.desired.control, *widths))
 
     def predicts(self, revision: str | None, prediction: str) -> bool:
         """Return whether a revision answers, and predicts as it should."""

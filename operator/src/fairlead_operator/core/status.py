@@ -23,6 +23,7 @@ from fairlead_operator.api.v1alpha1 import (
 from fairlead_operator.core.canary import compared
 from fairlead_operator.core.desired import Desired, Revision
 from fairlead_operator.core.evidence import NO_EVIDENCE, Evidence
+from fairlead_operator.core.goal import is_registered
 from fairlead_operator.core.judged import told_of
 from fairlead_operator.core.observed import Health, Observed, Server
 from fairlead_operator.core.record import Record, State
@@ -46,7 +47,7 @@ _ENDS_COMPARISON = frozenset(
 _ABOUT_FEATURES = frozenset({Reason.AS_SPECIFIED, Reason.FEATURES_CHANGED})
 _UNDER_WAY = {
     State.PENDING: (Reason.STARTING, "waiting for control to answer"),
-    State.DEPLOYING: (Reason.STARTING, "waiting for the candidates to be ready"),
+    State.DEPLOYING: (Reason.STARTING, "waiting for {awaited}"),
     State.RAMPING: (Reason.RAMPING, "step {step} of {steps}: {weights}"),
     State.DECIDING: (Reason.DECIDING, "step {step} of {steps}: {weights}; {next}"),
     State.PROMOTING: (Reason.PROMOTING, "the winner takes over: {weights}"),
@@ -424,10 +425,22 @@ class _Look:
         words = {
             "step": run.step + 1 if run else 0,
             "steps": len(self.desired.strategy.steps),
+            "awaited": self.awaited(),
             "weights": self.weights(self.desired.arms),
             "next": f"{held}`fairlead promote {name} {arm}` or `fairlead abort {name}` decides",
         }
         return True, reason, form.format(**words)
+
+    def awaited(self) -> str:
+        """Return what a run waits for before its candidates get any weight."""
+        route, candidates = self.observed.route, [self.desired.revisions[arm].name for arm in self.desired.arms]
+        if route is None or not all(self.observed.ready(name) for name in candidates):
+            return "the candidates to be ready"
+        if not is_registered(self.desired, self.record):
+            return "the ledger to take the experiment's design"
+        if self.desired.experiment_id and not self.observed.informed((route.control.revision, *candidates)):
+            return "every server to know where its ledger is; the kubelet tells them within a minute or two"
+        return "the candidates to be ready"
 
     def after_decision(self) -> _Verdict:
         """Return what is left to do after a run: nothing but to bring the spec up to date."""

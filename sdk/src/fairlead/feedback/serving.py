@@ -6,6 +6,7 @@ server without it answers no token and reports nothing.
 
 from __future__ import annotations
 
+import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -20,6 +21,7 @@ from fairlead.feedback.messages import Salt
 
 FEEDBACK_FILE = "feedback.json"
 """Name of the file in the serving directory."""
+_DIGEST_CHARACTERS = 32
 
 
 class FeedbackError(ValueError):
@@ -81,6 +83,8 @@ class Feedback:
     """By salt, the feature (``view__name``) whose value is recorded at a unit's first exposure."""
     kafka: KafkaTarget | None = None
     """Where reports go instead of to the ledger's address; None for nowhere else."""
+    digest: str = field(default="", compare=False)
+    """Names the text that this was read from, and tells nothing of it to whoever has not the ring; else empty."""
 
     def dumped(self) -> str:
         """Return the file's text: JSON with sorted keys, the same for the same content."""
@@ -109,7 +113,9 @@ class Feedback:
         except KeyRingError as error:
             raise FeedbackError(f"{FEEDBACK_FILE}: keys: {error}") from None
         kafka = None if file.kafka is None else file.kafka.target
-        return cls(file.ledger, keys, file.api_key, file.covariates, kafka)
+        raw = text.encode() if isinstance(text, str) else text
+        digest = hmac.digest(keys.units, raw, "sha256").hex()[:_DIGEST_CHARACTERS]
+        return cls(file.ledger, keys, file.api_key, file.covariates, kafka, digest)
 
 
 def _first(error: ValidationError) -> str:

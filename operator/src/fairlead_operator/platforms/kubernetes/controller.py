@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 
+from fairlead.feedback.serving import Feedback
 from fairlead.route import RouteKey
 from fairlead_operator.api.conditions import ConditionType, Reason
 from fairlead_operator.api.objects import from_object
@@ -50,7 +51,7 @@ from fairlead_operator.platforms.kubernetes.render.names import Place, owned
 from fairlead_operator.platforms.kubernetes.render.route_text import read_route
 from fairlead_operator.platforms.kubernetes.render.serving import read_feedback, read_keys, serving_secret
 from fairlead_operator.platforms.kubernetes.render.virtual_service import virtual_service
-from fairlead_operator.platforms.kubernetes.reports import Reports
+from fairlead_operator.platforms.kubernetes.reports import UNINFORMED_S, Notice, Reports
 from fairlead_operator.platforms.kubernetes.servers import Absences
 from fairlead_operator.platforms.kubernetes.unanswered.logs import GatewayLogs
 from fairlead_operator.platforms.kubernetes.unanswered.minutes import Told
@@ -82,6 +83,13 @@ class _Served:
     """Of the deployment."""
     key: RouteKey
     feedback: str | None
+    since_s: float
+    """Since when it holds that."""
+
+    @property
+    def notice(self) -> Notice | None:
+        """What servers are told of feedback; None if that is nothing."""
+        return Notice(Feedback.loaded(self.feedback).digest, self.since_s) if self.feedback is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,12 +179,14 @@ class ModelDeploymentController:
         hindered: OperatorError | None = None
         try:
             platform.key = await self._serve(key, reading, writer)
+            platform.notice = self._route_keys[key].notice
         except OperatorError as error:
             if error.ends_pass:
                 raise
             hindered = error
             known = self._route_keys.get(key)
             platform.key = known.key if known is not None and known.uid == reading.place.uid else _NO_KEY
+            platform.notice = known.notice if known is not None else None
             keyless = platform.key is _NO_KEY
             platform.problems += (replace(_problem_of(error), stops_route=keyless),)
         if not any(found.stops_servers for found in platform.problems):
@@ -356,7 +366,10 @@ class ModelDeploymentController:
         wanted = serving_secret(place, keys or [route_key], feedback)
         if live is None or not covers(live, wanted) or there != feedback:
             await self.access.api.apply(SECRET, wanted)
-        served = self._route_keys[key] = _Served(self.access.now(), place.uid, route_key, feedback)
+        now_s = self.access.now()
+        same = known is not None and known.uid == place.uid and known.feedback == feedback
+        since_s = known.since_s if known is not None and same else now_s
+        served = self._route_keys[key] = _Served(now_s, place.uid, route_key, feedback, since_s)
         return served
 
     async def _last_key(self, key: ObjectKey, place: Place) -> RouteKey | None:
@@ -453,7 +466,7 @@ class ModelDeploymentController:
 
     def _refresh_reports(self, key: ObjectKey, platform: ClusterPlatform, observed: Observed) -> None:
         addresses = [address for revision in observed.servers for address in platform.addresses(revision)]
-        self.reports.refresh(addresses, lambda: self.access.enqueue(key))
+        self.reports.refresh(addresses, platform.notice, lambda: self.access.enqueue(key))
 
     def _next_look_s(
         self, key: ObjectKey, reading: _Reading, platform: ClusterPlatform, observed: Observed
@@ -464,6 +477,7 @@ class ModelDeploymentController:
             _PROBLEM_LOOK_S if any(problem.reason in _NOT_WATCHED for problem in observed.problems) else None,
             self.access.settings.report_interval_s if observed.route and observed.route.observation else None,
             self.evidence.due_s(key),
+            UNINFORMED_S if _waits_for_pods(reading.desired, observed) else None,
         ]
         return min((one for one in due if one is not None), default=None)
 
@@ -508,6 +522,13 @@ class ModelDeploymentController:
     @property
     def _now_s(self) -> float:
         return self.access.clock.now_us() / 1e6
+
+
+def _waits_for_pods(desired: Desired, observed: Observed) -> bool:
+    """Return whether an experiment cannot begin before pods know what servers are told of feedback."""
+    has_begun = observed.route is not None and observed.route.observation is not None
+    is_observed = desired.experiment_id is not None or desired.is_judged
+    return is_observed and not has_begun and not observed.informed(observed.servers)
 
 
 def _record_name(place: Place) -> str:

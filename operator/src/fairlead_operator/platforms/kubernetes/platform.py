@@ -43,7 +43,7 @@ from fairlead_operator.platforms.kubernetes.render.names import Place, image_of
 from fairlead_operator.platforms.kubernetes.render.pods import HTTP_PORT
 from fairlead_operator.platforms.kubernetes.render.route_text import read_route
 from fairlead_operator.platforms.kubernetes.render.virtual_service import virtual_service
-from fairlead_operator.platforms.kubernetes.reports import Address, Reports, Told, mismatch
+from fairlead_operator.platforms.kubernetes.reports import Address, Notice, Reports, Told, mismatch
 from fairlead_operator.platforms.kubernetes.servers import Absences, Look, servers
 from fairlead_operator.platforms.kubernetes.store import Objects
 from fairlead_operator.platforms.kubernetes.writer import Writer
@@ -77,6 +77,8 @@ class ClusterPlatform:
     absences: Absences
     now_s: float
     grace_s: float
+    notice: Notice | None = None
+    """What servers are told of feedback; None if that is nothing."""
     route_version: str | None = None
     """Version of the VirtualService that was last looked at."""
     has_written_route: bool = False
@@ -189,6 +191,7 @@ class ClusterPlatform:
             generation=self.desired.generation,
             altered=self._is_altered,
             told=self._told,
+            informed=lambda revision: self.reports.informed(self.addresses(revision), self.notice),
             ours=self.writer.is_ours,
             in_route=frozenset(weighted),
         )

@@ -29,6 +29,10 @@ _LEAST_MISMATCHES = 5
 _FORGOTTEN_S = 3600.0
 """A pod that was not read for so long has gone: what lives is read at every resync."""
 _MAX_BYTES = 256 * 1024
+UNINFORMED_S = 2.0
+"""How old the report of a pod may be that has not read yet what servers are told; the kubelet takes its time."""
+_UNHEARD_S = 150.0
+"""So long after it was written a pod has read what it is told, though its report cannot be had: the kubelet has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,16 @@ class Address:
     pod: str
     """Its uid."""
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What servers are told of feedback."""
+
+    digest: str
+    """What a server says that has read it."""
+    since_s: float
+    """Since when it is written, by a clock that never goes back."""
 
 
 @dataclass(slots=True)
@@ -132,11 +146,29 @@ class Reports:
         """Return what these pods last told; requests are those of the experiment ``salt``."""
         return _summed((self._known[address.pod] for address in addresses if address.pod in self._known), salt)
 
-    def refresh(self, addresses: Iterable[Address], read: Callable[[], None]) -> None:
-        """Have reports that are missing or old read; ``read`` is called after each that says something new."""
+    def informed(self, addresses: Iterable[Address], notice: Notice | None) -> bool:
+        """Return whether all of these pods are known to have read a notice; without one there is nothing to read."""
+        return notice is None or all(self._knows(address, notice) for address in addresses)
+
+    def _knows(self, address: Address, notice: Notice) -> bool:
+        known = self._known.get(address.pod)
+        if known is None:
+            return self.now() - notice.since_s >= _UNHEARD_S
+        told = known.report.feedback
+        return told.digest == notice.digest if told.digest else told.configured
+
+    def refresh(self, addresses: Iterable[Address], notice: Notice | None, read: Callable[[], None]) -> None:
+        """Have reports read that are missing, or old, or of pods that have not read the notice yet.
+
+        Args:
+            addresses: Of the pods.
+            notice: What they are told of feedback; None if that is nothing.
+            read: Called after each report that says something new.
+        """
         for address in addresses:
             known = self._known.get(address.pod)
-            old = known is None or self.now() - known.read_s >= self.every_s
+            every_s = self.every_s if self.informed((address,), notice) else min(self.every_s, UNINFORMED_S)
+            old = known is None or self.now() - known.read_s >= every_s
             if old and address.pod not in self._reading:
                 task = asyncio.create_task(self._read(address, read))
                 self._reading[address.pod] = task

@@ -84,6 +84,8 @@ class Look:
     """Whether the InferenceService of this name is not what was rendered for it."""
     told: Callable[[str], Told]
     """What the pods of a revision last told."""
+    informed: Callable[[str], bool]
+    """Whether all pods of a revision know what servers are told of feedback."""
     ours: Callable[[Resource], bool]
     """Whether an object with our labels is this deployment's."""
     in_route: frozenset[str]
@@ -145,6 +147,7 @@ def _server(service: Resource, look: Look, absences: Absences, owner: ObjectKey)
         created_s=_unix_s(metadata.get("creationTimestamp")),
         altered=look.altered(name, service),
         features=told.features,
+        informed=look.informed(name),
     )
 
 
