@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from fairlead.feedback.messages import Fate
 from fairlead.policy import FeatureState
+from fairlead_ledger.kafka.metrics import KafkaMetrics, MessageFate
 from fairlead_ledger.metrics import LedgerMetrics
 from fairlead_operator.api.conditions import ConditionType
 from fairlead_operator.metrics import READ_OFF, OperatorMetrics
@@ -65,6 +66,7 @@ def metrics() -> Mapping[str, set[str]]:
             found |= {name: set() for name in registry._collector_to_names[collector]}
     ledger = LedgerMetrics()
     ledger.watch(lambda: 0)
+    KafkaMetrics(ledger.registry, ("exposures", "outcomes"), lambda: 0)
     for collector, names in ledger.registry._collector_to_names.items():
         found |= {name: set(getattr(collector, "_labelnames", ())) for name in names}
     server = _SERVER.ServerMetrics(CollectorRegistry())
@@ -84,6 +86,7 @@ def values_of(label: str, metric: str) -> set[str] | None:
         ("fairlead_resyncs_total", "result"): ["success", "error"],
         ("fairlead_ledger_outcomes_total", "fate"): Fate,
         ("fairlead_ledger_folds_total", "outcome"): ["done", "failed"],
+        ("fairlead_ledger_kafka_messages_total", "fate"): MessageFate,
         ("fairlead_feature_states_total", "state"): FeatureState,
         ("fairlead_store_reads_total", "outcome"): _SERVER.ReadOutcome,
         ("fairlead_registry_reads_total", "outcome"): _SERVER.RegistryRead,
