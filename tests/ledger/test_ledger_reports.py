@@ -54,6 +54,21 @@ def test_a_report_told_again_counts_once(declared: Ledger) -> None:
     assert (evidence.units, evidence.requests, evidence.blocks["error"][0].n) == (1, 3, 3)
 
 
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_units_first_value_is_that_of_its_first_request_whoever_tells_first(
+    declared: Ledger, order: tuple[int, int], *, together: bool
+) -> None:
+    unit, died_us = TREATED[0], NOON_US - MINUTE_US
+    server = report(server="s1", exposures=[exposure(unit)], counts=[counts(unit, 3)])
+    died = {"exposures": [exposure(unit, died_us)], "counts": [counts(unit, 1, errors=1)]}
+    both = [(server, report(server="gateway", **died))[one] for one in order]
+    for some in [both] if together else [[one] for one in both]:
+        assert declared.take_reports(some) == [True] * len(some)
+    evidence = seen(declared)
+    assert (evidence.units, evidence.requests, evidence.first_values["error"].total) == (1, 4, 1.0)
+
+
 def test_reports_may_come_in_any_order_and_their_numbers_are_forgotten_once_none_is_missing(declared: Ledger) -> None:
     declared.take_reports([report(server="other", exposures=[exposure(TREATED[0])])])
     for number, order in enumerate(permutations(range(3))):

@@ -49,6 +49,7 @@ TOLD = Told(DELAY, SALT, "http://ledger", None, RING, (KEY,))
 LABELS = {"istio": "ingressgateway"}
 PLACE = Selected("istio-ingress", LABELS, (LABELS,))
 NOW_US = 1_800_000_000 * 1_000_000
+BEGUN_US = NOW_US - 2_000_000
 FOREIGN = b'[2026-01-01T00:00:00.000Z] "GET / HTTP/1.1" 503 UF'
 
 
@@ -56,7 +57,7 @@ def written(unit: str, *, key: RouteKey = KEY, salt: str = SALT) -> bytes:
     """Return a line as Envoy writes it."""
     variant = assign(unit, salt, LAYOUT)
     route = ExperimentRoute(salt, 0, f"delay-{variant}-1", variant, LAYOUT, "header:x-unit-id")
-    fields = {"experiment": route.sign(key), "unit": unit, "flags": "UC", "duration_ms": 3}
+    fields = {"experiment": route.sign(key), "unit": unit, "flags": "UC", "duration_ms": 3, "at_ms": BEGUN_US // 1000}
     return json.dumps({"fairlead": "unanswered", **fields}).encode()
 
 
@@ -86,7 +87,7 @@ def test_a_minute_with_many_lines_has_several_reports_of_which_each_fits() -> No
     assert len({report.sequence for report in reports}) == 2
     assert lost == 0
     assert {report.server.startswith(gateway_prefix(SALT)) for report in reports} == {True}
-    assert {e.at_us for e in reports[0].exposures} == {NOW_US + n for n in range(9)}, "of each unit the first"
+    assert {e.at_us for e in reports[0].exposures} == {BEGUN_US}
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,8 @@ class _Sums:
     def __init__(self, cells: Mapping[_Key, int]) -> None:
         self._cells = cells
         self.units: _Rows = {}
+        self._first: dict[_Key, ExposureReport] = {}
+        """Of a unit, the report that tells of its first exposure."""
         self.failures: Counter[_Key] = Counter()
         self.blocks: _Rows = {}
         self.latencies: dict[_Key, Counter[int]] = defaultdict(Counter)
@@ -184,9 +186,9 @@ class _Sums:
             self.revisions.add((cell, part.revision))
             match part:
                 case Exposure():
-                    self._expose(cell, part)
+                    self._expose(cell, part, report)
                 case UnitCounts():
-                    self._count(cell, part)
+                    self._count(cell, part, report)
                 case Block():
                     key = (cell, part.minute, server)
                     _grow(self.blocks.setdefault(key, _block(*key)), part, _SYSTEM)
@@ -194,14 +196,16 @@ class _Sums:
                 case Mismatch():
                     self.mismatched[cell] += part.requests
 
-    def _expose(self, cell: int, exposure: Exposure) -> None:
+    def _expose(self, cell: int, exposure: Exposure, report: ExposureReport) -> None:
         row = self._unit(cell, exposure.unit)
         if row["exposed_us"] is None or exposure.at_us < row["exposed_us"]:
             row |= {"exposed_us": exposure.at_us, "covariate": _summable(exposure.covariate)}
+            self._first[cell, row["unit"]] = report
 
-    def _count(self, cell: int, counts: UnitCounts) -> None:
+    def _count(self, cell: int, counts: UnitCounts, report: ExposureReport) -> None:
         row = self._unit(cell, counts.unit)
-        if row["first_error"] is None and counts.requests:
+        is_first = self._first.get((cell, row["unit"])) is report
+        if counts.requests and (is_first or row["first_error"] is None):
             row["first_error"] = counts.errors / counts.requests
         _grow(row, counts, _COUNTED)
         for failure, errors in counts.failures.items():
@@ -241,7 +245,9 @@ def _upsert_units(database: Database, connection: Connection, rows: _Rows) -> No
     new, old = insert.excluded, UNITS.c
     is_earlier = and_(new.exposed_us.is_not(None), or_(old.exposed_us.is_(None), new.exposed_us < old.exposed_us))
     merged = {name: case((is_earlier, new[name]), else_=old[name]) for name in ("exposed_us", "covariate")}
-    merged["first_error"] = case((old.first_error.is_(None), new.first_error), else_=old.first_error)
+    # A gateway tells later than servers do: what a unit met with first is not what was told first.
+    is_first = and_(new.first_error.is_not(None), or_(is_earlier, old.first_error.is_(None)))
+    merged["first_error"] = case((is_first, new.first_error), else_=old.first_error)
     summed = {name: old[name] + new[name] for name in _COUNTED}
     upsert = insert.on_conflict_do_update(index_elements=["cell_id", "unit"], set_={**merged, **summed})
     connection.execute(upsert, [rows[key] for key in sorted(rows)])  # in order, so that no two writers wait in a circle

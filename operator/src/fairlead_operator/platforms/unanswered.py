@@ -25,7 +25,9 @@ UNANSWERED_FLAGS: Final = ("LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "URX"
 """Envoy's flags of requests that no server has answered; a client that went away (DC) is none of them."""
 
 _MINUTE_US = 60_000_000
+_LONGEST_US = 3_600_000_000
 _SUMMED = ("requests", "errors", "latency_us")
+_LONGEST_US = 3_600_000_000
 _SUMMED = ("requests", "errors", "latency_us")
 
 
@@ -38,6 +40,7 @@ def access_log(path: str, *, mark: Mapping[str, str] | None = None) -> dict[str,
     """
     named = {"header_filter": {"header": {"name": EXPERIMENT_HEADER, "present_match": True}}}
     fields = {
+        "at_ms": "%START_TIME(%s%3f)%",
         "experiment": f"%REQ({EXPERIMENT_HEADER})%",
         "unit": f"%REQ({UNIT_COPY})%",
         "flags": "%RESPONSE_FLAGS%",
@@ -64,7 +67,7 @@ class Unanswered:
     latency_us: int
     """From its arrival until the gateway gave up."""
     at_us: int | None = None
-    """When, microseconds since 1970-01-01 UTC; None if the log does not say."""
+    """When it came, microseconds since 1970-01-01 UTC; None if that is not known by the experiment's clock."""
 
 
 def read_line(line: bytes, keys: Mapping[str, RouteKey], *, at_us: int | None = None) -> Unanswered | None:
@@ -73,17 +76,23 @@ def read_line(line: bytes, keys: Mapping[str, RouteKey], *, at_us: int | None = 
     Args:
         line: As Envoy wrote it.
         keys: Known keys by id.
-        at_us: When.
+        at_us: When it was written, if the time of requests is that of the gateway's clock.
     """
     try:
         fields = json.loads(line)
         route = verify(fields["experiment"], keys)
         latency_us = int(fields["duration_ms"]) * 1000
+        begun_us = None if at_us is None else _begun_us(int(fields["at_ms"]) * 1000, at_us)
     except (ValueError, KeyError, TypeError, AttributeError, RouteError):
         return None
     unit = fields.get("unit")
     known = isinstance(unit, str) and assign(unit, route.salt, route.layout) == route.variant
-    return Unanswered(route, unit if known else None, latency_us, at_us)
+    return Unanswered(route, unit if known else None, latency_us, begun_us)
+
+
+def _begun_us(said_us: int, written_us: int) -> int:
+    """Return when a request came, as far as it can be: a line is written after it, and soon."""
+    return min(max(said_us, written_us - _LONGEST_US), written_us)
 
 
 def report_of(
