@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import statsmodels.api as sm
 import tea_tasting
 from gbstats.frequentist.tests import SequentialConfig, SequentialTwoSidedTTest
 from gbstats.models.statistics import RatioStatistic, SampleMeanStatistic
+from statsmodels.regression.linear_model import OLS
 
 Case = dict[str, Any]
 """``alpha`` and ``units``, each arm's [control, treatment]: ``n`` and ``x`` per unit; ``requests``: unit and value."""
@@ -62,7 +62,7 @@ def _clustered(case: Case) -> dict[str, float]:
     variances = []
     for arm in case["requests"]:
         ones = np.ones(len(arm["value"]))
-        fitted = sm.OLS(arm["value"], ones).fit(cov_type="cluster", cov_kwds={"groups": np.asarray(arm["unit"])})
+        fitted = OLS(arm["value"], ones).fit(cov_type="cluster", cov_kwds={"groups": np.asarray(arm["unit"])})
         variances.append(float(fitted.cov_params()[0, 0]))
     return {"clustered_variance": sum(variances)}
 
