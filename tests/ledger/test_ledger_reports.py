@@ -61,8 +61,8 @@ def test_a_units_first_value_is_that_of_its_first_request_whoever_tells_first(
 ) -> None:
     unit, died_us = TREATED[0], NOON_US - MINUTE_US
     server = report(server="s1", exposures=[exposure(unit)], counts=[counts(unit, 3)])
-    died = {"exposures": [exposure(unit, died_us)], "counts": [counts(unit, 1, errors=1)]}
-    both = [(server, report(server="gateway", **died))[one] for one in order]
+    died = report(server="g1", exposures=[exposure(unit, died_us)], counts=[counts(unit, 1, errors=1)])
+    both = [(server, died)[one] for one in order]
     for some in [both] if together else [[one] for one in both]:
         assert declared.take_reports(some) == [True] * len(some)
     evidence = seen(declared)
