@@ -93,6 +93,13 @@ def test_a_wrong_field_is_named_with_its_file(tmp_path: Path, experiment: dict[s
     assert (refused.code, f"{file}: " in refused.reason, said in refused.reason) == (2, True, True), refused
 
 
+def test_of_a_canary_there_is_nothing_to_plan(tmp_path: Path) -> None:
+    file = tmp_path / "canary.yaml"
+    file.write_text("kind: ModelDeployment\nspec: {rollout: {strategy: Canary}}\n")
+    refused = plan(file, *KNOWN)
+    assert (refused.code, "ends with its steps; there is nothing to plan" in refused.reason) == (2, True), refused
+
+
 def test_a_file_that_is_no_manifest_is_named(tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [1\nb: 2\n")

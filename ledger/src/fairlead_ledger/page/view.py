@@ -71,6 +71,8 @@ def _done(known: Known) -> str:
 def _facts(known: Known, judged: Report | None) -> Iterator[Fact]:
     design = known.design
     yield Fact("Compared", f"{words.listed(design.treatments)} against {design.control} (control)")
+    if design.is_canary:
+        yield Fact("Kind", "canary: two revisions of one variant; its steps' time decides, or a breached guardrail")
     if design.objective:
         metric, least = design.objective.metric, design.objective.minimum_effect
         yield Fact("Smallest change worth shipping", f"{words.size(least, metric.kind)} of {metric.name}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from fairlead.experiment.design import canary_id
 from fairlead_operator.core.desired import Desired, Revision
 from fairlead_operator.core.experiment import Plan, design_of
 from fairlead_operator.core.record import Comparison, Record, Run
@@ -48,9 +49,9 @@ def comparison_of(desired: Desired, stable: Revision, now_s: float, taken: Colle
     if desired.canary is None:
         return None
     candidate, second = candidate_of(desired).name, int(now_s)
-    while desired.salt_of(f"{candidate}-{second}") in taken:
+    while desired.salt_of(canary_id(candidate, second)) in taken:
         second += 1
-    return _comparison(desired, desired.salt_of(f"{candidate}-{second}"), stable.name, stable.prediction)
+    return _comparison(desired, desired.salt_of(canary_id(candidate, second)), stable.name, stable.prediction)
 
 
 def candidate_of(desired: Desired) -> Revision:

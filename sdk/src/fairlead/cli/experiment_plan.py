@@ -122,6 +122,9 @@ def read(file: Path) -> Planned:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         place = f":{line + 1}" if line is not None else ""
         raise CommandError(f"{file}{place}: is no YAML; mend it", USAGE) from None
+    if _is_canary(found):
+        message = "a canary has guardrails alone and ends with its steps; there is nothing to plan"
+        raise CommandError(f"{file}: spec.rollout.strategy: {message}", USAGE)
     try:
         manifest = _Manifest.model_validate(found)
     except ValidationError as error:
@@ -129,6 +132,13 @@ def read(file: Path) -> Planned:
         place = ".".join(map(str, first["loc"])) or "the whole"
         raise CommandError(f"{file}: {place}: {first['msg'].lower()}", USAGE) from None
     return Planned(file, _design(file, manifest))
+
+
+def _is_canary(found: Any) -> bool:
+    """Return whether a manifest, sound or not, rolls out revisions of one variant."""
+    for name in ("spec", "rollout", "strategy"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return bool(found == "Canary")
 
 
 def baseline_given(planned: Planned, baseline: float | None, sigma: float | None) -> Baseline:

@@ -213,7 +213,8 @@ class _Analysis:
             return None
         winner = max(passing, key=self._gain)
         if not self.is_final:
-            message = "No guardrail is worse than its margin; the objective is judged in the last phase."
+            later = "; the objective is judged in the last phase" if self.design.objective else ""
+            message = f"No guardrail is worse than its margin{later}."
             return _Said(Verdict.PASS, Reason.NON_INFERIOR, message)
         if self.design.objective is None:
             message = f"{winner} is no worse than control by more than the margin in any guardrail."

@@ -164,9 +164,27 @@ class Design(Part):
         return {self.control: 1.0 - math.fsum(shares.values()), **shares}
 
     @property
+    def is_canary(self) -> bool:
+        """Whether its arms are revisions of one variant; its id is then that of :func:`canary_id`."""
+        id_, (new, *others) = self.salt.rpartition("/")[2], self.treatments
+        named, _, second = id_.rpartition("-")
+        same = self.control.rpartition("-")[0] == new.rpartition("-")[0] != ""
+        return not others and same and named == new and second.isdecimal()
+
+    @property
     def digest(self) -> str:
         """What names this design and no other: ``sha256:`` and 64 hex digits of its canonical JSON."""
         return f"sha256:{hashlib.sha256(canonical(self)).hexdigest()}"
+
+
+def canary_id(candidate: str, second: int) -> str:
+    """Return the id under which a new revision is compared with the one that serves: another one for each attempt.
+
+    Args:
+        candidate: The revision, ``<deployment>-<variant>-<hash>``.
+        second: When that began, Unix time.
+    """
+    return f"{candidate}-{second}"
 
 
 def canonical(part: BaseModel) -> bytes:

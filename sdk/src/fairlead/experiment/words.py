@@ -55,6 +55,8 @@ _FAILURES: Mapping[Failure, str] = {
 
 _UNUSABLE = "Not that the figures below may be used with care: they may not be used."
 
+_OF_OBJECTIVE = "Not that the objective is worse: a guardrail alone is enough to stop."
+
 _NOT_MEANT: Mapping[Reason, tuple[str, ...]] = {
     Reason.SUPERIOR: (
         "Not that the gain is exactly the estimate: any value in the interval fits, and stopping early overstates it.",
@@ -67,7 +69,7 @@ _NOT_MEANT: Mapping[Reason, tuple[str, ...]] = {
     ),
     Reason.GUARDRAIL_BREACHED: (
         "Not that the harm is exactly the estimate: any value in the interval fits, and stopping early overstates it.",
-        "Not that the objective is worse: a guardrail alone is enough to stop.",
+        _OF_OBJECTIVE,
     ),
     Reason.NO_WORTHWHILE_EFFECT: (
         "Not that there is no effect: one smaller than the smallest change worth shipping remains possible.",
@@ -111,7 +113,8 @@ _HEADLINES: Mapping[Reason, str] = {
 
 def not_meant(report: Report) -> tuple[str, ...]:
     """Return what a verdict does not mean."""
-    return _NOT_MEANT[report.reason]
+    has_objective = any(one.role is Role.OBJECTIVE for one in report.metrics)
+    return tuple(one for one in _NOT_MEANT[report.reason] if has_objective or one != _OF_OBJECTIVE)
 
 
 def badge(report: Report, design: Design) -> str:
@@ -135,6 +138,8 @@ def headline(report: Report, design: Design) -> str:
     """Return the verdict as one plain sentence, with the figure that it rests on."""
     if report.reason is Reason.NON_INFERIOR and not report.is_final:
         return "Nothing speaks against the next step: no guardrail is worse than its margin."
+    if report.reason is Reason.TOO_FEW_EFFECTIVE_UNITS and design.is_canary:
+        return "No guardrail is breached; it takes more units to show that none is worse than its margin."
     culprit = _told(report)
     named = [report.winner] if report.winner else [culprit.treatment] if culprit else list(design.treatments)
     alone = len(named) == 1
@@ -362,11 +367,12 @@ def not_decided(design: Design, last: Report | None, *, has_ended: bool) -> str:
         last: Report on the last step that has begun, if one has.
         has_ended: Whether the experiment is over.
     """
+    what = "canary" if design.is_canary else "experiment"
     if has_ended:
-        return f"Nothing was decided: the experiment has ended, and {design.control} is control as before."
+        return f"Nothing was decided: the {what} has ended, and {design.control} is control as before."
     if last is not None and last.is_final and last.verdict in (Verdict.PASS, Verdict.FAIL):
         return "No decision has been recorded yet."
-    return f"Nothing was decided yet: the experiment goes on, and {design.control} keeps its place."
+    return f"Nothing was decided yet: the {what} goes on, and {design.control} keeps its place."
 
 
 def moment(time_us: int) -> str:
