@@ -17,6 +17,7 @@ import pytest
 
 from fairlead.assignment import Layout, assign
 from fairlead.feedback.serving import Feedback
+from fairlead.route import EXPERIMENT_HEADER, verify
 from fairlead_operator.platforms.local.state import State
 from support.envoy import MODEL, Answer, ManifestFile, Up, model, post, running, wait_until
 
@@ -79,46 +80,37 @@ class Canary:
     def is_decided(self) -> bool:
         return "decision" in self.up.status()["rollout"]
 
-    @property
-    def step(self) -> int:
-        return int(self.up.status()["rollout"]["step"])
-
     async def carry(self, *, drops: bool = False, slower_us: int = 0) -> None:
         """Send traffic until it is decided; servers of a test tell the ledger nothing, so that this does."""
-        layouts = [Layout.of(self.stable, {self.candidate: width}) for width in self.widths]
+        first = Layout.of(self.stable, {self.candidate: self.widths[0]})
         while not self.is_decided:
             assert self.sent < _MOST_ROUNDS, self.up.explain()
-            step = self.step
             units = [f"N{self.sent}-{one}" for one in range(50)]
-            ours = [unit for unit in units if assign(unit, self.salt, layouts[step]) == self.candidate]
-            doomed = ours[:1] if drops else []
+            doomed = [unit for unit in units if drops and assign(unit, self.salt, first) == self.candidate][:1]
             sound = [unit for unit in units if unit not in doomed]
             answers = await post(self.up.port, [{"x-unit-id": unit} for unit in sound])
             assert {answer.status for answer in answers} == {200}
-            arms = dict(zip(sound, map(_revision, answers), strict=True))
-            if self.step == step and not self.is_decided:
-                self.report(step, arms, slower_us)
-                assert {unit for unit, arm in arms.items() if arm == self.candidate} == set(ours) - set(doomed)
+            self.report(dict(zip(sound, answers, strict=True)), slower_us)
             await post(self.up.port, [{"x-unit-id": unit} for unit in doomed], body=DROP)
             self.sent += 1
             await asyncio.sleep(_PACE_S)
 
-    def report(self, phase: int, arms: Mapping[str, str], slower_us: int) -> None:
-        """Tell the ledger of answered requests, as model servers do."""
-        feedback, now_us = self.told, time.time_ns() // 1000
-        entries = [
-            {
-                "salt": self.salt,
-                "phase": phase,
-                "variant": revision,
-                "revision": revision,
-                "unit": feedback.keys.unit(unit.encode(), self.salt).hex(),
-            }
-            for unit, revision in arms.items()
-        ]
+    def report(self, answers: Mapping[str, Answer], slower_us: int) -> None:
+        """Tell the ledger of answered requests, as model servers do: by what the gateway said of each."""
+        feedback, now_us, key = self.told, time.time_ns() // 1000, State(self.up.state, MODEL).route_key()
+        entries = []
+        for unit, answer in answers.items():
+            header = answer.echo["headers"].get(EXPERIMENT_HEADER)
+            if header is None:  # it is over
+                continue
+            route = verify(header, {key.id: key})
+            assert route.variant == route.revision == _revision(answer)
+            assert assign(unit, self.salt, route.layout) == route.variant
+            arm = {"salt": route.salt, "phase": route.phase, "variant": route.variant, "revision": route.revision}
+            entries.append({**arm, "unit": feedback.keys.unit(unit.encode(), self.salt).hex()})
         taken = [
-            USUAL_US + 137 * (index % 7) + (slower_us if arm == self.candidate else 0)
-            for index, arm in enumerate(arms.values())
+            USUAL_US + 137 * (index % 7) + (slower_us if entry["variant"] == self.candidate else 0)
+            for index, entry in enumerate(entries)
         ]
         report = {
             "server": "servers-of-the-test",
@@ -126,8 +118,8 @@ class Canary:
             "exposures": [{**entry, "at_us": now_us} for entry in entries],
             "counts": [{**entry, "requests": 1, "latency_us": us} for entry, us in zip(entries, taken, strict=True)],
         }
-        answer = httpx.post(f"{feedback.ledger}/v1/exposures", json=report, timeout=30, trust_env=False)
-        assert answer.is_success, answer.text
+        taken_in = httpx.post(f"{feedback.ledger}/v1/exposures", json=report, timeout=30, trust_env=False)
+        assert taken_in.is_success, taken_in.text
 
 
 def _revision(answer: Answer) -> str:
