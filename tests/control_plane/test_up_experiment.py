@@ -6,8 +6,10 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,34 @@ def test_a_killed_ledger_comes_back_where_it_was_and_knows_what_it_knew(manifest
     with running(up):
         wait_until(lambda: _answers(up), 30, up.explain)
         assert ask(up, f"/v1/experiments/{SALT}") == before
+
+
+def taking(port: int, pid: int) -> socket.socket:
+    """Kill who listens on a port of 127.0.0.1, and listen there instead."""
+    other = socket.socket()
+    other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    os.kill(pid, signal.SIGKILL)
+
+    def is_taken() -> bool:
+        try:
+            other.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+    wait_until(is_taken, 10, lambda: f"{port} does not get free")
+    other.listen()
+    return other
+
+
+def test_a_ledger_whose_port_was_taken_listens_elsewhere_and_servers_are_told(manifest: ManifestFile) -> None:
+    up = Up(manifest)
+    with running(up):
+        wait_observed(up)
+        before, pid, address = ask(up, f"/v1/experiments/{SALT}"), up.pids()["ledger"], told(up).ledger
+        with closing(taking(int(address.rpartition(":")[2]), pid)):
+            wait_until(lambda: told(up).ledger != address and _answers(up), 60, up.explain)
+            assert ask(up, f"/v1/experiments/{SALT}") == before
 
 
 def test_a_killed_run_leaves_no_ledger_beside_the_next(manifest: ManifestFile) -> None:

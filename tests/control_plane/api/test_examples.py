@@ -15,7 +15,7 @@ EXAMPLES = sorted((ROOT / "examples/cluster").glob("*.yaml"))
 
 
 def test_there_is_one_for_each_way_to_use_it() -> None:
-    assert [path.stem for path in EXAMPLES] == ["canary", "cookie", "experiment", "jwt", "smallest"]
+    assert [path.stem for path in EXAMPLES] == ["canary", "cookie", "experiment", "guarded-canary", "jwt", "smallest"]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)

@@ -13,4 +13,4 @@ async def test_many_that_are_as_they_should_be_cost_little_and_nothing_is_writte
     assert figures.stored_objects >= 14_000
     assert figures.cold_cpu_s < 20  # half of it on a machine that does nothing else
     assert figures.cold_start_s < 90
-    assert figures.most_mib < 300
+    assert figures.most_mib < 384  # what the chart asks for; half of it on such a machine

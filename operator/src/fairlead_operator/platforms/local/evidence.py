@@ -66,6 +66,9 @@ class LocalEvidence:
         self._remember = remember
         self._port = port
         self._ledger: LocalLedger | None = None
+        self._kept: Desired | None = None
+        self._told: str | None = None
+        """Address that servers were told."""
         self._unanswered: UnansweredLog | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._source = LedgerEvidence(
@@ -93,6 +96,16 @@ class LocalEvidence:
         """
         if self._ledger is None and (desired.is_judged or self._database.exists()):
             self._start()
+        self._kept = desired
+        self._tell_servers(desired)
+
+    def _tell_servers(self, desired: Desired) -> None:
+        """Tell servers where the ledger is now.
+
+        Raises:
+            StateUnreadable: The keys are damaged.
+        """
+        self._told = self.url
         if self._ledger is None or not desired.is_judged:
             self._state.tell_servers(None)
             return
@@ -143,6 +156,8 @@ class LocalEvidence:
     def _ledger_has_changed(self) -> None:
         if self._ledger is not None:
             self._remember(self._ledger.port)
+            if self._kept is not None and self._told != self.url:  # its port is somebody else's now
+                self._tell_servers(self._kept)
             if self._ledger.is_ready:
                 self._source.ask_again()
 
