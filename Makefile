@@ -52,9 +52,9 @@ cluster-down: $(READY)  ## end it and leave nothing behind but its logs
 test-cluster: $(READY)  ## tests/cluster against the real cluster, brought up and taken down (ARGS=… for pytest)
 	@$(BIN)/python tools/cluster test $(ARGS)
 
-e2e: train  ## images, then the whole way on a real cluster: install, use, break, upgrade, uninstall (CLUSTER=kind)
+e2e: train  ## images, then the whole way on a real cluster: install, use, break, upgrade, uninstall (CLUSTER=kind, KAFKA=1)
 	@$(BIN)/python tools/images build $(if $(filter kind,$(CLUSTER)),--engine docker)
-	@$(BIN)/python tools/e2e --cluster $(or $(CLUSTER),bundled) $(ARGS)
+	@$(BIN)/python tools/e2e --cluster $(or $(CLUSTER),bundled) $(if $(KAFKA),--kafka) $(ARGS)
 
 check: $(READY)  ## lint, types, generated files, and what must never be committed
 	@$(BIN)/ruff format --check --quiet $(CODE)

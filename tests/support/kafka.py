@@ -173,14 +173,20 @@ def headers_of(message: Message) -> Mapping[str, str]:
     return {name: value.decode() for name, value in found}
 
 
-@contextmanager
-def kafka_broker() -> Iterator[KafkaBroker]:
-    """Run a broker for tests; skips where there is none."""
+def jars() -> Path | None:
+    """Return the folder of the broker's jars; None if it, or Java, is not here."""
     where = subprocess.run([sys.executable, _TOOL, "where"], capture_output=True, text=True, check=False)
-    if where.returncode or shutil.which("java") is None:
+    return None if where.returncode or shutil.which("java") is None else Path(where.stdout.strip())
+
+
+@contextmanager
+def kafka_broker(host: str = "127.0.0.1") -> Iterator[KafkaBroker]:
+    """Run a broker for tests on an address of this machine; skips where there is none."""
+    found = jars()
+    if found is None:
         pytest.skip("there is no Kafka broker (needs Java and Maven; make setup fetches it)")
     folder = Path(tempfile.mkdtemp(prefix="fairlead-kafka-"))
-    broker = KafkaBroker(Path(where.stdout.strip()), folder)
+    broker = KafkaBroker(found, folder, host)
     try:
         broker.start()
         yield broker

@@ -30,13 +30,14 @@ _FAILED, _USAGE = 1, 2
 def main(words: Sequence[str]) -> int:
     """Do what was asked; return the exit code."""
     arguments = _parser().parse_args(words)
+    whole = plan.story(with_kafka=arguments.kafka)
     if arguments.list:
-        for chapter in (*plan.BEGINNING, *plan.STORY):
+        for chapter in (*plan.BEGINNING, *whole):
             for step in chapter:
                 print(f"{step.name:<14} {step.title}")
         return 0
     try:
-        story = chosen(plan.STORY, start=arguments.start, only=arguments.only)
+        story = chosen(whole, start=arguments.start, only=arguments.only)
         with _stopping():
             return _run(_CLUSTERS[arguments.cluster](arguments.state.absolute()), arguments, story)
     except Usage as error:
@@ -156,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cluster", choices=sorted(_CLUSTERS), default="bundled", help="which (default: bundled)")
     parser.add_argument("--state", type=Path, default=STATE, help="folder of its state (default: build/e2e)")
+    parser.add_argument("--kafka", action="store_true", help="with an experiment over a real Kafka broker, too")
     parser.add_argument("--keep", action="store_true", help="leave the cluster up; a later run goes on with it")
     parser.add_argument("--from", dest="start", metavar="STEP", help="begin with this step, on a cluster that was kept")
     parser.add_argument("--only", action="append", default=[], metavar="STEP", help="these steps alone")

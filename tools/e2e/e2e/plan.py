@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from e2e.scene import Scene
-from e2e.steps import experiment, faults, install, refusals, rollout, scaling, serving, upkeep
+from e2e.steps import experiment, faults, install, kafka, refusals, rollout, scaling, serving, upkeep
 from e2e.story import Chapter, Step
 
 BEGINNING: tuple[Chapter[Scene], ...] = (
@@ -17,7 +17,9 @@ _SERVING = (*_OPERATOR, "flights")
 _SPLIT = (*_SERVING, "split")
 _JUDGED = (*_SERVING, "ledger")
 
-STORY: tuple[Chapter[Scene], ...] = (
+_KAFKA: Chapter[Scene] = (Step("kafka", "an experiment over a real Kafka broker", kafka.kafka, _JUDGED),)
+
+_STORY: tuple[Chapter[Scene], ...] = (
     (Step("fresh", "what an earlier run left is removed", install.fresh, _UP),),
     (Step("install", "helm install, with the bundled Redis", install.install, (*_UP, "fresh")),),
     (
@@ -48,5 +50,12 @@ STORY: tuple[Chapter[Scene], ...] = (
     (Step("reinstall", "helm install over what serves", upkeep.reinstall, (*_SERVING, "uninstall")),),
     (Step("ledger", "the ledger and a PostgreSQL, by helm upgrade", experiment.ledger, _SERVING),),
     (Step("experiment", "an experiment to its verdict, promotion and record", experiment.experiment, _JUDGED),),
+)
+_ENDING: tuple[Chapter[Scene], ...] = (
     (Step("delete", "the ModelDeployments deleted", install.delete_flights, _SERVING),),
 )
+
+
+def story(*, with_kafka: bool) -> tuple[Chapter[Scene], ...]:
+    """Return the steps, with an experiment over a real Kafka broker or without."""
+    return (*_STORY, *([_KAFKA] if with_kafka else []), *_ENDING)

@@ -7,9 +7,10 @@ import json
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -73,12 +74,11 @@ def ledger(scene: Scene) -> Seen:
     """Enable the ledger with the bundled PostgreSQL, by an upgrade: no model pod is replaced."""
     secret = secrets.token_urlsafe(24)
     scene.notes[_KEY] = f"{KEY_ID}.{secret}"
-    key = {"id": KEY_ID, "hash": hashlib.sha256(secret.encode()).hexdigest(), "roles": ["application", "reader"]}
     scene.cluster.make_volume(SYSTEM, CLAIM)
     with scene.deployed() as deployed:
         before = pods_of(deployed)
         begun_s = time.monotonic()
-        scene.helm.upgrade(RELEASE, CHARTS / RELEASE, {**values(VERSION), **_enabled(), "ledger.apiKeys.more": [key]})
+        scene.helm.upgrade(RELEASE, CHARTS / RELEASE, {**values(VERSION), **enabled(scene)})
         took_s = time.monotonic() - begun_s
         see(pods_of(deployed) == before, "model pods were replaced")
     pods = [pod for part in _PARTS for pod in _pods(scene, part)]
@@ -93,19 +93,13 @@ def experiment(scene: Scene) -> Seen:
     id_ = fresh_id("judged")
     salt = f"{FLIGHTS}/{DEPLOYMENT}/{id_}"
     with scene.deployed() as deployed:
-        _begin(scene, deployed, id_)
+        begin(scene, deployed, id_)
         # Nothing is decided before all of it was told.
         scene.fairlead("pause", DEPLOYMENT, "-n", FLIGHTS)
-        told = _replay(scene, deployed)
+        told = replay(scene, deployed, partial(_post, scene))
         lost_s = _delete_ledger(scene)
-        mature_s = _wait_for_all(scene, salt, told)
-        begun_s = time.monotonic()
-        scene.fairlead("resume", DEPLOYMENT, "-n", FLIGHTS)
-        scene.wait("experiment", lambda: said(deployed), lambda: deployed.weights_bp().get(TREATMENT) == BUCKETS)
-        decided_s = time.monotonic() - begun_s
-        decision = deployed.status()["rollout"]["decision"]
-    said_ = f"{decision['analysis']} ({decision['reason']})"
-    see(said_ == "Pass (Superior)", f"the operator decided by {said_}")
+        mature_s = wait_for_all(scene, salt, told)
+        decided_s, said_ = decide(scene, deployed)
     with scene.cluster.reached(SYSTEM, LEDGER, PORT) as url:
         verified = _verified(scene, f"{url}/v1/experiments/{salt}/record")
     arms = Counter(one.variant for one in told)
@@ -124,11 +118,31 @@ def experiment(scene: Scene) -> Seen:
     return Seen(text, figures)
 
 
-def _enabled() -> dict[str, object]:
-    return {"ledger.enabled": True, "postgres.enabled": True, "operator.settings.analysisIntervalS": 2}
+def decide(scene: Scene, deployed: Deployed) -> tuple[float, str]:
+    """Resume, and wait until the treatment is promoted; return the seconds it took and what was decided.
+
+    Raises:
+        NotSeen: It was decided by something else.
+    """
+    begun_s = time.monotonic()
+    scene.fairlead("resume", DEPLOYMENT, "-n", FLIGHTS)
+    scene.wait("experiment", lambda: said(deployed), lambda: deployed.weights_bp().get(TREATMENT) == BUCKETS)
+    decided_s = time.monotonic() - begun_s
+    decision = deployed.status()["rollout"]["decision"]
+    found = f"{decision['analysis']} ({decision['reason']})"
+    see(found == "Pass (Superior)", f"the operator decided by {found}")
+    return decided_s, found
 
 
-def _begin(scene: Scene, deployed: Deployed, id_: str) -> None:
+def enabled(scene: Scene) -> dict[str, object]:
+    """Return the values of a release with a ledger that knows the run's API key."""
+    hashed = hashlib.sha256(str(scene.notes[_KEY]).partition(".")[2].encode()).hexdigest()
+    key = {"id": KEY_ID, "hash": hashed, "roles": ["application", "reader"]}
+    chosen = {"ledger.enabled": True, "postgres.enabled": True, "operator.settings.analysisIntervalS": 2}
+    return {**chosen, "ledger.apiKeys.more": [key]}
+
+
+def begin(scene: Scene, deployed: Deployed, id_: str) -> None:
     """Begin the experiment, and wait until the ledger knows it."""
     deployed.patch(rollout={**_ROLLOUT, "weights": None}, experiment={"id": id_, **_JUDGED})
 
@@ -140,15 +154,15 @@ def _begin(scene: Scene, deployed: Deployed, id_: str) -> None:
     scene.wait("experiment", lambda: said(deployed), observes)
 
 
-def _replay(scene: Scene, deployed: Deployed) -> list[Told]:
-    """Ask about flights of this moment until so many were answered with tokens, and tell what became of each."""
+def replay(scene: Scene, deployed: Deployed, tell: Callable[[Sequence[Told]], None]) -> list[Told]:
+    """Ask about flights of this moment until so many were answered with tokens, and ``tell`` what became of each."""
     flights = expected.flights_from(SystemClock().now_us(), FLIGHTS_ASKED).to_dict("records")
     waiting = iter(_endless([flights[first : first + AT_ONCE] for first in range(0, len(flights), AT_ONCE)]))
     told: list[Told] = []
 
     def enough() -> bool:
         batch = [one for flight, answer in _asked(scene, deployed, next(waiting)) for one in _told(flight, answer)]
-        _post(scene, batch)
+        tell(batch)
         told.extend(batch)
         return len(told) >= FLIGHTS_ASKED
 
@@ -223,7 +237,7 @@ def _delete_ledger(scene: Scene) -> float:
     return time.monotonic() - begun_s
 
 
-def _wait_for_all(scene: Scene, salt: str, told: Sequence[Told]) -> float:
+def wait_for_all(scene: Scene, salt: str, told: Sequence[Told]) -> float:
     """Wait until everything that was told counts, to the last outcome and unit; return the seconds it took."""
     arms = {name: [one for one in told if one.variant == name] for name in (CONTROL, TREATMENT)}
     wanted = {name: (len(those), len({one.unit for one in those})) for name, those in arms.items()}
