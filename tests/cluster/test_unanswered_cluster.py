@@ -110,7 +110,7 @@ def resets(pid: int) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def world(cluster: Cluster, redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     if shutil.which("nft") is None:
-        pytest.skip("no nft")
+        pytest.skip("nft is missing (Debian: nftables); requests are reset by it")
     folder = tmp_path_factory.mktemp("unanswered")
     install(cluster)
     namespace = f"u{secrets.token_hex(3)}"
@@ -141,7 +141,7 @@ def test_each_request_that_no_server_answered_is_told_once(world: World) -> None
     lost += load.lost
     assert len(load.samples) > len(lost)
     world.deployed.wait(lambda: world.told() >= len(lost), LATE_S)
-    time.sleep(75)  # another minute is told
+    time.sleep(75)  # what is told twice would come with the next minute: nothing else ends a wait for nothing
     assert world.ledger.told_by_gateways() == {TREATMENT: len(lost)}, f"{lost}\n{world.story()}"
     metrics = {
         name: world.operator.metric(f"fairlead_{name}") for name in ("gateway_logs", "gateway_log_failures_total")

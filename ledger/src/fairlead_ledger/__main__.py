@@ -99,9 +99,8 @@ def _service(settings: Settings) -> Service:
 def _carrier(settings: Settings, service: Service) -> Carrier | None:
     if settings.kafka_bootstrap_servers is None:
         return None
-    # The library is loaded where it is used.
-    from fairlead_ledger.kafka.intake import KafkaIntake  # noqa: PLC0415
-    from fairlead_ledger.kafka.settings import KafkaSettings, config_of  # noqa: PLC0415
+    from fairlead_ledger.kafka.intake import KafkaIntake  # noqa: PLC0415 -- its library is loaded where it is used
+    from fairlead_ledger.kafka.settings import KafkaSettings, config_of  # noqa: PLC0415 -- goes with it
 
     kafka = KafkaSettings(
         settings.kafka_bootstrap_servers,

@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
@@ -285,15 +286,9 @@ class KubeClient(KubeApi):
             *_selector(labels),
         ]
         call = _Call("watch", kind, "GET", kind.path(namespace), query)
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=self._patience.connect_s, sock_read=silence_s)
-        response = await self._open_stream(call, limits)
-        try:
-            async for line in _lines(response):
+        async with self._stream(call, silence_s) as lines:
+            async for line in lines:
                 yield _event(call, line)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _unreachable(call, error) from error
-        finally:
-            response.close()
 
     async def log(
         self,
@@ -312,15 +307,9 @@ class KubeClient(KubeApi):
         query += [(name, "true") for name, asked in (("follow", follow), ("previous", previous)) if asked]
         path = POD.path(pod.namespace, pod.name, "log")
         call = _Call("log", POD, "GET", path, query, accept="*/*")
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=self._patience.connect_s, sock_read=silence_s)
-        response = await self._open_stream(call, limits)
-        try:
-            async for line in _lines(response):
+        async with self._stream(call, silence_s) as lines:
+            async for line in lines:
                 yield line
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _unreachable(call, error) from error
-        finally:
-            response.close()
 
     async def serves(self, kind: Kind) -> bool:
         """Return whether the API serves this kind now."""
@@ -362,6 +351,18 @@ class KubeClient(KubeApi):
             return answer
         asked = retry_after_s(response.headers.get("Retry-After"), content)
         raise _failure(call, response.status, content, asked)
+
+    @asynccontextmanager
+    async def _stream(self, call: _Call, silence_s: float) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open an answer that goes on, and give its lines; it is closed in the end, whoever ends it."""
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=self._patience.connect_s, sock_read=silence_s)
+        response = await self._open_stream(call, limits)
+        try:
+            yield _lines(response)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise _unreachable(call, error) from error
+        finally:
+            response.close()
 
     async def _open_stream(self, call: _Call, limits: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         try:

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from fairlead.feedback.serving import Feedback
+from fairlead.feedback.serving import Feedback, FeedbackError
 from fairlead.route import RouteKey
 from fairlead_operator.api.conditions import ConditionType, Reason
 from fairlead_operator.api.objects import from_object
@@ -83,13 +83,8 @@ class _Served:
     """Of the deployment."""
     key: RouteKey
     feedback: str | None
-    since_s: float
-    """Since when it holds that."""
-
-    @property
-    def notice(self) -> Notice | None:
-        """What servers are told of feedback; None if that is nothing."""
-        return Notice(Feedback.loaded(self.feedback).digest, self.since_s) if self.feedback is not None else None
+    notice: Notice | None
+    """What servers say that have read ``feedback``; None if there is nothing to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,9 +362,11 @@ class ModelDeploymentController:
         if live is None or not covers(live, wanted) or there != feedback:
             await self.access.api.apply(SECRET, wanted)
         now_s = self.access.now()
-        same = known is not None and known.uid == place.uid and known.feedback == feedback
-        since_s = known.since_s if known is not None and same else now_s
-        served = self._route_keys[key] = _Served(now_s, place.uid, route_key, feedback, since_s)
+        if known is not None and known.uid == place.uid and known.feedback == feedback:
+            notice = known.notice
+        else:
+            notice = _notice(feedback, now_s)
+        served = self._route_keys[key] = _Served(now_s, place.uid, route_key, feedback, notice)
         return served
 
     async def _last_key(self, key: ObjectKey, place: Place) -> RouteKey | None:
@@ -522,6 +519,14 @@ class ModelDeploymentController:
     @property
     def _now_s(self) -> float:
         return self.access.clock.now_us() / 1e6
+
+
+def _notice(feedback: str | None, now_s: float) -> Notice | None:
+    """Return what servers are told by a text; None if that is nothing, or somebody else's that no server takes."""
+    try:
+        return Notice(Feedback.loaded(feedback).digest, now_s) if feedback is not None else None
+    except FeedbackError:
+        return None
 
 
 def _waits_for_pods(desired: Desired, observed: Observed) -> bool:
