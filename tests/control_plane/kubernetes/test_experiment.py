@@ -156,6 +156,25 @@ async def test_an_experiment_is_registered_before_its_first_weight_and_servers_a
         assert stand.headers["authorization"] == "Bearer operator.secret"
 
 
+async def test_a_damaged_secret_beside_unreadable_keys_stops_nothing(
+    scene: Scene, stand: LedgerStand, tmp_path: Path
+) -> None:
+    scene.server.create(experiment(experiment=ERRORS))
+    async with scene.life(**told(tmp_path)) as life:
+        await rest(life, stand)
+        (tmp_path / "keys.json").write_text("{}")
+        damaged = {"data": {"feedback.json": base64.b64encode(b"nonsense").decode()}}
+        scene.server.patch("Secret", "flights", "delay-serving", damaged)
+        await rest(life, stand, 60)
+        scene.edit(rollout={"keepPrevious": "2m"})
+        await rest(life, stand)
+        assert scene.weights == {"logistic": 90, "boosted": 10}
+        assert scene.status()["observedGeneration"] == 2
+        (tmp_path / "keys.json").write_text(ROOT.dumped())
+        await rest(life, stand, 60)
+        assert feedback(scene) is not None
+
+
 async def test_a_breached_guardrail_rolls_back_and_the_status_has_the_hash_of_the_record(
     scene: Scene, stand: LedgerStand, tmp_path: Path
 ) -> None:
