@@ -17,8 +17,11 @@ ServerError
     ├── UnsupportedEncoding 415 UNIMPLEMENTED         a compressed body
     ├── FeatureRejected     422 FAILED_PRECONDITION   a feature's state is refused by policy
     ├── RequestTooLarge     413 RESOURCE_EXHAUSTED
+    ├── LoadRefused         422 FAILED_PRECONDITION   a model that somebody wants loaded cannot be served
+    ├── Overloaded          429 RESOURCE_EXHAUSTED    retryable; the queue would miss the deadline; says when to try again
     ├── NotReady            503 UNAVAILABLE           retryable
     ├── StoreUnavailable    503 UNAVAILABLE           retryable; a feature without substitute while the store fails
+    ├── DeadlinePassed      504 DEADLINE_EXCEEDED     the client's deadline passed before the model could be run
     └── InferenceFailed     500 INTERNAL              a fault of ours or of the model
 """
 
@@ -165,6 +168,27 @@ class RequestTooLarge(RequestError):
     grpc_code = "RESOURCE_EXHAUSTED"
 
 
+class LoadRefused(RequestError):
+    """A model cannot be loaded; what was served before still is. The message has the reason."""
+
+    http_status = 422
+    grpc_code = "FAILED_PRECONDITION"
+
+
+class Overloaded(RequestError):
+    """The model's queue would miss the request's deadline, or is full."""
+
+    http_status = 429
+    grpc_code = "RESOURCE_EXHAUSTED"
+    retryable = True
+    failure = Failure.MODEL
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        """Make the error; in ``retry_after_s`` seconds the queue is expected to have room."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class NotReady(RequestError):
     """The model is not ready yet, or not any more."""
 
@@ -181,6 +205,14 @@ class StoreUnavailable(RequestError):
     grpc_code = "UNAVAILABLE"
     retryable = True
     failure = Failure.FEATURE_STORE
+
+
+class DeadlinePassed(RequestError):
+    """The client's deadline passed while the request waited for the model."""
+
+    http_status = 504
+    grpc_code = "DEADLINE_EXCEEDED"
+    failure = Failure.MODEL
 
 
 class InferenceFailed(RequestError):
