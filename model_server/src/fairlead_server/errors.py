@@ -18,7 +18,7 @@ ServerError
     ├── FeatureRejected     422 FAILED_PRECONDITION   a feature's state is refused by policy
     ├── RequestTooLarge     413 RESOURCE_EXHAUSTED
     ├── LoadRefused         422 FAILED_PRECONDITION   a model that somebody wants loaded cannot be served
-    ├── Overloaded          429 RESOURCE_EXHAUSTED    retryable; the queue would miss the deadline; says when to try again
+    ├── Overloaded          429 RESOURCE_EXHAUSTED    retryable; the queue would miss the deadline
     ├── NotReady            503 UNAVAILABLE           retryable
     ├── StoreUnavailable    503 UNAVAILABLE           retryable; a feature without substitute while the store fails
     ├── DeadlinePassed      504 DEADLINE_EXCEEDED     the client's deadline passed before the model could be run
