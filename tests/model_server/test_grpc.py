@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from fairlead_server.errors import InvalidRequest, UnknownModel
+from fairlead_server.predict.signature import NUMPY_OF
 from fairlead_server.protocol import tensors
 from fairlead_server.protocol.grpc import codec
 from fairlead_server.protocol.grpc.index import index_messages
 from fairlead_server.protocol.grpc.server import SERVICE
 from fairlead_server.protocol.schema import Schema
 from support.server_process import FULL_ROW, ROW, Material, ServerProcess
+from support.signatures import columns
 
-SCHEMA = Schema("m", "1", {"x": "float32"}, (), {"p": "float32"}, 1000)
+SCHEMA = Schema("m", "1", columns(x="float32"), (), columns(p="float32"), 1000)
 DATATYPES = {str: "BYTES", int: "INT64", float: "FP64", bool: "BOOL"}
 Code = grpc.StatusCode
 
@@ -52,7 +54,7 @@ def infer(row: dict[str, Any] = ROW, *, raw: bool = False, **fields: Any) -> Any
         datatype = DATATYPES[type(value)]
         tensor = message.inputs.add(name=name, datatype=datatype, shape=[1, 1])
         if raw:
-            message.raw_input_contents.append(tensors.to_bytes(np.array([value], tensors.NUMPY_OF[datatype])))
+            message.raw_input_contents.append(tensors.to_bytes(np.array([value], NUMPY_OF[datatype])))
         else:
             sent = value.encode() if datatype == "BYTES" else value
             getattr(tensor.contents, codec.CONTENTS_OF[datatype]).append(sent)

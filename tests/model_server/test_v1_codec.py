@@ -18,13 +18,14 @@ from fairlead_server.errors import InvalidRequest
 from fairlead_server.predict.request import PredictResponse
 from fairlead_server.protocol import v1
 from fairlead_server.protocol.schema import Schema
+from support.signatures import columns
 
 SCHEMA = Schema(
     model="m",
     version="1",
-    inputs={"f32": "float32", "f64": "float64", "i64": "int64", "i32": "int32", "flag": "bool", "text": "string"},
+    inputs=columns(f32="float32", f64="float64", i64="int64", i32="int32", flag="bool", text="string"),
     key_inputs=("text", "i64"),
-    outputs={"p": "float32"},
+    outputs=columns(p="float32"),
     rows_limit=1000,
 )
 FLOAT32 = st.floats(width=32, allow_nan=False, allow_infinity=False)

@@ -16,19 +16,21 @@ from hypothesis import strategies as st
 from fairlead.policy import FeatureState
 from fairlead_server.errors import InvalidRequest
 from fairlead_server.predict.request import PredictRequest, PredictResponse
+from fairlead_server.predict.signature import NUMPY_OF
 from fairlead_server.protocol import tensors, v2
 from fairlead_server.protocol.call import InferCall
 from fairlead_server.protocol.schema import Schema
+from support.signatures import columns
 
 SCHEMA = Schema(
     model="m",
     version="1",
-    inputs={"f32": "float32", "f64": "float64", "i64": "int64", "i32": "int32", "flag": "bool", "text": "string"},
+    inputs=columns(f32="float32", f64="float64", i64="int64", i32="int32", flag="bool", text="string"),
     key_inputs=("text", "i64"),
-    outputs={"p": "float32", "t": "string"},
+    outputs=columns(p="float32", t="string"),
     rows_limit=1000,
 )
-INTEGERS = {name: np.iinfo(dtype) for name, dtype in tensors.NUMPY_OF.items() if dtype.kind in "iu"}
+INTEGERS = {name: np.iinfo(dtype) for name, dtype in NUMPY_OF.items() if dtype.kind in "iu"}
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "BOOL": st.booleans(),
     "FP16": st.floats(width=16, allow_nan=False, allow_infinity=False),
@@ -62,9 +64,9 @@ def test_json_and_binary_tensors_mean_the_same_array(column: tuple[str, list[Any
     shape = [len(values), 1] if nested else [len(values)]
     listed = [[value] for value in values] if nested else values
     from_json = decode_json({"name": "x", "datatype": datatype, "shape": shape, "data": listed}).request.inputs["x"]
-    raw = tensors.to_bytes(np.array(values, tensors.NUMPY_OF[datatype]))
+    raw = tensors.to_bytes(np.array(values, NUMPY_OF[datatype]))
     from_bytes = decode_binary("x", datatype, shape, raw).request.inputs["x"]
-    assert from_json.dtype == from_bytes.dtype == tensors.NUMPY_OF[datatype]
+    assert from_json.dtype == from_bytes.dtype == NUMPY_OF[datatype]
     assert from_json.shape == from_bytes.shape == (len(values),)
     assert from_json.tolist() == from_bytes.tolist() == values
 
@@ -75,7 +77,7 @@ def test_conversion_to_the_contracts_type_changes_no_value(column: tuple[str, li
     with suppress(InvalidRequest):
         call = decode_json({"name": name, "datatype": datatype, "shape": [len(values)], "data": values})
         assert call.request.inputs[name].tolist() == values
-        assert tensors.datatype_of(call.request.inputs[name]) == tensors.DATATYPE_OF[SCHEMA.inputs[name]]
+        assert tensors.datatype_of(call.request.inputs[name]) == SCHEMA.inputs[name].datatype
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_conversion_to_the_contracts_type_changes_no_value(column: tuple[str, li
     ],
 )
 def test_lossless_conversions_are_taken(name: str, datatype: str, values: list[Any]) -> None:
-    raw = tensors.to_bytes(np.array(values, tensors.NUMPY_OF[datatype]))
+    raw = tensors.to_bytes(np.array(values, NUMPY_OF[datatype]))
     found = decode_binary(name, datatype, [len(values)], raw).request.inputs[name]
     assert np.array_equal(found, np.array(values, found.dtype), equal_nan=found.dtype.kind == "f")
 
@@ -119,7 +121,7 @@ def test_lossless_conversions_are_taken(name: str, datatype: str, values: list[A
     ],
 )
 def test_lossy_conversions_are_refused_naming_the_field(name: str, datatype: str, values: list[Any]) -> None:
-    raw = tensors.to_bytes(np.array(values, tensors.NUMPY_OF[datatype]))
+    raw = tensors.to_bytes(np.array(values, NUMPY_OF[datatype]))
     with pytest.raises(InvalidRequest, match=f"^{name}: ") as refused:
         decode_binary(name, datatype, [len(values)], raw)
     assert refused.value.field == name

@@ -16,10 +16,14 @@ class PredictRequest:
     """One decoded request, not yet bound to the contract."""
 
     inputs: Mapping[str, NDArray[np.generic]]
-    """Arrays by name, shape [rows] or [rows, 1]; text as ``object`` arrays of ``str``. Graph inputs or key inputs."""
+    """Arrays by name, text as ``object`` arrays of ``str``. Graph inputs or key inputs of a contract model: shape
+    [rows] or [rows, 1]. Inputs of a plain model: of their real shapes and the signature's types."""
     rows: int
+    """The first dimension, if the model is batched; else 1."""
     report_states: bool = False
     """Whether the answer must list the feature states."""
+    deadline_s: float | None = None
+    """When the client gives up, by the event loop's time; None if it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +31,7 @@ class PredictResponse:
     """The answer to one request."""
 
     outputs: Mapping[str, NDArray[np.generic]]
-    """Arrays by the contract's output names, shape [rows]."""
+    """Arrays by output name; of a contract model shape [rows]."""
     states: Mapping[str, tuple[FeatureState, ...]] | None
     """Per stored feature (``view__name``) one state per row; None for a full request or when not asked for."""
     degraded: bool

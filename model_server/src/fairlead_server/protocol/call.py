@@ -42,8 +42,8 @@ def request_of(inputs: Mapping[str, Array], *, report_states: bool) -> PredictRe
 
 def bound_to_schema(array: Array, name: str, schema: Schema) -> Array:
     """Return ``array`` in the type that the schema has for ``name``; names it has not are left to binding."""
-    dtype = schema.inputs.get(name)
-    return array if dtype is None else converted(array, dtype, name)
+    spec = schema.inputs.get(name)
+    return array if spec is None else converted(array, spec)
 
 
 def answer_parameters(response: PredictResponse) -> dict[str, str | bool]:

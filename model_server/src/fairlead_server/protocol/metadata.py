@@ -10,7 +10,7 @@ from typing import Any
 
 from fairlead.contract import Contract
 from fairlead_server import __version__
-from fairlead_server.protocol.tensors import DATATYPE_OF
+from fairlead_server.predict.signature import DATATYPE_OF
 
 SERVER_NAME = "fairlead"
 SERVER_EXTENSIONS = ("binary_tensor_data", "model_repository")

@@ -5,34 +5,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fairlead.contract import Contract, DType
+from fairlead.contract import Contract
 from fairlead_server.errors import InvalidRequest, RequestTooLarge, UnknownModel
+from fairlead_server.predict.signature import ANY, Signature, TensorSpec, column
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """Names and types of one served model."""
+    """Names, types and shapes of one served model."""
 
     model: str
     """Name that clients call it by."""
     version: str
-    inputs: Mapping[str, DType]
+    inputs: Mapping[str, TensorSpec]
     """Key inputs and graph inputs."""
     key_inputs: tuple[str, ...]
-    outputs: Mapping[str, DType]
+    """Names of the key inputs; empty for a model without a contract."""
+    outputs: Mapping[str, TensorSpec]
     rows_limit: int
     """Rows of one request beyond which it is refused."""
+    batched: bool = True
+    """Whether the first dimension of every tensor counts the rows; else a request is one row of any shape."""
 
     @classmethod
     def of(cls, contract: Contract, model: str, rows_limit: int) -> Schema:
         """Read the schema of ``contract``, served under the name ``model``."""
+        signature = Signature.of_contract(contract)
+        keys = {name: column(name, dtype, (ANY,)) for name, dtype in contract.key_inputs.items()}
         return cls(
             model=model,
             version=contract.version,
-            inputs=contract.tensor_inputs | contract.key_inputs,
-            key_inputs=tuple(contract.key_inputs),
-            outputs={output.name: output.dtype for output in contract.outputs},
+            inputs={**signature.inputs, **keys},
+            key_inputs=tuple(keys),
+            outputs=signature.outputs,
             rows_limit=rows_limit,
+            batched=signature.batched,
         )
 
     def require_rows(self, rows: int) -> None:

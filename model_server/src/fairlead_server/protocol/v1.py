@@ -14,7 +14,7 @@ from fairlead_server.errors import InvalidRequest
 from fairlead_server.predict.request import PredictRequest, PredictResponse
 from fairlead_server.protocol import document
 from fairlead_server.protocol.schema import Schema
-from fairlead_server.protocol.tensors import DATATYPE_OF, Array, from_json
+from fairlead_server.protocol.tensors import Array, from_json
 
 
 def decode(body: bytes, schema: Schema) -> PredictRequest:
@@ -90,10 +90,10 @@ def _instances(content: dict[str, Any], schema: Schema) -> list[dict[str, Any]]:
 
 
 def _column(instances: list[dict[str, Any]], name: str, schema: Schema) -> Array:
-    dtype = schema.inputs.get(name)
-    if dtype is None:
+    spec = schema.inputs.get(name)
+    if spec is None:
         return np.full(len(instances), None)
-    return from_json([instance[name] for instance in instances], DATATYPE_OF[dtype], name)
+    return from_json([instance[name] for instance in instances], spec.datatype, name)
 
 
 def _example(schema: Schema) -> str:

@@ -15,11 +15,10 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from fairlead_server.errors import InvalidRequest
 from fairlead_server.predict.request import PredictResponse
+from fairlead_server.predict.signature import BYTES, NUMPY_OF
 from fairlead_server.protocol.call import InferCall, answer_parameters, bound_to_schema, request_of
 from fairlead_server.protocol.schema import Schema
 from fairlead_server.protocol.tensors import (
-    BYTES,
-    NUMPY_OF,
     Array,
     datatype_named,
     datatype_of,
