@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import traceback
+from pathlib import Path
 
 QUIET = ("kserve", "kserve.trace", "uvicorn", "uvicorn.error", "uvicorn.access", "grpc", "feast", "asyncio")
 """Loggers that are heard only when something goes wrong."""
@@ -39,3 +41,9 @@ def configure() -> None:
 def _shows_no_header(record: logging.LogRecord) -> bool:
     """Drop gRPC's complaint about metadata that is not UTF-8: it shows a client's bytes, and comes at its will."""
     return not str(record.msg).startswith("Invalid encoding")
+
+
+def place_of(error: BaseException) -> str:
+    """Return where an exception was raised; its text may hold what a client sent, and is never logged."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(place.filename).name}:{place.lineno}"

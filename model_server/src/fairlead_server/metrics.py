@@ -82,10 +82,10 @@ class Durations:
         self.counts = [0] * (len(_STAGE_BUCKETS_S) + 1)
         self.sum_s = 0.0
 
-    def add(self, duration_s: float) -> None:
-        """Count one duration."""
-        self.counts[bisect_left(_STAGE_BUCKETS_S, duration_s)] += 1
-        self.sum_s += duration_s
+    def add(self, duration_s: float, times: int = 1) -> None:
+        """Count a duration, as often as so many requests shared it."""
+        self.counts[bisect_left(_STAGE_BUCKETS_S, duration_s)] += times
+        self.sum_s += duration_s * times
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +214,10 @@ class ModelMetrics:
         self._stages = {stage: metrics.stages.setdefault((*model, stage), Durations()) for stage in Stage}
         self._reads = {outcome: metrics.reads.setdefault((*model, outcome), Count()) for outcome in ReadOutcome}
 
+    def durations(self, stage: Stage) -> Durations:
+        """Return where durations of ``stage`` are counted, for runs that requests share."""
+        return self._stages[stage]
+
     def timer(self) -> StageTimer:
         """Return a timer for one request; its first stage starts now."""
         return StageTimer(self._stages)
@@ -293,6 +297,10 @@ class StageTimer:
         now_s = time.perf_counter()
         self._stages[stage].add(now_s - self._last_s)
         self._last_s = now_s
+
+    def skip(self) -> None:
+        """Start the next stage now; what was since the last lap is timed elsewhere, for it was shared."""
+        self._last_s = time.perf_counter()
 
 
 _FEEDBACK_TOTALS: Final[Sequence[tuple[str, str, Callable[[FeedbackState], float]]]] = (

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 
 from fairlead.contract import Contract
 from fairlead.serving import ServerReport
-from fairlead_server.errors import NotReady
+from fairlead_server import logs
+from fairlead_server.errors import InferenceFailed, NotReady, RequestError
 from fairlead_server.metrics import ModelMetrics, Stage, StageTimer
+from fairlead_server.predict.batch import Batch, Columns
 from fairlead_server.predict.binding import FullInputs, InputRules, KeyInputs, bind
 from fairlead_server.predict.connection import FeatureConnection
 from fairlead_server.predict.request import PredictRequest, PredictResponse
 from fairlead_server.predict.session import Session
+
+_LOG = logging.getLogger(__name__)
+
+Done = Callable[[PredictResponse | RequestError], None]
+"""Is told a request's answer, or why there is none; called exactly once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +48,13 @@ class Predictor:
     rules: InputRules
     session: Session
     connection: FeatureConnection
+    batch: Batch = field(init=False)
+    """Where rows wait for the turn's run."""
+    _hydrating: set[asyncio.Task[None]] = field(init=False, default_factory=set)
+
+    def __post_init__(self) -> None:
+        """Make the batch of this session."""
+        object.__setattr__(self, "batch", Batch(self.session, self.metrics, joint=True))
 
     @property
     def rows_limit(self) -> int:
@@ -80,33 +98,79 @@ class Predictor:
             registry=self.connection.registry.report,
         )
 
-    async def predict(self, request: PredictRequest, timer: StageTimer) -> PredictResponse:
-        """Answer one request.
+    def submit(self, request: PredictRequest, timer: StageTimer, done: Done) -> None:
+        """Answer one request, in a later callback of the event loop.
 
         Args:
             request: Decoded, not checked.
-            timer: Its stages hydrate (binding included) and infer are recorded.
+            timer: Its stage hydrate (binding included) is recorded; infer is, once, for all that share the run.
+            done: Told the answer, or the failure.
 
         Raises:
-            RequestError: One of its subclasses; the request is refused, or failed.
+            RequestError: One of its subclasses; the request is refused at once, and ``done`` never told.
         """
         if not self.connection.ready:
             raise NotReady(f"model {self.model_name} is not ready: {self.connection.reason}")
         match bind(self.rules, request):
             case FullInputs(columns):
                 timer.lap(Stage.HYDRATE)
-                outputs = await self.session.run(columns, request.rows)
-                timer.lap(Stage.INFER)
-                return PredictResponse(outputs, None, degraded=False, features=columns)
+                settle = partial(_settle_full, timer, columns, done)
+                self.batch.submit(columns, request.rows, request.deadline_s, settle)
             case KeyInputs(columns):
-                hydrated = await self.connection.hydrator.hydrate(columns, request.rows)
-                timer.lap(Stage.HYDRATE)
-                outputs = await self.session.run(hydrated.columns, request.rows)
-                timer.lap(Stage.INFER)
-                states = hydrated.states if request.report_states else None
-                return PredictResponse(outputs, states, degraded=hydrated.degraded, features=hydrated.columns)
+                task = asyncio.get_running_loop().create_task(self._hydrated(columns, request, timer, done))
+                self._hydrating.add(task)
+                task.add_done_callback(self._hydrating.discard)
+
+    async def predict(self, request: PredictRequest, timer: StageTimer) -> PredictResponse:
+        """Answer one request; :meth:`submit` for whoever awaits.
+
+        Raises:
+            RequestError: One of its subclasses; the request is refused, or failed.
+        """
+        answered: asyncio.Future[PredictResponse] = asyncio.get_running_loop().create_future()
+        self.submit(request, timer, partial(_settle, answered))
+        return await answered
+
+    async def _hydrated(self, keys: Columns, request: PredictRequest, timer: StageTimer, done: Done) -> None:
+        try:
+            hydrated = await self.connection.hydrator.hydrate(keys, request.rows)
+        except RequestError as error:
+            done(error)
+            return
+        except Exception as error:  # noqa: BLE001 -- whatever it is, this request has failed
+            _LOG.error("hydration failed error=%s at=%s", type(error).__name__, logs.place_of(error))
+            done(InferenceFailed("internal error; the server's log says more"))
+            return
+        timer.lap(Stage.HYDRATE)
+        states = hydrated.states if request.report_states else None
+
+        def settle(outputs: Columns | RequestError) -> None:
+            timer.skip()
+            if isinstance(outputs, RequestError):
+                done(outputs)
+                return
+            done(PredictResponse(outputs, states, degraded=hydrated.degraded, features=hydrated.columns))
+
+        self.batch.submit(hydrated.columns, request.rows, request.deadline_s, settle)
 
     async def close(self) -> None:
         """Stop what runs in the background; requests must have ended."""
         await self.connection.close()
         self.session.close()
+
+
+def _settle(answered: asyncio.Future[PredictResponse], outcome: PredictResponse | RequestError) -> None:
+    if answered.done():  # nobody waits any more
+        return
+    if isinstance(outcome, RequestError):
+        answered.set_exception(outcome)
+    else:
+        answered.set_result(outcome)
+
+
+def _settle_full(timer: StageTimer, columns: Columns, done: Done, outputs: Columns | RequestError) -> None:
+    timer.skip()
+    if isinstance(outputs, RequestError):
+        done(outputs)
+    else:
+        done(PredictResponse(outputs, None, degraded=False, features=columns))

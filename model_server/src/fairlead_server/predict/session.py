@@ -84,12 +84,15 @@ class Session:
         Raises:
             InferenceFailed: ONNX Runtime failed, or an output has another number of rows.
         """
+        if rows <= _ROWS_ON_LOOP:
+            return self.run_now(columns, rows)
+        return await self._thread.submit(lambda: self.run_now(columns, rows))
+
+    def run_now(self, columns: Mapping[str, Array], rows: int) -> dict[str, Array]:
+        """Run the model in the thread of whoever calls; see :meth:`run`."""
         feed = {name: columns[name].reshape(rows, 1) for name, _ in self._inputs}
         try:
-            if rows <= _ROWS_ON_LOOP:
-                found = self._run(self._outputs, feed)
-            else:
-                found = await self._thread.submit(lambda: self._run(self._outputs, feed))
+            found = self._run(self._outputs, feed)
         except Exception as error:
             raise InferenceFailed(f"the model failed with {type(error).__name__}") from error
         return {name: _rows_of(name, output, rows) for name, output in zip(self._outputs, found, strict=True)}
