@@ -16,9 +16,9 @@ from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 from prometheus_client import CollectorRegistry
 
 from fairlead.clock import SystemClock
-from fairlead_server.app import FairleadModel
 from fairlead_server.exposure.assemble import feedback_of
 from fairlead_server.exposure.reporter import Pace
+from fairlead_server.kserve_model import FairleadModel
 from fairlead_server.metrics import ServerMetrics
 from fairlead_server.predict.predictor import Predictor
 from fairlead_server.protocol.grpc.server import make_server

@@ -9,9 +9,9 @@ import sys
 import warnings
 
 from fairlead_server.errors import StartupError
+from fairlead_server.listening import OwnPorts
 from fairlead_server.predict.session import read_model
 from fairlead_server.settings import Settings, clock_of, from_arguments
-from fairlead_server.sockets import listen
 from fairlead_server.termination import write_termination
 
 
@@ -35,16 +35,15 @@ def main() -> int:
 
 
 def _serve(settings: Settings) -> None:
-    # What is wrong with files and ports is found before the 4 s that KServe and Feast take to import.
+    # What is wrong with files and ports is found before the seconds that the rest takes to import.
     clock = clock_of(settings.clock)
     read_model(settings.model, settings.model_digest)
-    listen(settings.host, settings.grpc_port, "--grpc-port").close()
-    rest_socket = listen(settings.host, settings.http_port, "--http-port")
-    gc.disable()  # importing makes 270,000 objects that stay; collecting among them costs a fifth of the start
+    ports = OwnPorts.of(settings)
+    gc.disable()  # importing makes objects that stay; collecting among them costs a fifth of the start
     del sys.argv[1:]  # kserve parses the command line when it is imported, and knows none of our flags
-    from fairlead_server.app import FairleadServer  # noqa: PLC0415 -- see above
+    from fairlead_server.app import ServerProcess  # noqa: PLC0415 -- see above
 
-    FairleadServer(settings, rest_socket, clock).run()
+    ServerProcess(settings, ports, clock).run()
 
 
 if __name__ == "__main__":

@@ -58,6 +58,8 @@ class Settings:
     """Longest wait for the feature store and its registry."""
     drain_deadline_s: float
     """Longest wait for requests in flight after a signal to stop."""
+    drain_delay_s: float
+    """How much of that time new connections are still taken."""
     registry_refresh_s: float
     """Seconds between reads of the registry; 0 for none after the start."""
     body_deadline_s: float
@@ -135,6 +137,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--clock", type=_clock, default="system", metavar="CLOCK", help="system or replay:FILE (default: %(default)s)")
     _seconds(parser, "startup", 10, "longest wait for feature store and registry")
     _seconds(parser, "drain", 10, "longest wait for requests in flight after SIGTERM")
+    add(
+        "--drain-delay",
+        dest="drain_delay_s",
+        type=_interval,
+        default=0.0,
+        metavar="SECONDS",
+        help="part of that in which new connections are still taken, not ready any more (default: 0)",
+    )
     _seconds(parser, "body", 30, "longest wait for a request's body")
     add(
         "--registry-refresh",

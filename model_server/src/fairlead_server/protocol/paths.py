@@ -14,6 +14,8 @@ class Resource(StrEnum):
     V1_PREDICT = "v1-predict"
     V1_EXPLAIN = "v1-explain"
     SERVER = "server"
+    ALIVE = "alive"
+    """KServe's liveness at ``/``."""
     LIVE = "live"
     READY = "ready"
     MODELS = "models"
@@ -32,6 +34,7 @@ class Resource(StrEnum):
 
 _POSTED = frozenset({Resource.V1_PREDICT, Resource.V1_EXPLAIN, Resource.INFER, Resource.INDEX, Resource.LOAD})
 _FIXED = {
+    ("",): Resource.ALIVE,
     ("metrics",): Resource.METRICS,
     ("v1", "models"): Resource.V1_MODELS,
     ("v2",): Resource.SERVER,

@@ -1,13 +1,13 @@
 """V1 and V2 over REST, as an ASGI application in front of KServe's.
 
 KServe's own handlers answer clients' mistakes with 500 and 422 and take no request without a content type, so every
-route of the protocols is answered here. What only KServe has (liveness at ``/``, its OpenAPI page) falls through.
+route of the protocols is answered here. What only KServe has (its OpenAPI page) falls through.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -39,11 +39,12 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = dict[bytes, bytes]
 
-_KSERVE_PATHS = frozenset({"/", "/docs", "/openapi.json"})
+_KSERVE_PATHS = frozenset({"/docs", "/openapi.json"})
 _PROTOCOLS = {Resource.V1_PREDICT: "v1-rest", Resource.INFER: "v2-rest"}
 _LENGTH_HEADER = v2.LENGTH_HEADER.encode()
 _EXPERIMENT_HEADER = EXPERIMENT_HEADER.encode()
 _PREDICTION_HEADER = PREDICTION_HEADER.encode()
+_ALIVE: Mapping[Resource, dict[str, Any]] = {Resource.ALIVE: {"status": "alive"}, Resource.LIVE: {"live": True}}
 _JSON = (b"content-type", b"application/json")
 _OCTETS = (b"content-type", b"application/octet-stream")
 
@@ -147,8 +148,8 @@ class RestApplication:
     def _read(self, target: Target) -> dict[str, Any]:
         service = self._service
         match target.resource:
-            case Resource.LIVE:
-                return {"live": True}
+            case Resource.ALIVE | Resource.LIVE:
+                return _ALIVE[target.resource]
             case Resource.READY:
                 service.require_ready()
                 return {"ready": True}

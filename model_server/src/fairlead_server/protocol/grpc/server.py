@@ -7,7 +7,6 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from kserve.protocol.grpc import grpc_predict_v2_pb2 as pb
 
 from fairlead.feedback.token import PREDICTION_HEADER
 from fairlead.route import EXPERIMENT_HEADER
@@ -17,6 +16,7 @@ from fairlead_server.metrics import Stage
 from fairlead_server.protocol import metadata
 from fairlead_server.protocol.grpc import codec
 from fairlead_server.protocol.grpc.index import index_messages
+from fairlead_server.protocol.grpc.messages import pb
 from fairlead_server.protocol.service import Service
 
 SERVICE = "inference.GRPCInferenceService"
@@ -57,6 +57,29 @@ def make_server(service: Service, host: str, port: int, max_message_bytes: int) 
     if bound == 0:
         raise PortTaken(f"cannot listen on {address}; choose another with --grpc-port")
     return server, bound
+
+
+class GrpcioServer:
+    """grpcio's own server as one of the process' ways in."""
+
+    def __init__(self, service: Service, host: str, port: int, max_message_bytes: int) -> None:
+        """Make the server, bound and not yet started; see :func:`make_server`.
+
+        Raises:
+            PortTaken: Another program listens there.
+        """
+        self._server, self.port = make_server(service, host, port, max_message_bytes)
+
+    async def start(self) -> None:
+        """Answer from now on."""
+        await self._server.start()
+
+    def retire(self) -> None:
+        """Wait for :meth:`drain`: grpcio tells peers to go only when it takes no more."""
+
+    async def drain(self, deadline_s: float) -> None:
+        """Take no more calls, answer those in flight, and cut off what is not answered in time."""
+        await self._server.stop(grace=deadline_s)
 
 
 class InferenceMethods:

@@ -1,0 +1,99 @@
+"""Where a process' connections come from: ports of its own here, a parent process in ``workers``."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fairlead_server.settings import Settings
+from fairlead_server.sockets import listen
+
+Opener = Callable[[], asyncio.Protocol]
+"""Gives the protocol of one new connection."""
+
+
+class Entrance(Protocol):
+    """Where connections come from; made before the event loop runs, used on it."""
+
+    @property
+    def http_port(self) -> int:
+        """Port of REST."""
+
+    @property
+    def grpc_port(self) -> int:
+        """Port of gRPC."""
+
+    async def open(self, http: Opener, grpc: Opener | None) -> None:
+        """Let connections in.
+
+        Args:
+            http: For connections to the port of REST.
+            grpc: For those to the port of gRPC; None if gRPC's own server listens there.
+        """
+
+    def release_grpc(self) -> int:
+        """Give the port of gRPC to a server that opens it itself, and return it; before :meth:`open`."""
+
+    def ready(self) -> None:
+        """Say that the model is loaded; connections that came earlier are told that it is not."""
+
+    def close(self) -> None:
+        """Let no more connections in."""
+
+
+@dataclass(slots=True)
+class OwnPorts:
+    """Both ports, opened by this process before it does anything that takes time."""
+
+    http: socket.socket
+    grpc: socket.socket
+    _servers: list[asyncio.Server] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, settings: Settings) -> OwnPorts:
+        """Open both ports.
+
+        Raises:
+            PortTaken: Another program listens on one.
+        """
+        grpc = listen(settings.host, settings.grpc_port, "--grpc-port")
+        return cls(listen(settings.host, settings.http_port, "--http-port"), grpc)
+
+    @property
+    def http_port(self) -> int:
+        """Port of REST."""
+        return _port_of(self.http)
+
+    @property
+    def grpc_port(self) -> int:
+        """Port of gRPC."""
+        return _port_of(self.grpc)
+
+    async def open(self, http: Opener, grpc: Opener | None) -> None:
+        """Let connections in; see :meth:`Entrance.open`."""
+        loop = asyncio.get_running_loop()
+        self._servers.append(await loop.create_server(http, sock=self.http))
+        if grpc is not None:
+            self._servers.append(await loop.create_server(grpc, sock=self.grpc))
+
+    def release_grpc(self) -> int:
+        """Close the port of gRPC, so that another server can open it, and return it."""
+        port = self.grpc_port
+        self.grpc.close()
+        return port
+
+    def ready(self) -> None:
+        """Nobody needs to know: probes ask."""
+
+    def close(self) -> None:
+        """Let no more connections in."""
+        for server in self._servers:
+            server.close()
+
+
+def _port_of(listening: socket.socket) -> int:
+    port: int = listening.getsockname()[1]
+    return port
