@@ -59,7 +59,7 @@ e2e: train  ## images, then the whole way on a real cluster: install, use, break
 check: $(READY)  ## lint, types, generated files, and what must never be committed
 	@$(BIN)/ruff format --check --quiet $(CODE)
 	@$(BIN)/ruff check --quiet $(CODE)
-	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src ledger/src examples/flights/src tests tools/e2e/e2e tools/simulate/simulate
+	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src ledger/src examples/flights/src tests tools/e2e/e2e tools/simulate/simulate tools/bench/bench
 	@$(BIN)/python tools/tidy.py
 	@$(BIN)/python tools/gen.py --check
 	@echo "check: lint, types, generated files and tidiness are in order"
@@ -76,6 +76,10 @@ lock:  ## pin requirements/*.in anew, with hashes (needs uv)
 	  --custom-compile-command "make lock" requirements/runtime.in requirements/dev.in --output-file requirements/all.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
 	  --custom-compile-command "make lock" tools/simulate/peers/requirements.in --output-file tools/simulate/peers/requirements.txt
+	@for peer in tools/bench/peers/*/requirements.in; do \
+	  uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_36 --generate-hashes --no-annotate --upgrade \
+	    --custom-compile-command "make lock" $$peer --output-file $${peer%.in}.txt || exit 1; \
+	done
 	@for image in build gateway operator server ledger flights; do \
 	  without=requirements/$$image.without.txt; \
 	  uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_36 --generate-hashes --no-annotate \
@@ -96,8 +100,8 @@ terraform: $(READY)  ## format, validate and test terraform/ with a mocked provi
 simulate: $(READY)  ## whether the statistics hold: a quarter of an hour on two cores, taken up where it was left (ARGS="--list")
 	@$(BIN)/python tools/simulate $(ARGS)
 
-bench: $(READY)  ## CPU per request beside the KServe SDK, answers checked first
-	@$(BIN)/python tools/bench
+bench: $(READY)  ## model servers side by side: CPU per request, answers checked first (ARGS="--quick", "--only fairlead,native")
+	@$(BIN)/python tools/bench $(ARGS)
 
 clean:  ## remove what was built (not .venv)
 	rm -rf build feature_repo/data .fairlead .mypy_cache .ruff_cache .pytest_cache .hypothesis

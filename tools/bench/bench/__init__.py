@@ -1,0 +1,1 @@
+"""Model servers side by side on one machine, by CPU per request."""

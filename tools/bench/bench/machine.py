@@ -1,0 +1,84 @@
+"""What processes and CPUs have done, from ``/proc``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+SERVER_CPU, LOAD_CPU = 0, 1
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PARENT, _USER, _SYSTEM = 1, 11, 12  # fields of /proc/PID/stat behind the name
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The machine at one moment."""
+
+    at_s: float
+    busy_s: float
+    """CPU seconds that both CPUs were busy so far, stolen ones included."""
+    tree_s: float
+    """CPU seconds of one tree of processes so far."""
+
+    @classmethod
+    def of(cls, pid: int) -> Moment:
+        """Look at the machine, and at the tree below ``pid``."""
+        return cls(time.monotonic(), busy_s(Path("/proc/stat").read_text()), cpu_s(pid))
+
+
+def tree(pid: int) -> list[int]:
+    """Return ``pid`` and all processes below it."""
+    children: dict[int, list[int]] = defaultdict(list)
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and (fields := _stat(int(folder.name))):
+            children[int(fields[_PARENT])].append(int(folder.name))
+    found = [pid]
+    for one in found:
+        found.extend(children[one])
+    return found
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds that the tree below ``pid`` has used, user and system."""
+    stats = (_stat(one) for one in tree(pid))
+    return sum(int(fields[_USER]) + int(fields[_SYSTEM]) for fields in stats if fields) / TICKS_PER_S
+
+
+def busy_s(stat: str) -> float:
+    """Return the seconds for which the CPUs of server and load were busy, from the text of ``/proc/stat``."""
+    ticks = 0
+    for line in stat.splitlines():
+        name, _, numbers = line.partition(" ")
+        if name in {f"cpu{SERVER_CPU}", f"cpu{LOAD_CPU}"}:
+            user, nice, system, _, _, *interrupts = (int(number) for number in numbers.split()[:8])
+            ticks += user + nice + system + sum(interrupts)
+    return ticks / TICKS_PER_S
+
+
+def rss_mib(pid: int) -> float:
+    """Return the resident memory of the tree below ``pid``, pages that are shared counted in each."""
+    kib = 0
+    for one in tree(pid):
+        with suppress(OSError):
+            for line in Path(f"/proc/{one}/status").read_text().splitlines():
+                if line.startswith("VmRSS:"):
+                    kib += int(line.split()[1])
+    return kib / 1024
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal to the tree below ``pid``."""
+    for one in tree(pid):
+        with suppress(ProcessLookupError):
+            os.kill(one, number)
+
+
+def _stat(pid: int) -> list[str] | None:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return None

@@ -1,0 +1,106 @@
+"""What Fairlead's server is told in the bench, and who takes its reports: an experiment with everything switched on."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bench.systems import REVISION, VARIANT
+from fairlead.assignment import Layout, assign
+from fairlead.feedback.keys import KeyRing, SigningKey
+from fairlead.feedback.serving import FEEDBACK_FILE, Feedback
+from fairlead.route import EXPERIMENT_HEADER, UNIT_HEADER, ExperimentRoute, RouteKey
+from fairlead_server.exposure.keys import FILE_NAME as ROUTE_KEYS_FILE
+
+TOKEN_HEADER = "x-prediction-id"  # noqa: S105 -- a header's name
+UNITS = 10_000
+_SALT = "bench/gb/tokens-2026-01"
+_LAYOUT = Layout.of("logistic", {VARIANT: 5000})
+_KEY = RouteKey("k1", bytes(16))
+
+
+class Ledger:
+    """Takes reports of exposures as a ledger does, and counts them; says what it has by server."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[str] = Counter()
+        """Requests of exposed units, by the server that was told to report them."""
+        self.exposures: Counter[str] = Counter()
+        """First exposures, likewise."""
+        self._seen: set[tuple[str, int]] = set()
+        self._lock = threading.Lock()
+        ledger = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                """Take a report."""
+                body = self.rfile.read(int(self.headers["content-length"]))
+                ledger._take(self.path.split("/")[1], gzip.decompress(body))
+                self.send_response(200)
+                self.send_header("content-length", "2")
+                self.end_headers()
+                self.wfile.write(b"{}")
+
+            def log_message(self, *_: Any) -> None:
+                """Say nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def url(self, server: str) -> str:
+        """Return the address that a server is told, by which its reports are known."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}/{server}"
+
+    def _take(self, server: str, body: bytes) -> None:
+        report = orjson.loads(body)
+        with self._lock:
+            told = (report["server"], report["sequence"])
+            if told in self._seen:
+                return
+            self._seen.add(told)
+            self.requests[server] += sum(one["requests"] for one in report["counts"])
+            self.exposures[server] += len(report["exposures"])
+
+    def close(self) -> None:
+        """Take no more."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@contextmanager
+def ledger() -> Iterator[Ledger]:
+    """Start a ledger and end it afterwards."""
+    started = Ledger()
+    try:
+        yield started
+    finally:
+        started.close()
+
+
+def write_serving(folder: Path, ledger_url: str) -> None:
+    """Write what the operator writes for a server whose requests are in an experiment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = {"keys": [{"id": _KEY.id, "secret": _KEY.secret.hex()}]}
+    (folder / ROUTE_KEYS_FILE).write_text(json.dumps(keys))
+    ring = KeyRing((SigningKey("k1", bytes(32)),), bytes(32))
+    (folder / FEEDBACK_FILE).write_text(Feedback(ledger_url, ring).dumped())
+
+
+def experiment_headers(most: int = UNITS) -> list[Mapping[str, str]]:
+    """Return the headers of requests of ``most`` different units that all belong to the server's own arm."""
+    value = ExperimentRoute(_SALT, 1, REVISION, VARIANT, _LAYOUT, f"header:{UNIT_HEADER}").sign(_KEY)
+    units = (unit for unit in (f"N{number}" for number in count()) if assign(unit, _SALT, _LAYOUT) == VARIANT)
+    return [{EXPERIMENT_HEADER: value, UNIT_HEADER: unit} for unit in islice(units, most)]
