@@ -19,6 +19,7 @@ ServerError
     ├── RequestTooLarge     413 RESOURCE_EXHAUSTED
     ├── LoadRefused         422 FAILED_PRECONDITION   a model that somebody wants loaded cannot be served
     ├── Overloaded          429 RESOURCE_EXHAUSTED    retryable; the queue would miss the deadline
+    ├── ClientLeft          499 CANCELLED             nobody is there to be answered
     ├── NotReady            503 UNAVAILABLE           retryable
     ├── StoreUnavailable    503 UNAVAILABLE           retryable; a feature without substitute while the store fails
     ├── DeadlinePassed      504 DEADLINE_EXCEEDED     the client's deadline passed before the model could be run
@@ -187,6 +188,13 @@ class Overloaded(RequestError):
         """Make the error; in ``retry_after_s`` seconds the queue is expected to have room."""
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class ClientLeft(RequestError):
+    """The client went away before the model was run; nobody is there to be answered."""
+
+    http_status = 499
+    grpc_code = "CANCELLED"
 
 
 class NotReady(RequestError):

@@ -32,6 +32,8 @@ class Stage(StrEnum):
 
     DECODE = "decode"
     HYDRATE = "hydrate"
+    QUEUE = "queue"
+    """Waiting for a thread; only requests whose run is long wait for one."""
     INFER = "infer"
     ENCODE = "encode"
 
@@ -56,6 +58,19 @@ class RegistryRead(StrEnum):
     """The registered feature service is not the contract's."""
     FAILED = "failed"
     """It raised an error, or took too long."""
+
+
+class Unrun(StrEnum):
+    """Why a request that needed a long run was not run."""
+
+    OVERLOADED = "overloaded"
+    """It would not have been answered in time."""
+    FULL = "full"
+    """Too many waited already, or too much."""
+    LATE = "late"
+    """Its deadline passed while it waited."""
+    GONE = "gone"
+    """Its client left while it waited."""
 
 
 class Count:
@@ -118,11 +133,14 @@ class ServerMetrics(Collector):
         self.requests: dict[_Values, Count] = {}
         self.features: dict[_Values, Count] = {}
         self.reads: dict[_Values, Count] = {}
+        self.circuits: dict[_Values, Count] = {}
         self.connection_failures: dict[_Values, Count] = {}
         self.exposures: dict[_Values, Count] = {}
         self.registry_reads: dict[_Values, Count] = {}
         self.stages: dict[_Values, Durations] = {}
         self.degraded: dict[_Values, Callable[[], bool]] = {}
+        self.unrun: dict[_Values, Count] = {}
+        self.queued: dict[_Values, Callable[[], int]] = {}
         self.tokens: dict[_Values, Count] = {}
         self.exposed_failures: dict[_Values, Count] = {}
         self.reports: dict[_Values, Count] = {}
@@ -155,6 +173,12 @@ class ServerMetrics(Collector):
             self.reads,
         )
         yield _counts(
+            "fairlead_store_circuits",
+            "Changes of the breaker that leaves a sick online store alone, by what it changed to.",
+            ("circuit",),
+            self.circuits,
+        )
+        yield _counts(
             "fairlead_connection_failures",
             "Failed attempts to open the feature store, by the kind of error.",
             ("kind",),
@@ -169,10 +193,20 @@ class ServerMetrics(Collector):
             ("outcome",),
             self.registry_reads,
         )
+        yield _counts(
+            "fairlead_unrun_requests",
+            "Requests refused or left out because the model's queue is too long for them, by reason.",
+            ("reason",),
+            self.unrun,
+        )
+        queued = GaugeMetricFamily("fairlead_queued_requests", "Requests that wait for a long run.", labels=_OF_MODEL)
+        for values, waiting in list(self.queued.items()):
+            queued.add_metric(values, waiting())
+        yield queued
         degraded = GaugeMetricFamily(
             "fairlead_degraded", "1 while the model answers without its online store.", labels=_OF_MODEL
         )
-        for values, is_degraded in self.degraded.items():
+        for values, is_degraded in list(self.degraded.items()):
             degraded.add_metric(values, float(is_degraded()))
         yield degraded
         yield from self._collect_feedback()
@@ -224,15 +258,23 @@ class ModelMetrics:
 
     def count_request(self, protocol: str, code: str) -> None:
         """Count one answer; ``protocol`` such as ``v2-rest``, ``code`` an HTTP status or a gRPC code's name."""
-        _child(self._metrics.requests, (*self._model, protocol, code)).add()
+        self.requests(protocol, code).add()
+
+    def requests(self, protocol: str, code: str) -> Count:
+        """Return where answers are counted; as for :meth:`count_request`."""
+        return _child(self._metrics.requests, (*self._model, protocol, code))
 
     def count_features(self, view: str, state: FeatureState, amount: int) -> None:
         """Count ``amount`` features of a view found in ``state``."""
         _child(self._metrics.features, (*self._model, view, state)).add(amount)
 
-    def count_read(self, outcome: ReadOutcome) -> None:
-        """Count one request's read of the online store."""
-        self._reads[outcome].add()
+    def count_read(self, outcome: ReadOutcome, requests: int = 1) -> None:
+        """Count reads of the online store, by the requests that they were made for."""
+        self._reads[outcome].add(requests)
+
+    def count_circuit(self, circuit: str) -> None:
+        """Count one change of the breaker before the online store; ``circuit`` is what it changed to."""
+        _child(self._metrics.circuits, (*self._model, circuit)).add()
 
     def count_connection_failure(self, kind: str) -> None:
         """Count one failed attempt to open the feature store; ``kind`` is the exception's class."""
@@ -271,6 +313,19 @@ class ModelMetrics:
     def count_registry_read(self, outcome: RegistryRead) -> None:
         """Count one read of the registry."""
         _child(self._metrics.registry_reads, (*self._model, outcome)).add()
+
+    def count_unrun(self, reason: Unrun) -> None:
+        """Count one request that was not run."""
+        _child(self._metrics.unrun, (*self._model, reason)).add()
+
+    def watch_queued(self, queued: Callable[[], int]) -> None:
+        """Ask ``queued`` at every scrape."""
+        self._metrics.queued[self._model] = queued
+
+    def unwatch(self) -> None:
+        """Ask nothing any more: the model is gone; what was counted stays."""
+        for watched in (self._metrics.degraded, self._metrics.queued, self._metrics.feedback):
+            watched.pop(self._model, None)  # type: ignore[attr-defined]  # each a dictionary by the same keys
 
     def watch_degraded(self, degraded: Callable[[], bool]) -> None:
         """Ask ``degraded`` at every scrape."""

@@ -2,12 +2,14 @@
 
 A run costs tens of microseconds before its first row; a row costs less than one. Requests that are read from their
 sockets in the same turn therefore wait for the turn's end, which is no time at all when there is one of them, and
-are run together. Several models take turns: each runs once, then whoever else is waiting.
+are run together. Several models take turns: each runs once, then whoever else is waiting. Runs that are expected to
+take long go to threads; see ``executor``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 
 from fairlead_server.errors import DeadlinePassed, InferenceFailed, RequestError
 from fairlead_server.metrics import ModelMetrics, Stage
+from fairlead_server.predict.cost import RunCost
+from fairlead_server.predict.executor import Bounds, LongRuns, RunQueue
 from fairlead_server.predict.session import Session
 
 Columns = Mapping[str, NDArray[np.generic]]
@@ -25,57 +29,80 @@ Columns = Mapping[str, NDArray[np.generic]]
 Done = Callable[[Columns | RequestError], None]
 """Is told what a request's rows gave, or why they gave nothing; called exactly once."""
 
+Gone = Callable[[], bool]
+"""Tells whether a request's client has left."""
+
 ROWS_PER_RUN: Final = 64
-"""Up to so many rows are run on the event loop's own thread, jointly or alone."""
+"""Up to so many rows of several requests share a run on the event loop's own thread."""
 
 
 class _Waiting:
     """One request's rows."""
 
-    __slots__ = ("columns", "deadline_s", "done", "rows")
+    __slots__ = ("columns", "deadline_s", "done", "gone", "rows", "units")
 
-    def __init__(self, columns: Columns, rows: int, deadline_s: float | None, done: Done) -> None:
+    def __init__(
+        self, columns: Columns, rows: int, units: int, deadline_s: float | None, done: Done, *, gone: Gone | None
+    ) -> None:
         self.columns = columns
         self.rows = rows
+        self.units = units
         self.deadline_s = deadline_s
         self.done = done
+        self.gone = gone
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(column.nbytes for column in self.columns.values())
 
 
 class Batch:
-    """The requests of one model that wait for the turn's end."""
+    """The requests of one model that wait for the turn's end, or for a thread."""
 
-    def __init__(self, session: Session, metrics: ModelMetrics, *, joint: bool) -> None:
+    def __init__(
+        self, session: Session, metrics: ModelMetrics, *, joint: bool, long_runs: LongRuns | None = None
+    ) -> None:
         """Make it, with nobody waiting.
 
         Args:
             session: What runs them.
             metrics: Where runs are timed.
             joint: Whether rows of several requests may share one run.
+            long_runs: Threads for long runs; None to run everything on the event loop's thread.
         """
         self._session = session
         self._infer = metrics.durations(Stage.INFER)
         self._joint = joint
         self._waiting: deque[_Waiting] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._apart: set[asyncio.Task[None]] = set()
+        runs = long_runs or LongRuns(Bounds(long_run_s=math.inf))
+        self.cost = RunCost(runs.bounds.long_run_s)
+        """What runs are expected to take: by rows, or by elements if requests are not rows that may share a run."""
+        self.queue = RunQueue(runs, self.cost, metrics, joint=joint)
+        """Who waits for a thread."""
 
-    def submit(self, columns: Columns, rows: int, deadline_s: float | None, done: Done) -> None:
-        """Have rows run at the end of this turn of the event loop.
+    def submit(
+        self, columns: Columns, rows: int, deadline_s: float | None, done: Done, gone: Gone | None = None
+    ) -> None:
+        """Have rows run at the end of this turn of the event loop, or in a thread if that is expected to take long.
 
         Args:
             columns: Every input of the graph by name, checked, of the graph's types.
             rows: Number of rows.
             deadline_s: Time of the event loop after which nobody wants the answer any more; None for any time.
             done: Told in a later callback of the loop.
+            gone: Tells whether the client has left; None if nobody can tell.
         """
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
-        one = _Waiting(columns, rows, deadline_s, done)
-        if rows > ROWS_PER_RUN:
-            task = loop.create_task(self._run_apart(one))
-            self._apart.add(task)
-            task.add_done_callback(self._apart.discard)
+        units = rows if self._joint else sum([column.size for column in columns.values()])
+        one = _Waiting(columns, rows, units, deadline_s, done, gone=gone)
+        if units > self.cost.units_on_loop:
+            try:
+                self.queue.submit(one, self, loop.time())
+            except RequestError as error:
+                loop.call_soon(_tell, one, error)
             return
         if not self._waiting:
             loop.call_soon(self._turn)
@@ -92,8 +119,8 @@ class Batch:
     def _take(self) -> list[_Waiting]:
         waiting = self._waiting
         taken: list[_Waiting] = []
-        room = ROWS_PER_RUN
-        while waiting and waiting[0].rows <= room:
+        room = min(ROWS_PER_RUN, self.cost.units_on_loop)
+        while waiting and (waiting[0].rows <= room or not taken):
             one = waiting.popleft()
             if self._is_late(one):
                 _tell(one, _late())
@@ -106,41 +133,49 @@ class Batch:
         return one.deadline_s is not None and self._loop is not None and one.deadline_s < self._loop.time()
 
     def _run(self, taken: Sequence[_Waiting]) -> None:
-        if len(taken) == 1:
-            self._run_alone(taken[0])
-            return
         start_s = time.perf_counter()
+        outcomes = self.outcomes(taken)
+        took_s = time.perf_counter() - start_s
+        self._infer.add(took_s, len(taken))
+        if type(outcomes[0]) is dict:  # what fails says nothing of what a run costs
+            self.cost.add(taken[0].units if len(taken) == 1 else sum([one.rows for one in taken]), took_s)
+        for one, outcome in zip(taken, outcomes, strict=True):
+            _tell(one, outcome)
+
+    def outcomes(self, works: Sequence[_Waiting]) -> Sequence[Columns | RequestError]:
+        """Run requests together, and each alone if that fails: whoever is to blame is found so. In any thread."""
+        if len(works) == 1:
+            return (self._outcome(works[0]),)
         try:
-            columns = _joined([one.columns for one in taken])
-            outputs = self._session.run_now(columns, sum([one.rows for one in taken]))
-        except Exception:  # noqa: BLE001 -- whoever is to blame is found by running each alone
-            for one in taken:
-                self._run_alone(one)
-            return
-        self._infer.add(time.perf_counter() - start_s, len(taken))
+            columns = _joined([one.columns for one in works])
+            outputs = self._session.run_now(columns, sum([one.rows for one in works]))
+        except Exception:  # noqa: BLE001 -- see above
+            return [self._outcome(one) for one in works]
         stop = 0
-        for one in taken:
+        found: list[Columns] = []
+        for one in works:
             start, stop = stop, stop + one.rows
-            _tell(one, {name: output[start:stop] for name, output in outputs.items()})
+            found.append({name: output[start:stop] for name, output in outputs.items()})
+        return found
 
-    def _run_alone(self, one: _Waiting) -> None:
-        start_s = time.perf_counter()
+    def _outcome(self, one: _Waiting) -> Columns | RequestError:
         try:
-            outputs: Columns | RequestError = self._session.run_now(one.columns, one.rows)
+            return self._session.run_now(one.columns, one.rows)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the request has failed, and no other
-            outputs = _failure(error)
-        self._infer.add(time.perf_counter() - start_s)
-        _tell(one, outputs)
+            return _failure(error)
 
-    async def _run_apart(self, one: _Waiting) -> None:
-        """Run many rows where they do not hold up the event loop."""
-        start_s = time.perf_counter()
-        try:
-            outputs: Columns | RequestError = await self._session.run(one.columns, one.rows)
-        except Exception as error:  # noqa: BLE001 -- as above
-            outputs = _failure(error)
-        self._infer.add(time.perf_counter() - start_s)
-        _tell(one, outputs)
+    def tell(self, work: _Waiting, outcome: Columns | RequestError) -> None:
+        """Give a request what its rows gave."""
+        _tell(work, outcome)
+
+    @property
+    def busy(self) -> bool:
+        """Whether anybody waits for a run, or is being run."""
+        return bool(self._waiting or self.queue.waiting or self.queue.running)
+
+    def close(self) -> None:
+        """Refuse who waits for a thread: the model is going away."""
+        self.queue.close()
 
 
 def _joined(parts: Sequence[Columns]) -> Columns:
