@@ -15,6 +15,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling
 
+from fairlead.features import light_feast
+
 HERE = Path(__file__).parent
 SKIPS = HERE / "skips.toml"
 SHARING_FLIGHTS = {"docs", "examples", "feature_repo"}
@@ -47,6 +49,7 @@ class SkipGuard:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    light_feast.install()  # whole Feast takes 7 s of each process to import
     # How long an example takes is the machine's business; `.ci/run` tries the same examples every time.
     ci = bool(os.environ.get("FAIRLEAD_CI"))
     settings.register_profile(

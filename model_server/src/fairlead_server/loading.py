@@ -9,6 +9,7 @@ import logging
 from typing import Any
 
 from fairlead.clock import Clock
+from fairlead.features import light_feast
 from fairlead_server.exposure.assemble import feedback_of
 from fairlead_server.exposure.reporter import Pace, Reporter
 from fairlead_server.metrics import ServerMetrics
@@ -34,6 +35,7 @@ async def load(settings: Settings, clock: Clock, metrics: ServerMetrics, service
     Raises:
         StartupError: The model cannot be served.
     """
+    light_feast.install()
     # In a thread, so that probes are answered while Feast is imported.
     loader: Any = await asyncio.to_thread(importlib.import_module, "fairlead_server.predict.load")
     predictor = await loader.load(predictor_settings(settings), clock=clock, metrics=metrics)
@@ -52,7 +54,7 @@ async def load(settings: Settings, clock: Clock, metrics: ServerMetrics, service
     _LOG.info(
         "loaded model=%s version=%s variant=%s revision=%s digest=%s ready=%s degraded=%s",
         predictor.model_name,
-        predictor.contract.version,
+        predictor.version,
         predictor.variant,
         predictor.revision,
         predictor.model_digest,

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fairlead.features import light_feast
 from flights.paths import FEATURE_REPO
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def settings_file(repo: Path = FEATURE_REPO) -> Path:
 
 def open_store(repo: Path = FEATURE_REPO) -> FeatureStore:
     """Return the feature store of a repository; its online store is chosen by :func:`settings_file`."""
+    light_feast.install()
     from feast import FeatureStore  # noqa: PLC0415 -- feast takes 2 s to import
 
     return FeatureStore(repo_path=str(repo), fs_yaml_file=settings_file(repo))

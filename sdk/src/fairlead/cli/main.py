@@ -16,6 +16,7 @@ import fairlead
 from fairlead.cli.completion import completion, prepare_completion
 from fairlead.cli.errors import CommandError
 from fairlead.cli.inspect import inspect
+from fairlead.features import light_feast
 
 PLUGINS = "fairlead.commands"
 """Group of the entry points."""
@@ -63,6 +64,7 @@ def bare_application(name: str, root: Callable[..., None]) -> typer.Typer:
 def main() -> None:
     """Run the command line; ends the process with 0, or with the failing command's code."""
     prepare_completion()
+    light_feast.install()
     run(application(), prog_name="fairlead")
 
 
