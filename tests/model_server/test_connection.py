@@ -67,7 +67,7 @@ async def test_a_store_that_fails_in_a_way_nobody_foresaw_is_tried_again(
         async with running(repo.path, contract, tmp_path, startup_deadline_s=0.1) as rig:
             await until(lambda: rig.count("fairlead_connection_failures_total", kind="KeyError") >= 3)
             assert rig.predictor.degraded
-            assert "cannot be opened (KeyError)" in rig.predictor.connection.reason
+            assert "cannot be opened (KeyError)" in rig.connection.reason
             assert caplog.text.count("error=KeyError at=needy_store.py:") == 1
             monkeypatch.setenv("NEEDY_STORE_SETTING", "1")
             await until(lambda: not rig.predictor.degraded)
@@ -86,7 +86,7 @@ async def test_a_registry_of_garbage_is_tried_again(repo: FeatureRepo, tmp_path:
     async with running(repo.path, contract, tmp_path, startup_deadline_s=0.1) as rig:
         await until(lambda: rig.count("fairlead_connection_failures_total", kind="StoreNotReachable") >= 2)
         assert rig.predictor.degraded
-        assert "the registry " in rig.predictor.connection.reason
+        assert "the registry " in rig.connection.reason
         written = registry.with_suffix(".new")
         written.write_bytes(right)
         written.rename(registry)
@@ -104,7 +104,7 @@ async def test_a_registry_that_hangs_holds_neither_the_start_nor_the_end(
         assert time.perf_counter() - before_s < 3
         assert rig.predictor.ready
         assert rig.predictor.degraded
-        assert "has not answered within 0.3 s" in rig.predictor.connection.reason
+        assert "has not answered within 0.3 s" in rig.connection.reason
         await until(lambda: rig.count("fairlead_connection_failures_total", kind="StoreNotReachable") >= 1)
         answer = await asyncio.wait_for(rig.ask({}), 1)
         assert answer.degraded

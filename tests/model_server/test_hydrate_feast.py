@@ -116,7 +116,7 @@ async def test_a_view_is_read_under_an_alias_and_without_entities(repo: FeatureR
     repo.write("fleet", {"__dummy_id": ""}, {"flying": 5}, NOON)
     async with running(repo.path, contract_of(repo.describe("both")), tmp_path) as rig:
         request = {name: np.array([key], np.object_) for name, key in (("origin", "EWR"), ("dest", "IAH"))}
-        hydrated = await rig.predictor.connection.hydrator.hydrate(request, 1)
+        hydrated = await rig.hydrator.hydrate(request, 1)
         assert {name: column.tolist() for name, column in hydrated.columns.items()} == {
             "origin_weather__temp": [1.0],
             "origin_weather__wind": [2.0],
@@ -146,7 +146,7 @@ async def test_a_singleton_on_demand_view_is_called_per_row(tmp_path: Path) -> N
     _apply_on_demand(repo, trip, "python", singleton=True)
     async with running(repo.path, contract_for(repo), tmp_path) as rig:
         request = {"hour": np.array([5, 17]), "weekday": np.array([1, 2]), "distance": np.array([1.0, 2.0])}
-        hydrated = await rig.predictor.connection.hydrator.hydrate(request, 2)
+        hydrated = await rig.hydrator.hydrate(request, 2)
         assert hydrated.columns["trip__far"].tolist() == [2.0, 4.0]
         assert hydrated.columns["trip__label"].tolist() == ["05h", "17h"]
 
@@ -181,5 +181,5 @@ async def test_a_failing_on_demand_view_fails_the_request_naming_the_view(tmp_pa
     async with running(repo.path, contract_for(repo), tmp_path) as rig:
         request = {"hour": np.array([hour]), "weekday": np.array([1]), "distance": np.array([1.0])}
         with pytest.raises(InferenceFailed, match="on-demand view trip failed with ValueError on") as failed:
-            await rig.predictor.connection.hydrator.hydrate(request, 1)
+            await rig.hydrator.hydrate(request, 1)
         assert "private" not in str(failed.value)

@@ -202,6 +202,7 @@ async def test_without_a_store_at_start_a_strict_model_is_not_ready_and_recovers
     redis.freeze()
     async with running(repo.path, contract, tmp_path, hydration=QUICK, startup_deadline_s=0.3) as rig:
         assert not rig.predictor.ready
+        await until(lambda: "online store" in rig.connection.reason)
         with pytest.raises(NotReady, match="online store does not answer"):
             await rig.ask({})
         redis.thaw()
@@ -238,7 +239,7 @@ async def test_a_missing_sqlite_store_is_waited_for_and_not_made(tmp_path: Path)
     repo.online_path.unlink()
     async with running(repo.path, contract, tmp_path, startup_deadline_s=0.1) as rig:
         assert rig.predictor.degraded
-        assert "does not exist; run `feast apply`" in rig.predictor.connection.reason
+        assert "does not exist; run `feast apply`" in rig.connection.reason
         assert not repo.online_path.exists()
 
 

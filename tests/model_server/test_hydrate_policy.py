@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,10 @@ from fairlead.policy import Action, FeatureState, Hydration, Policy
 from fairlead_server.errors import FeatureRejected, StoreUnavailable
 from fairlead_server.hydrate.plan import FeaturePlan, ViewPlan, compile_plan
 from fairlead_server.hydrate.policy import LastGood, visible
+from fairlead_server.predict.request import PredictResponse
 from support.models import make_contract
+from support.predictors import NOON, contract_for, running
+from support.store import make_repo
 
 MISSING = [state for state in FeatureState if state is not FeatureState.PRESENT]
 
@@ -96,3 +101,27 @@ def test_one_feature_that_rejects_store_errors_is_enough_to_need_the_store(store
         Feature(view="w", name="x", dtype="float64", policy=Policy(store_error=store_error)),
     ]
     assert compile_plan(make_contract(features), Hydration()).answers_without_store is answers
+
+
+async def test_a_rejected_request_never_fails_its_neighbours(tmp_path: Path) -> None:
+    repo = make_repo(tmp_path / "repo")
+    for tail, seats in (("N1", 1), ("N2", None), ("N3", 3)):
+        repo.write("plane", {"tailnum": tail}, {"seats": seats, "maker": "", "jet": True}, NOON)
+    contract = contract_for(repo, plane__seats={"policy": {"null": Action.REJECT, "not_found": Action.REJECT}})
+    async with running(repo.path, contract, tmp_path) as rig:
+        tails = [("N1", "N3"), ("N2",), ("N3", "N?"), ("N3",), ("N1",), ("N2", "N1")]
+        asked = (rig.ask(*({"tailnum": tail} for tail in of_request)) for of_request in tails)
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        refused = {i: str(answer) for i, answer in enumerate(answers) if isinstance(answer, FeatureRejected)}
+        assert {i: text.split(",")[0] for i, text in refused.items()} == {
+            1: "feature plane__seats is NULL",
+            2: "feature plane__seats is NOT_FOUND",
+            5: "feature plane__seats is NULL",
+        }
+        taken = {i: answer for i, answer in enumerate(answers) if isinstance(answer, PredictResponse)}
+        assert {i: answer.outputs["seen_plane__seats"].tolist() for i, answer in taken.items()} == {
+            0: [1, 3],
+            3: [3],
+            4: [1],
+        }
+        assert not any(answer.degraded for answer in taken.values())

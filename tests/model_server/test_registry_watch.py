@@ -81,7 +81,7 @@ async def test_a_service_that_changes_and_changes_back_is_told_and_served_as_it_
     contract = contract_for(repo)
     with caplog.at_level(logging.WARNING):
         async with running(repo.path, contract, tmp_path, **REFRESH) as rig:
-            registry = rig.predictor.connection.registry
+            registry = rig.connection.registry
             assert registry.report.fits is True
             register(repo, without="plane")
             await until(lambda: registry.report.fits is False)
@@ -100,7 +100,7 @@ async def test_a_service_that_changes_and_changes_back_is_told_and_served_as_it_
 
 async def test_a_service_that_is_gone_differs_with_the_reason(repo: FeatureRepo, tmp_path: Path) -> None:
     async with running(repo.path, contract_for(repo), tmp_path, **REFRESH) as rig:
-        registry = rig.predictor.connection.registry
+        registry = rig.connection.registry
         repo.store.delete_feature_service(SERVICE)
         await until(lambda: registry.report.fits is False)
         assert registry.fingerprint is None
@@ -114,7 +114,7 @@ async def test_a_registry_that_is_away_is_counted_and_the_last_read_stands(
     file = repo.path / "registry.db"
     with caplog.at_level(logging.WARNING):
         async with running(repo.path, contract_for(repo), tmp_path, **REFRESH) as rig:
-            registry = rig.predictor.connection.registry
+            registry = rig.connection.registry
             file.rename(repo.path / "away")
             await until(lambda: registry.report.failures >= 3)
             assert registry.report.fits is True
@@ -130,7 +130,7 @@ async def test_a_registry_that_hangs_is_overdue_and_waited_for_once(
     repo: FeatureRepo, tmp_path: Path, halt: Halt
 ) -> None:
     async with running(repo.path, contract_for(repo), tmp_path, **REFRESH | {"registry_deadline_s": 0.05}) as rig:
-        registry = rig.predictor.connection.registry
+        registry = rig.connection.registry
         halt.begin()
         await until(lambda: registry.report.failures >= 3)
         assert await answers_as_before(rig)

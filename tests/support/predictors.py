@@ -15,7 +15,9 @@ from prometheus_client import CollectorRegistry
 from fairlead.clock import ReplayClock, ReplayClockWriter, to_us
 from fairlead.contract import Contract
 from fairlead.policy import Action, FeatureState, Hydration
+from fairlead_server.hydrate.hydrator import Hydrator
 from fairlead_server.metrics import ServerMetrics
+from fairlead_server.predict.connection import FeatureConnection
 from fairlead_server.predict.load import load
 from fairlead_server.predict.predictor import Predictor
 from fairlead_server.predict.request import PredictRequest, PredictResponse
@@ -38,6 +40,17 @@ class Rig:
     predictor: Predictor
     clock: ReplayClockWriter
     metrics: CollectorRegistry
+
+    @property
+    def connection(self) -> FeatureConnection:
+        """The way to the feature store."""
+        assert self.predictor.connection is not None
+        return self.predictor.connection
+
+    @property
+    def hydrator(self) -> Hydrator:
+        """The hydrator in force."""
+        return self.connection.hydrator
 
     def set_time(self, moment: datetime) -> None:
         self.clock.set_us(to_us(moment))

@@ -76,6 +76,7 @@ class World:
 
 async def hydrated(predictor: Predictor, flights: pd.DataFrame) -> Hydrated:
     """Hydrate flights as requests of the present moment."""
+    assert predictor.connection is not None
     return await predictor.connection.hydrator.hydrate(keys_of(flights), len(flights))
 
 

@@ -1,10 +1,11 @@
-"""Entity keys and request features in, the graph's inputs out: look up, tell states, apply policies, make arrays."""
+"""Entity keys and request features in, the graph's inputs out: look up, apply policies, cut into requests."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +16,18 @@ from fairlead.clock import Clock
 from fairlead.contract import Scalar
 from fairlead.policy import FeatureState
 from fairlead_server.errors import InferenceFailed, RequestError
-from fairlead_server.hydrate.generic import GenericReader, Rows
-from fairlead_server.hydrate.plan import ARRAY_TYPES, FeaturePlan, HydrationPlan, OnDemandPlan, ViewPlan
-from fairlead_server.hydrate.policy import Key, LastGood, visible
+from fairlead_server.hydrate.found import Found, JoinKeys, Key
+from fairlead_server.hydrate.plan import FeaturePlan, HydrationPlan, OnDemandPlan, ViewPlan
+from fairlead_server.hydrate.policy import LastGood, visible
+from fairlead_server.hydrate.reader import Asked, BackEnd, Reader, Together
 from fairlead_server.hydrate.source import OnDemandFunction
-from fairlead_server.hydrate.states import Found, StoredRow, find
+from fairlead_server.hydrate.states import array_of
+from fairlead_server.hydrate.substitutes import Resolved, ViewResolver
 from fairlead_server.metrics import ModelMetrics
 
-_KEYS_PER_TURN = 256
-"""After so many keys of a large request the event loop serves others."""
+_LOG = logging.getLogger(__name__)
+_ROWS_PER_TURN = 512
+"""More rows than these are resolved bit by bit, so that the event loop serves others."""
 
 Columns = Mapping[str, NDArray[np.generic]]
 """Arrays of shape [rows] by name."""
@@ -34,27 +38,44 @@ class Hydrated:
     """What the store and the on-demand views gave for one request."""
 
     columns: Columns
-    """The graph's inputs by name, shape [rows], of the contract's types."""
-    states: Mapping[str, tuple[FeatureState, ...]]
+    """The graph's inputs by name, shape [rows], of the contract's types; not to be written to."""
+    states: Mapping[str, Sequence[FeatureState]]
     """One state per row for each stored feature, by input name."""
     degraded: bool
     """Whether any of them is STORE_ERROR."""
+
+
+Done = Callable[[Hydrated | RequestError], None]
+"""Told what became of a request."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreAccess:
     """What an opened feature store gives a hydrator."""
 
-    reader: GenericReader
+    back_end: BackEnd
     functions: Mapping[str, OnDemandFunction]
     """By on-demand view."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    inputs: Columns
+    done: Done
 
 
 class Hydrator:
     """Hydrates requests of one model."""
 
     def __init__(
-        self, plan: HydrationPlan, access: StoreAccess | None, clock: Clock, last_good: LastGood, metrics: ModelMetrics
+        self,
+        plan: HydrationPlan,
+        access: StoreAccess | None,
+        clock: Clock,
+        last_good: LastGood,
+        metrics: ModelMetrics,
+        *,
+        deadline_s: float,
     ) -> None:
         """Make the hydrator.
 
@@ -64,107 +85,149 @@ class Hydrator:
             clock: What ages are measured by.
             last_good: Values kept for LastGood; shared between a hydrator and its successor.
             metrics: Where states are counted.
+            deadline_s: Longest wait of a request for the store, seconds.
         """
         self._plan = plan
         self._access = access
         self._clock = clock
-        self._last_good = last_good
         self._metrics = metrics
+        self._views = [_View(view, ViewResolver(view, last_good)) for view in plan.views]
+        self._joins = tuple(dict.fromkeys(view.join_keys for view in plan.views))
+        self._reader: Reader | None = None
+        if access is not None:
+            self._reader = Reader(access.back_end, self._settle, deadline_s=deadline_s, metrics=metrics)
+        self._slow: set[asyncio.Task[None]] = set()
 
-    async def hydrate(self, inputs: Columns, rows: int) -> Hydrated:
-        """Find all features for a request.
+    @property
+    def failing(self) -> bool:
+        """Whether the store is not there, or did not answer the last read in time."""
+        return self._reader is None or self._reader.failing
+
+    async def answers(self) -> bool:
+        """Whether every view of the store can be read now."""
+        return self._reader is not None and await self._reader.answers()
+
+    async def close(self) -> None:
+        """Stop reading, and let go of the store's connections."""
+        if self._reader is not None:
+            await self._reader.close()
+
+    def submit(self, inputs: Columns, rows: int, done: Done) -> None:
+        """Find all features for a request; requests of one turn of the event loop share a read.
 
         Args:
             inputs: Join keys and request features by name, shape [rows], valid and complete.
             rows: Number of rows.
+            done: Called exactly once, in a later turn of the event loop: with what was found, or with FeatureRejected
+                (a feature's state is rejected by its policy), StoreUnavailable (the same because the store failed) or
+                InferenceFailed (an on-demand view failed). One request's error is never another's.
+        """
+        keys = {names: _keys(names, inputs, rows) for names in self._joins}
+        asked = Asked(rows, keys, _Request(inputs, done))
+        if self._reader is not None and keys:
+            self._reader.submit(asked)
+        else:
+            asyncio.get_running_loop().call_soon(self._settle, [asked], Together.of([asked]), None)
+
+    async def hydrate(self, inputs: Columns, rows: int) -> Hydrated:
+        """Find all features for a request; see :meth:`submit`.
 
         Raises:
-            FeatureRejected: A feature's state is rejected by its policy.
-            StoreUnavailable: The same because the store failed.
-            InferenceFailed: An on-demand view failed.
+            RequestError: What ``submit`` would have told.
         """
-        keys = {view.name: _keys(view, inputs, rows) for view in self._plan.views}
-        found = await self._read(keys)
-        columns: dict[str, NDArray[np.generic]] = {}
-        states: dict[str, tuple[FeatureState, ...]] = {}
-        for view in self._plan.views:
-            await self._resolve(view, keys[view.name], found.get(view.name), columns, states)
-        for on_demand in self._plan.on_demand:
-            columns |= self._compute(on_demand, inputs, rows)
-        degraded = any(FeatureState.STORE_ERROR in of_feature for of_feature in states.values())
-        return Hydrated(columns, states, degraded=degraded or (self._access is None and bool(self._plan.on_demand)))
+        future: asyncio.Future[Hydrated | RequestError] = asyncio.get_running_loop().create_future()
+        self.submit(inputs, rows, lambda outcome: None if future.done() else future.set_result(outcome))
+        outcome = await future
+        if isinstance(outcome, RequestError):
+            raise outcome
+        return outcome
 
-    async def _read(self, keys: Mapping[str, Sequence[Key]]) -> Rows:
-        if self._access is None or not keys:
-            return {}
-        lookup = {view: list(dict.fromkeys(of_view)) for view, of_view in keys.items()}
-        return await self._access.reader.read(lookup) or {}
+    def _settle(self, asked: Sequence[Asked], together: Together, found: Found | None) -> None:
+        """Answer requests of what was found for them."""
+        steps = self._steps(asked, together, found)
+        if sum(one.rows for one in asked) > _ROWS_PER_TURN:
+            task = asyncio.get_running_loop().create_task(self._take(steps, asked))
+            self._slow.add(task)
+            task.add_done_callback(self._slow.discard)
+            return
+        try:
+            for _ in steps:
+                pass
+        except Exception as error:  # noqa: BLE001 -- nobody may wait for ever; it is logged and told
+            _fail(asked, error)
 
-    async def _resolve(
-        self,
-        view: ViewPlan,
-        keys: Sequence[Key],
-        rows: Mapping[Key, StoredRow] | None,
-        columns: dict[str, NDArray[np.generic]],
-        states: dict[str, tuple[FeatureState, ...]],
-    ) -> None:
-        """Add the view's columns and states; each distinct key is looked at once."""
-        place = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-        order = [place[key] for key in keys]
-        found, kept = await self._find(view, list(place), rows)
-        counts: Counter[FeatureState] = Counter()
-        for i, feature in enumerate(view.features):
-            cells = [one.cells[i] for one in found]
-            values = [
-                value if state is FeatureState.PRESENT else visible(feature, state, value, last.get(feature.name))
-                for (state, value), last in zip(cells, kept, strict=True)
-            ]
-            columns[feature.input] = _array(feature, (values[j] for j in order), len(order))
-            states[feature.input] = of_rows = tuple([cells[j][0] for j in order])
-            counts.update(of_rows)
-            if len(order) > _KEYS_PER_TURN:
+    async def _take(self, steps: Iterator[None], asked: Sequence[Asked]) -> None:
+        """Take one step per turn of the event loop."""
+        try:
+            for _ in steps:
                 await asyncio.sleep(0)
-        for state, amount in counts.items():
-            self._metrics.count_features(view.name, state, amount)
+        except Exception as error:  # noqa: BLE001 -- nobody may wait for ever; it is logged and told
+            _fail(asked, error)
 
-    async def _find(
-        self, view: ViewPlan, keys: Sequence[Key], rows: Mapping[Key, StoredRow] | None
-    ) -> tuple[list[Found], list[Mapping[str, Scalar]]]:
-        """Tell the states of distinct keys, and what is remembered of them, in the order of the keys."""
+    def _steps(self, asked: Sequence[Asked], together: Together, found: Found | None) -> Iterator[None]:
         now_us = self._clock.now_us()
-        found: list[Found] = []
-        kept: list[Mapping[str, Scalar]] = []
-        for i, key in enumerate(keys, start=1):
-            one = find(view.features, rows[key] if rows else None, view.max_age_us, now_us)
-            found.append(one)
-            kept.append(self._keep(view, key, one, now_us))
-            if i % _KEYS_PER_TURN == 0:
-                await asyncio.sleep(0)
-        return found, kept
+        resolved: list[tuple[_View, Resolved, Sequence[int] | None]] = []
+        for view in self._views:
+            names = view.plan.join_keys
+            read = found[view.plan.name] if found else None
+            of_view = view.resolver.resolve(read, together.lookup[names], now_us)
+            resolved.append((view, of_view, together.places[names]))
+            yield
+        start = 0
+        loop = asyncio.get_running_loop()
+        for one in asked:
+            if not one.settled:
+                one.settled = True
+                loop.call_soon(one.request.done, self._outcome(one, start, resolved))
+            start += one.rows
+            yield
 
-    def _keep(self, view: ViewPlan, key: Key, found: Found, now_us: int) -> Mapping[str, Scalar]:
-        """Remember what was read, and return what was remembered before, where any feature may ask for it."""
-        if not view.keeps_last_good:
-            return {}
-        if found.event_us is not None:
-            present = {
-                feature.name: value
-                for feature, (state, value) in zip(view.features, found.cells, strict=True)
-                if state is FeatureState.PRESENT and value is not None
-            }
-            self._last_good.remember(view, key, found.event_us, present)
-        return self._last_good.recall(view, key, now_us)
+    def _outcome(
+        self, asked: Asked, start: int, resolved: Sequence[tuple[_View, Resolved, Sequence[int] | None]]
+    ) -> Hydrated | RequestError:
+        """Cut one request out of what was resolved for several."""
+        columns: dict[str, NDArray[np.generic]] = {}
+        states: dict[str, Sequence[FeatureState]] = {}
+        error: RequestError | None = None
+        degraded = self._access is None and bool(self._plan.on_demand)
+        for view, of_view, places in resolved:
+            part = _Part(start, asked.rows, places)
+            columns.update(zip(view.inputs, part.columns(of_view.columns), strict=True))
+            if of_view.states is None:
+                states |= dict.fromkeys(view.inputs, (FeatureState.PRESENT,) * asked.rows)
+                self._metrics.count_features(view.plan.name, FeatureState.PRESENT, asked.rows * len(view.inputs))
+                continue
+            of_rows = part.states(of_view.states)
+            states.update(zip(view.inputs, of_rows, strict=True))
+            self._count(view, of_rows)
+            error = error or part.first_error(of_view.errors)
+            degraded = degraded or not of_view.failed.isdisjoint(part.keys)
+        try:
+            for on_demand in self._plan.on_demand if error is None else ():
+                columns |= self._compute(on_demand, asked.request.inputs, asked.rows)
+        except RequestError as failed:
+            return failed
+        return error or Hydrated(columns, states, degraded=degraded)
+
+    def _count(self, view: _View, states: Sequence[Sequence[FeatureState]]) -> None:
+        counts: Counter[FeatureState] = Counter()
+        for of_feature in states:
+            counts.update(of_feature)
+        for state, amount in counts.items():
+            self._metrics.count_features(view.plan.name, state, amount)
 
     def _compute(self, view: OnDemandPlan, inputs: Columns, rows: int) -> Columns:
         if self._access is None:
             return {
-                f.input: _array(f, [visible(f, FeatureState.STORE_ERROR, None, None)] * rows, rows)
+                f.input: array_of(f, [visible(f, FeatureState.STORE_ERROR, None, None)] * rows, rows)
                 for f in view.features
             }
         function = self._access.functions[view.name]
         try:
             computed = _call(function, {name: inputs[name].tolist() for name in function.inputs}, rows)
-            return {f.input: _array(f, (_given(f, v) for v in _column(computed, f, rows)), rows) for f in view.features}
+            return {
+                f.input: array_of(f, (_given(f, v) for v in _column(computed, f, rows)), rows) for f in view.features
+            }
         except RequestError:
             raise
         except Exception as error:
@@ -173,10 +236,62 @@ class Hydrator:
             ) from error
 
 
-def _keys(view: ViewPlan, inputs: Columns, rows: int) -> list[Key]:
-    if not view.join_keys:
+class _View:
+    """A view and how it is resolved."""
+
+    __slots__ = ("inputs", "plan", "resolver")
+
+    def __init__(self, plan: ViewPlan, resolver: ViewResolver) -> None:
+        self.plan = plan
+        self.resolver = resolver
+        self.inputs = tuple(feature.input for feature in plan.features)
+
+
+class _Part:
+    """One request's rows among those that were read together."""
+
+    __slots__ = ("_places", "_slice", "keys")
+
+    def __init__(self, start: int, rows: int, places: Sequence[int] | None) -> None:
+        self._slice = slice(start, start + rows)
+        self._places = None if places is None else places[self._slice]
+        self.keys: Sequence[int] = range(start, start + rows) if self._places is None else self._places
+
+    def columns(self, columns: Sequence[NDArray[np.generic]]) -> Iterable[NDArray[np.generic]]:
+        if self._places is None:
+            return [column[self._slice] for column in columns]
+        return [column[self._places] for column in columns]
+
+    def states(self, states: Sequence[Sequence[FeatureState]]) -> list[tuple[FeatureState, ...]]:
+        """Return states by feature and row; features found alike share one tuple."""
+        known: dict[int, tuple[FeatureState, ...]] = {}
+        for of_feature in states:
+            if id(of_feature) not in known:
+                known[id(of_feature)] = tuple(
+                    of_feature[self._slice] if self._places is None else [of_feature[j] for j in self._places]
+                )
+        return [known[id(of_feature)] for of_feature in states]
+
+    def first_error(self, errors: Mapping[int, RequestError]) -> RequestError | None:
+        if not errors:
+            return None
+        return next((errors[key] for key in self.keys if key in errors), None)
+
+
+def _fail(asked: Sequence[Asked], error: Exception) -> None:
+    """Answer all that are not answered yet."""
+    _LOG.error("hydration failed error=%s", type(error).__name__, exc_info=error)
+    for one in asked:
+        if not one.settled:
+            one.settled = True
+            failed = InferenceFailed(f"hydration failed with {type(error).__name__}")
+            asyncio.get_running_loop().call_soon(one.request.done, failed)
+
+
+def _keys(names: JoinKeys, inputs: Columns, rows: int) -> list[Key]:
+    if not names:
         return [()] * rows
-    return list(zip(*(inputs[name].tolist() for name in view.join_keys), strict=True))
+    return list(zip(*[inputs[name].tolist() for name in names], strict=True))
 
 
 def _call(function: OnDemandFunction, inputs: Mapping[str, list[Any]], rows: int) -> Mapping[str, Iterable[Any]]:
@@ -195,11 +310,3 @@ def _column(computed: Mapping[str, Iterable[Any]], feature: FeaturePlan, rows: i
 
 def _given(feature: FeaturePlan, value: Any) -> Scalar:
     return visible(feature, FeatureState.NULL, None, None) if value is None else value
-
-
-def _array(feature: FeaturePlan, values: Iterable[Any], rows: int) -> NDArray[np.generic]:
-    """Make the graph's input; here, and nowhere else, numbers are narrowed to the contract's type."""
-    if feature.dtype != "float32":
-        return np.fromiter(values, ARRAY_TYPES[feature.dtype], rows)
-    with np.errstate(over="ignore"):
-        return np.fromiter(values, np.float32, rows)

@@ -8,10 +8,8 @@ from collections.abc import Mapping
 from fairlead.contract import Scalar
 from fairlead.policy import Action, FeatureState
 from fairlead_server.errors import FeatureRejected, StoreUnavailable
+from fairlead_server.hydrate.found import Key
 from fairlead_server.hydrate.plan import FeaturePlan, ViewPlan
-
-Key = tuple[Scalar, ...]
-"""Values of a view's join keys, in the plan's order."""
 
 
 def visible(feature: FeaturePlan, state: FeatureState, value: Scalar | None, last_good: Scalar | None) -> Scalar:

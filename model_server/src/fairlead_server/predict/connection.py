@@ -15,7 +15,7 @@ from fairlead.clock import Clock
 from fairlead.contract import Contract
 from fairlead.features.service import ServiceDescription
 from fairlead_server.errors import ContractMismatch, StartupError
-from fairlead_server.hydrate.generic import GenericReader
+from fairlead_server.hydrate.generic import GenericBackEnd
 from fairlead_server.hydrate.hydrator import Hydrator, StoreAccess
 from fairlead_server.hydrate.plan import HydrationPlan
 from fairlead_server.hydrate.policy import LastGood
@@ -72,7 +72,7 @@ class FeatureConnection:
         self._connecting: asyncio.Task[None] | None = None
         self._opening: asyncio.Future[_Opened] | None = None
         self._logged: set[str] = set()
-        self._reader: GenericReader | None = None
+        self._connected = False
         self._failure: StartupError | None = None
         self._started = False
         self.reason = _STARTING
@@ -85,20 +85,18 @@ class FeatureConnection:
             deadline_s=settings.registry_deadline_s,
         )
         """How the registry compares to the contract."""
-        self.hydrator = Hydrator(plan, None, clock, self._last_good, metrics)
+        self.hydrator = self._hydrator(None)
         """The hydrator in force."""
 
     @property
     def ready(self) -> bool:
         """Whether requests may be answered."""
-        if self._reader is not None:
-            return True
-        return self._started and self._failure is None and self._plan.answers_without_store
+        return self._connected or (self._started and self._failure is None and self._plan.answers_without_store)
 
     @property
     def degraded(self) -> bool:
         """Whether the store is not there at the moment."""
-        return self._reader is None or self._reader.failing
+        return not self._connected or self.hydrator.failing
 
     async def start(self) -> None:
         """Connect; after the start-up deadline go on trying in the background.
@@ -129,8 +127,7 @@ class FeatureConnection:
             self._opening.cancel()
         self._opener.close()
         self._thread.close()
-        if self._reader is not None:
-            await self._reader.close()
+        await self.hydrator.close()
 
     async def _connect(self, store: FeatureStore) -> None:
         pause_s = _FIRST_PAUSE_S
@@ -149,23 +146,31 @@ class FeatureConnection:
     async def _try(self, store: FeatureStore) -> None:
         opened = await self._open(store)
         self.registry.note(Registered(opened.registered.fingerprint))
-        reader = GenericReader(
+        back_end = GenericBackEnd(
             store,
             self._plan.views,
             opened.source.tables,
             thread=self._thread,
             deadline_s=self._settings.hydration.deadline_s,
-            metrics=self._metrics,
         )
-        access = StoreAccess(reader, opened.source.functions)
         # On-demand views need the registry alone, so they are right again before the online store is back.
-        self.hydrator = Hydrator(self._plan, access, self._clock, self._last_good, self._metrics)
-        if not await reader.answers():
+        self.hydrator = self._hydrator(StoreAccess(back_end, opened.source.functions))
+        if not await self.hydrator.answers():
             raise StoreNotReachable("the online store does not answer")
-        self._reader = reader
+        self._connected = True
         self.reason = "connected"
         self._logged.clear()
         _LOG.info("feature store connected registry=%s", self.registry.fingerprint)
+
+    def _hydrator(self, access: StoreAccess | None) -> Hydrator:
+        return Hydrator(
+            self._plan,
+            access,
+            self._clock,
+            self._last_good,
+            self._metrics,
+            deadline_s=self._settings.hydration.deadline_s,
+        )
 
     async def _open(self, store: FeatureStore) -> _Opened:
         """Open the store in a thread; a call that hangs there is waited for again, not made twice."""

@@ -1,0 +1,51 @@
+"""What a read of the online store gives, in columns: one array per feature, and what is not a plain value beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairlead.contract import Scalar
+from fairlead.policy import FeatureState
+
+Array = NDArray[np.generic]
+
+Key = tuple[Scalar, ...]
+"""Values of a view's join keys, in the plan's order."""
+
+JoinKeys = tuple[str, ...]
+"""Names of join keys in a request; views that share them are asked for the same keys."""
+
+Lookup = Mapping[JoinKeys, Sequence[Key]]
+"""Distinct keys to look up, by their names."""
+
+
+class Odd(NamedTuple):
+    """One cell without a value."""
+
+    feature: int
+    """Place of the feature in the view's plan."""
+    key: int
+    """Place of the key in the lookup."""
+    state: FeatureState
+    """NULL, NEVER_WRITTEN or STORE_ERROR."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewRead:
+    """One view as it was found for the keys of a lookup."""
+
+    event_us: Sequence[int]
+    """Event time by key, microseconds since 1970; 0 where the store has no row."""
+    columns: Sequence[Array]
+    """By feature, shape [keys], writable, of the contract's types; anything where there is no value."""
+    odd: Sequence[Odd]
+    """Cells of rows that are there without a value; all others of those rows have one."""
+
+
+Found = Mapping[str, ViewRead | None]
+"""By view; None where it could not be read."""
