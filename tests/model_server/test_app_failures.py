@@ -21,7 +21,7 @@ from fairlead_server.exposure.reporter import Pace
 from fairlead_server.kserve_model import FairleadModel
 from fairlead_server.metrics import ServerMetrics
 from fairlead_server.predict.predictor import Predictor
-from fairlead_server.protocol.grpc.server import make_server
+from fairlead_server.protocol.grpc.grpcio import make_server
 from fairlead_server.protocol.rest import Limits, RestApplication
 from fairlead_server.protocol.service import Served, Service
 from support.predictors import Rig, running

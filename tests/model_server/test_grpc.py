@@ -19,7 +19,7 @@ from fairlead_server.predict.signature import NUMPY_OF
 from fairlead_server.protocol import tensors
 from fairlead_server.protocol.grpc import codec
 from fairlead_server.protocol.grpc.index import index_messages
-from fairlead_server.protocol.grpc.server import SERVICE
+from fairlead_server.protocol.grpc.methods import SERVICE
 from fairlead_server.protocol.schema import Schema
 from support.server_process import FULL_ROW, ROW, Material, ServerProcess
 from support.signatures import columns

@@ -7,9 +7,11 @@ that starts rather than one that is not there.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import signal
 from collections.abc import Sequence
+from functools import partial
 
 import uvloop
 from prometheus_client import CollectorRegistry
@@ -22,9 +24,12 @@ from fairlead_server.listening import Entrance
 from fairlead_server.loading import load
 from fairlead_server.metrics import ServerMetrics
 from fairlead_server.protocol.connections import Drained
-from fairlead_server.protocol.grpc.server import GrpcioServer
+from fairlead_server.protocol.grpc.connection import GrpcConnections, Lifetimes, limits_of
+from fairlead_server.protocol.grpc.engines import chosen, maker_of
 from fairlead_server.protocol.http import HttpConnections
 from fairlead_server.protocol.kserve_pages import KServePages
+from fairlead_server.protocol.lane import Lane, LaneProtocol
+from fairlead_server.protocol.port import FirstBytes
 from fairlead_server.protocol.rest import Limits, RestApplication
 from fairlead_server.protocol.service import Service
 from fairlead_server.settings import Settings
@@ -75,12 +80,29 @@ class ServerProcess:
         """Answer connections from now on, and return every way in."""
         settings = self._settings
         limits = Limits(settings.max_body_bytes, settings.body_deadline_s)
-        http = HttpConnections(RestApplication(self._service, self._registry, limits, KServePages(self._service)))
-        grpc = GrpcioServer(self._service, settings.host, self._entrance.release_grpc(), settings.max_body_bytes)
-        await self._entrance.open(http.open, None)
-        await grpc.start()
-        _LOG.info("listening host=%s http_port=%d grpc_port=%d", settings.host, self._entrance.http_port, grpc.port)
+        application = RestApplication(self._service, self._registry, limits, KServePages(self._service))
+        http = HttpConnections(application, partial(LaneProtocol, Lane(self._service, limits)))
+        engine = chosen(settings.grpc_engine)
+        if engine == "grpcio":
+            grpcio = importlib.import_module("fairlead_server.protocol.grpc.grpcio")
+            server = grpcio.GrpcioServer(
+                self._service, settings.host, self._entrance.release_grpc(), settings.max_body_bytes
+            )
+            await self._entrance.open(http.open, None)
+            await server.start()
+            self._log_listening(engine, server.port)
+            return http, server
+        bounds = limits_of(settings.max_body_bytes)
+        lifetimes = Lifetimes(age_s=settings.grpc_max_age_s, grace_s=settings.drain_deadline_s)
+        grpc = GrpcConnections(self._service, maker_of(engine, bounds), bounds, lifetimes)
+        either = partial(FirstBytes, http.open, grpc.open)
+        await self._entrance.open(either, either)
+        self._log_listening(engine, self._entrance.grpc_port)
         return http, grpc
+
+    def _log_listening(self, engine: str, grpc_port: int) -> None:
+        host, http_port = self._settings.host, self._entrance.http_port
+        _LOG.info("listening host=%s http_port=%d grpc_port=%d grpc_engine=%s", host, http_port, grpc_port, engine)
 
     async def _until_stopped(self, stop: asyncio.Event) -> None:
         """Load the model and serve it until ``stop`` is set, or loading fails."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from fairlead.clock import Clock, ReplayClock, SystemClock
 from fairlead.policy import Hydration
 from fairlead_server.errors import StartupError
+from fairlead_server.protocol.grpc.engines import ENGINES
 
 _EXAMPLE = """example:
   python -m fairlead_server --model build/flights/models/logistic.onnx --feature-store feature_repo
@@ -66,6 +68,10 @@ class Settings:
     """Longest wait for a request's body."""
     max_body_bytes: int
     """Largest body of a REST request, and largest gRPC message."""
+    grpc_engine: str
+    """``auto``, ``native``, ``python`` or ``grpcio``."""
+    grpc_max_age_s: float
+    """Age at which a gRPC connection is told to go away; infinite for never."""
 
 
 def from_arguments(arguments: Sequence[str] | None = None) -> Settings:
@@ -157,6 +163,21 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--max-body-bytes", type=_size, default=16 * 1024**2, metavar="N", help="largest request (default: %(default)s)"
     )
+    add(
+        "--grpc-engine",
+        choices=ENGINES,
+        default="auto",
+        help="what speaks gRPC: the native extension, hyper-h2 in Python, or grpcio's own server "
+        "(default: %(default)s, native where it is installed, else python)",
+    )
+    add(
+        "--grpc-max-age",
+        dest="grpc_max_age_s",
+        type=_age,
+        default=math.inf,
+        metavar="SECONDS",
+        help="age at which a gRPC connection is told to go away, a tenth more or less (default: 0, never)",
+    )
     return parser
 
 
@@ -191,6 +212,10 @@ def _positive(text: str) -> float:
     if not 0 < value <= 86400:  # noqa: PLR2004 -- a day
         raise argparse.ArgumentTypeError(f"{text!r} is no time; give seconds above 0, at most 86400")
     return value
+
+
+def _age(text: str) -> float:
+    return math.inf if text == "0" else _positive(text)
 
 
 def _interval(text: str) -> float:

@@ -24,6 +24,29 @@ def index_messages() -> tuple[type[Any], type[Any]]:
     return request, response
 
 
+def control_messages() -> tuple[type[Any], type[Any], type[Any], type[Any]]:
+    """Return the requests and responses of ``RepositoryModelLoad`` and ``RepositoryModelUnload``, in this order."""
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(_control_file())
+    load_request, load_response, unload_request, unload_response = (
+        message_factory.GetMessageClass(pool.FindMessageTypeByName(f"inference.RepositoryModel{name}"))
+        for name in ("LoadRequest", "LoadResponse", "UnloadRequest", "UnloadResponse")
+    )
+    return load_request, load_response, unload_request, unload_response
+
+
+def _control_file() -> Any:
+    file = descriptor_pb2.FileDescriptorProto(name="repository_control.proto", package="inference", syntax="proto3")
+    for what in ("Load", "Unload"):
+        request = file.message_type.add(name=f"RepositoryModel{what}Request")
+        _add(request, "repository_name", 1, _FIELD.TYPE_STRING)
+        _add(request, "model_name", 2, _FIELD.TYPE_STRING)
+        # A map of parameters, whose entries are looked at by nobody here.
+        _add(request, "parameters", 3, _FIELD.TYPE_BYTES).label = _FIELD.LABEL_REPEATED
+        file.message_type.add(name=f"RepositoryModel{what}Response")
+    return file
+
+
 def _file() -> Any:
     file = descriptor_pb2.FileDescriptorProto(name="repository_index.proto", package="inference", syntax="proto3")
     request = file.message_type.add(name="RepositoryIndexRequest")
