@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -27,9 +26,10 @@ from fairlead.clock import SystemClock
 from fairlead.feedback.keys import KeyRing, SigningKey
 from fairlead.feedback.serving import FEEDBACK_FILE, Feedback
 from fairlead.route import EXPERIMENT_HEADER, ExperimentRoute, RouteKey, verify
-from fairlead_server.exposure.experiment import ExperimentReader, joined
+from fairlead_server.exposure.experiment import ExperimentReader, RawHeaders
 from fairlead_server.exposure.exposures import Exposures
 from fairlead_server.exposure.keys import FILE_NAME, RouteKeys
+from fairlead_server.exposure.nonces import Nonces
 from fairlead_server.exposure.tally import Tally
 from fairlead_server.exposure.told import ToldFeedback
 from fairlead_server.metrics import ServerMetrics
@@ -93,7 +93,7 @@ def _exposures(folder: Path, variant: str) -> tuple[Exposures, Tally]:
         output="probability_late",
         clock=SystemClock(),
         metrics=metrics,
-        nonce=os.urandom,
+        nonce=Nonces(),
     )
     return exposures, tally
 
@@ -115,8 +115,8 @@ def _headers(value: str, unit: str) -> Headers:
     return [(name.encode(), text.encode()) for name, text in named.items()]
 
 
-def _named(headers: Headers) -> dict[str, str]:
-    return joined((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+def _named(headers: Headers) -> RawHeaders:
+    return RawHeaders(headers)
 
 
 def _median_us(requests: list[Headers], answer: Callable[[Headers], object]) -> float:

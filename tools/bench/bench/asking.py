@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from bench import contract, questions
@@ -15,6 +14,7 @@ from bench.model import Asked
 from bench.ours import TOKEN_HEADER, experiment_headers
 from bench.paths import BUILD
 from bench.questions import Body, Headers, WrongAnswer
+from bench.results import Round
 from bench.servers import Given, NotStarted, Server
 
 READY_WITHIN_S = 90
@@ -25,23 +25,6 @@ _BODIES: Mapping[Protocol, Callable[[Asked], Body]] = {
     "v2-binary": questions.v2_binary,
     "v1-json": questions.v1_json,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """One measurement of one system in one case."""
-
-    case: str
-    system: str
-    requests: int
-    requests_per_s: float
-    p50_us: float
-    p99_us: float
-    cpu_us: float
-    """CPU time of the server's processes per request, user and system."""
-    errors: int
-    others: float
-    """CPUs that neither server nor load used, but somebody else did, of the two."""
 
 
 class Questions:

@@ -45,8 +45,13 @@ def tree(pid: int) -> list[int]:
 
 def cpu_s(pid: int) -> float:
     """Return the CPU seconds that the tree below ``pid`` has used, user and system."""
-    stats = (_stat(one) for one in tree(pid))
-    return sum(int(fields[_USER]) + int(fields[_SYSTEM]) for fields in stats if fields) / TICKS_PER_S
+    return sum(own_cpu_s(one) for one in tree(pid))
+
+
+def own_cpu_s(pid: int) -> float:
+    """Return the CPU seconds that one process has used, all its threads together; 0 for one that has ended."""
+    fields = _stat(pid)
+    return (int(fields[_USER]) + int(fields[_SYSTEM])) / TICKS_PER_S if fields else 0.0
 
 
 def busy_s(stat: str) -> float:

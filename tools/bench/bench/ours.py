@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import threading
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count, islice
 from pathlib import Path
@@ -29,14 +30,22 @@ _LAYOUT = Layout.of("logistic", {VARIANT: 5000})
 _KEY = RouteKey("k1", bytes(16))
 
 
+@dataclass(slots=True)
+class Heard:
+    """What one server has reported."""
+
+    requests: int = 0
+    """Of exposed units."""
+    exposures: int = 0
+    """First ones of a unit."""
+
+
 class Ledger:
     """Takes reports of exposures as a ledger does, and counts them; says what it has by server."""
 
     def __init__(self) -> None:
-        self.requests: Counter[str] = Counter()
-        """Requests of exposed units, by the server that was told to report them."""
-        self.exposures: Counter[str] = Counter()
-        """First exposures, likewise."""
+        self.heard: dict[str, Heard] = defaultdict(Heard)
+        """By the server that was told to report."""
         self._seen: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
         ledger = self
@@ -71,8 +80,8 @@ class Ledger:
             if told in self._seen:
                 return
             self._seen.add(told)
-            self.requests[server] += sum(one["requests"] for one in report["counts"])
-            self.exposures[server] += len(report["exposures"])
+            self.heard[server].requests += sum(one["requests"] for one in report["counts"])
+            self.heard[server].exposures += len(report["exposures"])
 
     def close(self) -> None:
         """Take no more."""

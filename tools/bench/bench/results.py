@@ -9,10 +9,25 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.asking import Round
-
 QUIET = 0.15
 """CPUs that others may use in a round whose rate and latency still say something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One measurement of one system in one case."""
+
+    case: str
+    system: str
+    requests: int
+    requests_per_s: float
+    p50_us: float
+    p99_us: float
+    cpu_us: float
+    """CPU time of the server's processes per request, user and system."""
+    errors: int
+    others: float
+    """CPUs that neither server nor load used, but somebody else did, of the two."""
 
 
 @dataclass(frozen=True, slots=True)

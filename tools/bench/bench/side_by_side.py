@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,17 +13,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bench.asking import Questions, Round
+from bench.asking import Questions
 from bench.cases import Case
 from bench.environments import NotInstalled
 from bench.load import LoadFailed
 from bench.machine import rss_mib
 from bench.ours import Ledger
 from bench.questions import WrongAnswer
+from bench.results import Round
 from bench.servers import Given, NotStarted, Server
 from bench.systems import System
 
-_OTHERS_HAVE = 0.6
+_REPORTED = 0.95
+"""Share of an experiment's requests that the ledger must have heard of once the servers have ended."""
+_WARM_S = 1
+_OTHERS_HAVE = 0.4
 """Share of the rounds that cases have which are not the main ones."""
 
 
@@ -33,6 +38,8 @@ class Outcome:
     rounds: list[Round] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
     """Why a system is not in the table, or not any more."""
+    sent: Counter[str] = field(default_factory=Counter)
+    """Requests of all rounds that each server has answered."""
     rss_mib: dict[str, float] = field(default_factory=dict)
     """Resident memory of each server after its answers were checked."""
 
@@ -55,10 +62,12 @@ class SideBySide:
         self._given = given
         self._ledger = ledger
         self._console = console
+        self._cases: Sequence[Case] = ()
 
     @contextmanager
-    def running(self, systems: Sequence[System]) -> Iterator[None]:
-        """Start every system that can be had, check its answers, freeze it; end all afterwards."""
+    def running(self, systems: Sequence[System], cases: Sequence[Case]) -> Iterator[None]:
+        """Start every system that can be had, check its answers, warm and freeze it; end all afterwards."""
+        self._cases = cases
         try:
             with progress(self._console) as bar:
                 task = bar.add_task("", total=len(systems))
@@ -71,13 +80,13 @@ class SideBySide:
             for server in self.servers.values():
                 server.end()
 
-    def run(self, cases: Sequence[Case], *, rounds: int, seconds: float) -> None:
+    def run(self, *, rounds: int, seconds: float) -> None:
         """Measure all rounds, adding to the outcome as they are done."""
         order = random.Random(time.time_ns())  # noqa: S311 -- an order
         plan = [
             (number, case, label)
             for number in range(rounds)
-            for case in order.sample(cases, len(cases))
+            for case in order.sample(self._cases, len(self._cases))
             if case.main or number < max(1, round(rounds * _OTHERS_HAVE))
             for label in order.sample(list(self.servers), len(self.servers))
             if case.protocol in self.servers[label].system.protocols
@@ -100,12 +109,20 @@ class SideBySide:
         try:
             self._questions.await_ready(server)
             self._questions.check(server)
-        except (NotStarted, WrongAnswer) as error:
+            self._warm(server)
+        except (LoadFailed, NotStarted, WrongAnswer) as error:
             self._leave_out(system.label, error)
             self.servers.pop(system.label).end()
             return
         self.outcome.rss_mib[system.label] = round(rss_mib(server.pid), 1)
         server.freeze()
+
+    def _warm(self, server: Server) -> None:
+        """Ask for a while without measuring: a young Python process collects all its modules' objects a few times."""
+        for protocol in server.system.protocols:
+            case = next((case for case in self._cases if case.protocol == protocol), None)
+            if case is not None:
+                self._questions.measure(server, case, _WARM_S)
 
     def _measure(self, server: Server, case: Case, seconds: float) -> None:
         server.thaw()
@@ -116,11 +133,19 @@ class SideBySide:
             self._leave_out(server.system.label, error)
         else:
             self.outcome.rounds.append(one)
+            self.outcome.sent[server.system.label] += one.requests
             if one.errors:
                 failed = WrongAnswer(f"{case.name}: {one.errors} of {one.requests} requests failed")
                 self._leave_out(server.system.label, failed)
         finally:
             server.freeze()
+
+    def check_reports(self) -> None:
+        """Leave out the servers of experiments of which the ledger has not heard what they answered."""
+        for label, sent in self.outcome.sent.items():
+            heard = self._ledger.heard[label].requests
+            if self.servers[label].system.experiment and heard < sent * _REPORTED:
+                self._leave_out(label, WrongAnswer(f"the ledger heard of {heard} of {sent} requests of an experiment"))
 
     def _leave_out(self, label: str, why: Exception) -> None:
         self.outcome.left_out[label] = str(why)

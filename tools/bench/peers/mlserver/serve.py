@@ -14,6 +14,7 @@ from pathlib import Path
 def main(http_port: str, grpc_port: str, metrics_port: str, folder: str, workers: str) -> None:
     """Write the settings into ``folder`` and become the server."""
     settings = {
+        "debug": False,
         "host": "127.0.0.1",
         "http_port": int(http_port),
         "grpc_port": int(grpc_port),
@@ -22,7 +23,8 @@ def main(http_port: str, grpc_port: str, metrics_port: str, folder: str, workers
     }
     model = {"name": "gb", "implementation": "runtime.OnnxModel", "parameters": {"uri": os.environ["MODEL"]}}
     Path(folder, "settings.json").write_text(json.dumps(settings))
-    Path(folder, "model-settings.json").write_text(json.dumps(model))
+    Path(folder, "gb").mkdir()
+    Path(folder, "gb/model-settings.json").write_text(json.dumps(model))
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     program = str(Path(sys.executable).with_name("mlserver"))
     os.execv(program, [program, "start", folder])  # noqa: S606 -- it becomes that program

@@ -1,0 +1,119 @@
+"""What is measured besides the rounds: latency at half of saturation, two workers, and what other programs measure."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from bench import machine
+from bench.asking import Questions
+from bench.cases import CASES, Case
+from bench.load import Load, parse_wrk
+from bench.native import open_load
+from bench.ours import Ledger
+from bench.paths import BENCH, BUILD
+from bench.results import Record
+from bench.servers import Given, Server
+from bench.systems import SYSTEMS
+
+_CASE = "v2-json-1x16"
+_ROUNDS, _SECONDS = 5, 3
+_PROGRAM_WITHIN_S = 180
+
+
+def p99_at_half(
+    servers: Mapping[str, Server], questions: Questions, records: Sequence[Record]
+) -> dict[str, float] | None:
+    """Return the 99th percentile at half of what saturates our server, its own and nginx's, in microseconds.
+
+    Raises:
+        LoadFailed: The load did not end well.
+        NotInstalled: The load could not be built.
+    """
+    full = next((row.requests_per_s for row in records if (row.case, row.system) == (_CASE, "fairlead")), None)
+    if full is None or not {"fairlead", "nginx-static"} <= set(servers):
+        return None
+    found: dict[str, list[float]] = {"fairlead": [], "nginx-static": []}
+    for _ in range(_ROUNDS):
+        for name, waits_us in found.items():
+            waits_us.append(_awake(servers[name], questions, full / 2).p99_us)
+    ours_us, nginx_us = (statistics.median(found[name]) for name in ("fairlead", "nginx-static"))
+    return {"rate": round(full / 2), "fairlead_us": ours_us, "nginx_us": nginx_us}
+
+
+def workers(questions: Questions, given: Given, ledger: Ledger) -> dict[str, Any] | None:
+    """Return CPU per request of one worker and of two, and each of the two's share of the work.
+
+    Raises:
+        NotStarted: The server does not know workers, or did not start.
+    """
+    (ours,) = (one for one in SYSTEMS if one.name == one.label == "fairlead")
+    case = replace(_case(), connections=64)
+    servers: dict[str, Server] = {}
+    both = f"{machine.SERVER_CPU},{machine.LOAD_CPU}"
+    try:
+        for count in ("1", "2"):
+            system = replace(ours, name=f"fairlead-{count}-workers", command=(*ours.command, "--workers", count))
+            servers[count] = Server(system, given, ledger_url=ledger.url(system.label), cpus=both)
+            questions.await_ready(servers[count])
+            servers[count].freeze()
+        costs: dict[str, list[float]] = {"1": [], "2": []}
+        shares: list[Sequence[float]] = []
+        for _ in range(_ROUNDS):
+            for count, server in servers.items():
+                server.thaw()
+                before = _each_cpu_s(server)
+                costs[count].append(questions.measure(server, case, 2).cpu_us)
+                if count == "2":
+                    shares.append(_two_largest(before, _each_cpu_s(server)))
+                server.freeze()
+        least = statistics.median(min(pair) for pair in shares)
+        medians = {count: round(statistics.median(of), 2) for count, of in costs.items()}
+        return {"cpu_us": medians, "shares": [round(least, 3), round(1 - least, 3)]}
+    finally:
+        for server in servers.values():
+            server.end()
+
+
+def program(name: str, *arguments: str) -> dict[str, Any] | None:
+    """Run one of the bench's own programs; return the JSON that it writes, None if there is none."""
+    path, written = BENCH / f"{name}.py", BUILD / f"{name}.json"
+    if not path.exists():
+        return None
+    written.unlink(missing_ok=True)
+    ended = subprocess.run(
+        [sys.executable, str(path), *arguments], capture_output=True, timeout=_PROGRAM_WITHIN_S, check=False
+    )
+    if ended.returncode or not written.exists():
+        return None
+    told: dict[str, Any] = json.loads(written.read_text())
+    return told
+
+
+def _awake(server: Server, questions: Questions, rate: float) -> Load:
+    server.thaw()
+    try:
+        told = [str(server.http_port), str(questions.file(server, _case())), "16", f"{rate:.0f}", str(_SECONDS)]
+        pinned = ["taskset", "-c", str(machine.LOAD_CPU), str(open_load()), *told]
+        return parse_wrk(subprocess.run(pinned, capture_output=True, text=True, check=False).stdout, 0)
+    finally:
+        server.freeze()
+
+
+def _case() -> Case:
+    return next(case for case in CASES if case.name == _CASE)
+
+
+def _each_cpu_s(server: Server) -> dict[int, float]:
+    return {pid: machine.own_cpu_s(pid) for pid in machine.tree(server.pid)}
+
+
+def _two_largest(before: Mapping[int, float], after: Mapping[int, float]) -> Sequence[float]:
+    """Return the shares of the two processes that worked most."""
+    spent = sorted((after[pid] - before.get(pid, 0.0) for pid in after), reverse=True)[:2]
+    return [one / max(sum(spent), 1e-9) for one in spent]
