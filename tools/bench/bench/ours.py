@@ -80,8 +80,8 @@ class Ledger:
             if told in self._seen:
                 return
             self._seen.add(told)
-            self.heard[server].requests += sum(one["requests"] for one in report["counts"])
-            self.heard[server].exposures += len(report["exposures"])
+            self.heard[server].requests += sum(one["requests"] for one in report.get("counts", ()))
+            self.heard[server].exposures += len(report.get("exposures", ()))
 
     def close(self) -> None:
         """Take no more."""

@@ -143,8 +143,10 @@ class SideBySide:
     def check_reports(self) -> None:
         """Leave out the servers of experiments of which the ledger has not heard what they answered."""
         for label, sent in self.outcome.sent.items():
+            if not self.servers[label].system.experiment:
+                continue
             heard = self._ledger.heard[label].requests
-            if self.servers[label].system.experiment and heard < sent * _REPORTED:
+            if heard < sent * _REPORTED:
                 self._leave_out(label, WrongAnswer(f"the ledger heard of {heard} of {sent} requests of an experiment"))
 
     def _leave_out(self, label: str, why: Exception) -> None:
