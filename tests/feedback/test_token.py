@@ -53,6 +53,13 @@ ONE = Prediction(
 )
 
 
+def _encoded(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+CONTEXT = _encoded(ONE.context.encoded())
+
+
 def minted(said: Prediction, root: KeyRing = ROOT, key: int = 0) -> str:
     ring = root.of(said.context.salt.rpartition("/")[0])
     return mint(
@@ -90,7 +97,7 @@ def test_a_token_with_another_character_is_refused(said: Prediction, data: st.Da
         read(changed, ROOT)
 
 
-@given(st.one_of(st.text(max_size=300), st.text(f"{ALPHABET}.", max_size=300).map("v1.k1.{}".format)))
+@given(st.one_of(st.text(max_size=300), st.text(f"{ALPHABET}.", max_size=300).map("v1.k1.AQBh.{}".format)))
 def test_no_made_up_text_is_a_token(text: str) -> None:
     with pytest.raises(TokenError):
         read(text, ROOT)
@@ -99,7 +106,9 @@ def test_no_made_up_text_is_a_token(text: str) -> None:
 @given(st.binary(max_size=120))
 def test_no_made_up_payload_is_a_token(payload: bytes) -> None:
     with pytest.raises(TokenError):
-        read(f"v1.k1.{base64.urlsafe_b64encode(payload).rstrip(b'=').decode()}", ROOT)
+        read(f"v1.k1.{_encoded(payload)}.{_encoded(payload)}", ROOT)
+    with pytest.raises(TokenError):
+        read(f"v1.k1.{_encoded(ONE.context.encoded())}.{_encoded(payload)}", ROOT)
 
 
 def test_a_token_of_another_root_or_deployment_is_forged() -> None:
@@ -134,13 +143,18 @@ def test_the_key_ids_are_signed_too() -> None:
     ("token", "reason"),
     [
         ("", "version v1"),
-        ("v2.k1.AAAA", "version v1"),
-        ("v1..AAAA", "version v1"),
-        ("v1.k1.", "payload"),
-        ("v1.k1.A", "base64url"),
-        ("v1.k1.A+/A", "base64url"),
-        ("v1.k1.é", "base64url"),
-        ("v1.k1." + "A" * 40, "payload"),
+        ("v2.k1.AAAA.AAAA", "version v1"),
+        ("v1..AAAA.AAAA", "version v1"),
+        ("v1.k1.AAAA", "version v1"),
+        ("v1.k1.AAAA.AAAA.AAAA", "version v1"),
+        ("v1.k1..AAAA", "context"),
+        ("v1.k1.AAAA.AAAA", "context"),
+        (f"v1.k1.{CONTEXT}.", "payload"),
+        (f"v1.k1.{CONTEXT}.A", "base64url"),
+        ("v1.k1.A+/A.AAAA", "base64url"),
+        (f"v1.k1.{CONTEXT}.A+/A", "base64url"),
+        (f"v1.k1.{CONTEXT}.é", "base64url"),
+        (f"v1.k1.{CONTEXT}." + "A" * 40, "payload"),
         ("v1.k1." + "A" * 1100, "longer than 1024"),
     ],
 )
@@ -175,17 +189,19 @@ def test_the_documented_layout_is_the_payloads() -> None:
     told = vectors()
     vector = told["tokens"][1]
     head, _, body = vector["token"].rpartition(".")
+    _, _, context = head.rpartition(".")
     raw = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
+    shared = base64.urlsafe_b64decode(context + "=" * (-len(context) % 4))
     payload, mac = raw[:-16], raw[-16:]
     secret = hmac.new(
         bytes.fromhex(told["root"]["signing"][0]["secret"]), b"token:flights/arrival-delay", hashlib.sha256
     ).digest()
-    assert hmac.new(secret, f"{head}.".encode() + payload, hashlib.sha256).digest()[:16] == mac
+    assert hashlib.blake2b(f"{head}.".encode() + payload, digest_size=16, key=secret).digest() == mac
     assert payload[:16].hex() == told["digest"]
     assert int.from_bytes(payload[16:24], "little") == told["time_us"]
     assert payload[24:32].hex() == told["nonce"]
     assert int.from_bytes(payload[32:36], "little") == vector["rows"]
     assert payload[36] == 2
-    assert list(struct.unpack("<2f", payload[37:45])) == vector["outputs"]
-    assert int.from_bytes(payload[45:47], "little") == told["phase"]
-    assert payload[47:].decode().split("\0") == [told["salt"], told["revision"], told["variant"]]
+    assert list(struct.unpack("<2f", payload[37:])) == vector["outputs"]
+    assert int.from_bytes(shared[:2], "little") == told["phase"]
+    assert shared[2:].decode().split("\0") == [told["salt"], told["revision"], told["variant"]]

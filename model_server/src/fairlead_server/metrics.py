@@ -323,9 +323,13 @@ class ModelMetrics:
         self._metrics.queued[self._model] = queued
 
     def unwatch(self) -> None:
-        """Ask nothing any more: the model is gone; what was counted stays."""
-        for watched in (self._metrics.degraded, self._metrics.queued, self._metrics.feedback):
-            watched.pop(self._model, None)  # type: ignore[attr-defined]  # each a dictionary by the same keys
+        """Ask the model nothing any more, for it is gone; what was counted stays."""
+        self._metrics.degraded.pop(self._model, None)
+        self._metrics.queued.pop(self._model, None)
+
+    def unwatch_feedback(self) -> None:
+        """Ask nothing any more about reports."""
+        self._metrics.feedback.pop(self._model, None)
 
     def watch_degraded(self, degraded: Callable[[], bool]) -> None:
         """Ask ``degraded`` at every scrape."""

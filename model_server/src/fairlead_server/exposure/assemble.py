@@ -12,6 +12,7 @@ from fairlead.clock import Clock
 from fairlead_server.exposure.experiment import ExperimentReader
 from fairlead_server.exposure.exposures import Exposures
 from fairlead_server.exposure.keys import RouteKeys
+from fairlead_server.exposure.nonces import Nonces
 from fairlead_server.exposure.outbox import Outbox
 from fairlead_server.exposure.reporter import Pace, Reporter
 from fairlead_server.exposure.sink import CarrierSink
@@ -51,15 +52,14 @@ def feedback_of(
     metrics = predictor.metrics
     told = ToldFeedback(serving_dir)
     tally = Tally(most_sums=MOST_SUMS, most_known_units=MOST_KNOWN_UNITS)
-    primary = predictor.contract.primary_output
     exposures = Exposures(
         reader=ExperimentReader(RouteKeys(serving_dir), predictor.revision, metrics),
         feedback=told.current,
         tally=tally,
-        output=None if primary is None else primary.name,
+        output=primary_output(predictor),
         clock=clock,
         metrics=metrics,
-        nonce=os.urandom,
+        nonce=Nonces(),
     )
     reporter = Reporter(
         server=f"{socket.gethostname()[:_HOST_CHARACTERS]}-{os.urandom(8).hex()}",
@@ -74,6 +74,12 @@ def feedback_of(
     )
     metrics.watch_feedback(lambda: _state(tally, reporter))
     return exposures, reporter
+
+
+def primary_output(predictor: Predictor) -> str | None:
+    """Return the output that tokens carry; None for a model that answers no number, or has no contract."""
+    primary = None if predictor.contract is None else predictor.contract.primary_output
+    return None if primary is None else primary.name
 
 
 def _state(tally: Tally, reporter: Reporter) -> FeedbackState:

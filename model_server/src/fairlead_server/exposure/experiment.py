@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,6 +20,8 @@ from fairlead_server.metrics import ModelMetrics
 
 _LOG = logging.getLogger(__name__)
 _UNIT = re.compile(UNIT_PATTERN.encode())
+_MOST_UNITS = 50_000
+"""Exposed units that are remembered, about 25 MB; when there are more, all are judged anew."""
 
 
 class Outcome(StrEnum):
@@ -70,6 +72,8 @@ class ExperimentReader:
         self._routes = KnownRoutes(keys)
         self._revision = revision
         self._metrics = metrics
+        self._ring: KeyRing | None = None
+        self._remembered = 0
 
     @property
     def counts(self) -> ExperimentCounts:
@@ -92,29 +96,72 @@ class ExperimentReader:
                 apart, for logs.
         """
         value = headers.get(EXPERIMENT_HEADER)
-        return _NOTHING if value is None else self._judge(value, headers, ring)
-
-    def count(self, judgement: Judgement) -> None:
-        """Count what a request that was answered came to."""
-        self._metrics.count_exposure(judgement.outcome.value)
-
-    def _judge(self, value: str, headers: Headers, ring: KeyRing | None) -> Judgement:
+        if value is None:
+            return _NOTHING
+        if ring is not self._ring:
+            self._ring = ring
+            self._forget()
         try:
             known = self._routes.find(value)
         except RouteError as error:
             _LOG.debug("experiment header not verified reason=%s", error)
             return _UNVERIFIED
+        text = known.source(headers)
+        found = None if text is None else known.exposed.get(text)
+        return self._judge(known, text, ring) if found is None else found
+
+    def count(self, judgement: Judgement) -> None:
+        """Count what a request that was answered came to."""
+        self._metrics.count_exposure(judgement.outcome.value)
+
+    def count_nothing(self) -> None:
+        """Count a request that was answered and names no experiment."""
+        self.count(_NOTHING)
+
+    def _judge(self, known: KnownRoute, text: str | None, ring: KeyRing | None) -> Judgement:
         route = known.route
         if route.revision != self._revision:
             return Judgement(Outcome.SHADOW, known, None)
-        unit = _unit(known.source(headers))
-        if unit is None:
+        unit = _unit(text)
+        if text is None or unit is None:
             return Judgement(Outcome.UNVERIFIED, known, None)
         digest = ring.unit(unit, route.salt) if ring is not None else unit_digest(unit, route.salt)
         if assign(unit, route.salt, route.layout) != route.variant:
             _LOG.warning("assignment mismatch salt=%s variant=%s unit=%s", route.salt, route.variant, digest.hex())
             return Judgement(Outcome.MISMATCH, known, digest)
-        return Judgement(Outcome.EXPOSED, known, digest)
+        if self._remembered >= _MOST_UNITS:
+            self._forget()
+        self._remembered += 1
+        found = known.exposed[text] = Judgement(Outcome.EXPOSED, known, digest)
+        return found
+
+    def _forget(self) -> None:
+        self._remembered = 0
+        self._routes.forget_units()
+
+
+class RawHeaders:
+    """A request's headers as they came, names in lower case; looked into only if somebody asks for one."""
+
+    __slots__ = ("_named", "_pairs")
+
+    def __init__(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        """Hold ``pairs`` of names and values."""
+        self._pairs = pairs
+        self._named: dict[bytes, bytes] | None = None
+
+    def get(self, name: str, /) -> str | None:
+        """Return a header's value, latin-1; None if there is none. See :func:`joined`."""
+        named = self._named
+        if named is None:
+            named = self._named = dict(self._pairs)
+        key = name.encode()
+        value = named.get(key)
+        if value is None:
+            return None
+        if len(named) != len(self._pairs):
+            value = b",".join([given for other, given in self._pairs if other == key])
+        return value.decode("latin-1")
 
 
 def joined(headers: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fairlead.clock import Clock
+from fairlead.feedback.keys import SigningKey
 from fairlead.feedback.messages import Arm
 from fairlead.feedback.serving import Feedback
-from fairlead.feedback.token import MOST_OUTPUTS, NONCE_BYTES, mint
+from fairlead.feedback.token import MOST_OUTPUTS, NONCE_BYTES, Signer
 from fairlead.serving import ExperimentCounts
 from fairlead_server.errors import FeatureRejected, InferenceFailed, RequestError
 from fairlead_server.exposure.experiment import ExperimentReader, Judgement, Outcome
@@ -21,6 +22,8 @@ from fairlead_server.exposure.tally import Tally
 from fairlead_server.metrics import ModelMetrics
 from fairlead_server.predict.request import PredictResponse
 
+_FLOAT32 = np.dtype("<f4")
+_MOST_SIGNERS = 256
 _Columns = Mapping[str, NDArray[np.generic]]
 
 
@@ -38,6 +41,8 @@ class Exposures:
     metrics: ModelMetrics
     nonce: Callable[[int], bytes]
     """Gives so many random bytes."""
+    _signers: dict[bytes, tuple[SigningKey, Signer]] = field(init=False, default_factory=dict)
+    """By context."""
 
     @property
     def counts(self) -> ExperimentCounts:
@@ -74,15 +79,13 @@ class Exposures:
             covariate=lambda: _covariate(feedback.covariates.get(arm.salt), response.features),
         )
         self.metrics.count_token()
-        return mint(
-            feedback.keys.signing[0],
-            known.context,
-            unit=unit,
-            time_us=at_us,
-            rows=len(next(iter(response.outputs.values()))),
-            outputs=() if self.output is None else _floats(response.outputs[self.output]),
-            nonce=self.nonce(NONCE_BYTES),
-        )
+        rows, floats = _answered(response.outputs, self.output)
+        signer = self._signer(feedback.keys.signing[0], known.context)
+        return signer.mint(unit, at_us, rows, floats, self.nonce(NONCE_BYTES)).decode()
+
+    def count_unexposed(self) -> None:
+        """Count a request that was answered with a prediction, and names no experiment."""
+        self.reader.count_nothing()
 
     def failed(self, headers: Headers, error: Exception, latency_us: int) -> None:
         """Count a request that was not answered with a prediction.
@@ -116,6 +119,16 @@ class Exposures:
         )
         self.metrics.count_exposed_failure(type(known_error).__name__)
 
+    def _signer(self, key: SigningKey, context: bytes) -> Signer:
+        found = self._signers.get(context)
+        if found is not None and found[0] is key:
+            return found[1]
+        if len(self._signers) >= _MOST_SIGNERS:
+            self._signers.clear()
+        signer = Signer(key, context)
+        self._signers[context] = (key, signer)
+        return signer
+
     def _met(self, judgement: Judgement) -> tuple[KnownRoute, Arm, bytes] | None:
         """Return which arm a unit has met, and what stands for the unit; a mismatch is tallied, and meets none."""
         known, unit = judgement.known, judgement.unit
@@ -127,14 +140,18 @@ class Exposures:
         return known, known.arm, unit
 
 
-def _floats(answered: NDArray[np.generic]) -> tuple[float, ...]:
-    """Return outputs as float32 can hold them, none if they are too many for a token."""
-    if len(answered) > MOST_OUTPUTS:
-        return ()
-    if answered.dtype != np.float32:
+def _answered(outputs: _Columns, output: str | None) -> tuple[int, bytes]:
+    """Return the rows that were answered, and an output as float32 can hold it; nothing if that is too much."""
+    if output is None:
+        return len(next(iter(outputs.values()))), b""
+    answered = outputs[output]
+    rows = len(answered)
+    if rows > MOST_OUTPUTS:
+        return rows, b""
+    if answered.dtype != _FLOAT32:
         with np.errstate(over="ignore"):
-            answered = answered.astype(np.float32)
-    return tuple(answered.tolist())
+            answered = answered.astype(_FLOAT32)
+    return rows, answered.tobytes()
 
 
 def _covariate(feature: str | None, features: _Columns) -> float | None:

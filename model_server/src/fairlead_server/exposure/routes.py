@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from pydantic import ValidationError
 
@@ -15,12 +16,19 @@ from fairlead.feedback.token import Context
 from fairlead.route import COOKIE_SOURCE, HEADER_SOURCE, ExperimentRoute, cookie_pattern, verify
 from fairlead_server.exposure.keys import RouteKeys
 
+if TYPE_CHECKING:
+    from fairlead_server.exposure.experiment import Judgement
+
 _LOG = logging.getLogger(__name__)
 _MOST_ROUTES = 256
 """Verified headers that are remembered; a server sees one per phase and treatment share."""
 
-Headers = Mapping[str, str]
-"""Request headers or gRPC metadata by lower-case name, bytes decoded as latin-1."""
+
+class Headers(Protocol):
+    """Request headers or gRPC metadata by lower-case name, bytes decoded as latin-1; a dictionary, for one."""
+
+    def get(self, name: str, /) -> str | None:
+        """Return a header's value; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +42,8 @@ class KnownRoute:
     """What reports call it; None if its names are none that the ledger takes."""
     context: bytes
     """``Context.encoded()``."""
+    exposed: dict[str, Judgement] = field(default_factory=dict, compare=False)
+    """What was found of units that are exposed, by the text they came in."""
 
 
 class KnownRoutes:
@@ -66,6 +76,11 @@ class KnownRoutes:
             self._known.popitem(last=False)
         return known
 
+    def forget_units(self) -> None:
+        """Forget which units are exposed."""
+        for known in self._known.values():
+            known.exposed.clear()
+
 
 def _known(route: ExperimentRoute) -> KnownRoute:
     context = Context(route.salt, route.phase, route.revision, route.variant)
@@ -87,7 +102,7 @@ def _source(name: str) -> Callable[[Headers], str | None]:
         return lambda headers: headers.get(header)
     if name.startswith(COOKIE_SOURCE):
         cookie = re.compile(cookie_pattern(name.removeprefix(COOKIE_SOURCE)))
-        return lambda headers: _first_group(cookie.fullmatch(headers.get("cookie", "")))
+        return lambda headers: _first_group(cookie.fullmatch(headers.get("cookie") or ""))
     return lambda _: None
 
 
