@@ -30,12 +30,17 @@ from fairlead_server.errors import InvalidRequest, RequestError, RequestTooLarge
 from fairlead_server.protocol.grpc.budget import Account, Budget
 from fairlead_server.protocol.grpc.engine import NOT_GRPC, TAKEN_BYTES, Engine, Event, Limits, Metadata, timeout_s
 from fairlead_server.protocol.grpc.framing import Inbox, framed
+from fairlead_server.protocol.grpc.remembering import HeaderRules, RememberingDecoder, RememberingEncoder
 from fairlead_server.protocol.grpc.status import NUMBER_OF
 
 _Headers = list[tuple[bytes, bytes]]
 
 _CONFIG: Final = H2Configuration(
-    client_side=False, header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
+    client_side=False,
+    header_encoding=None,
+    validate_inbound_headers=False,  # HeaderRules does
+    validate_outbound_headers=False,
+    normalize_outbound_headers=False,
 )
 _HEAD: Final[_Headers] = [(b":status", b"200"), (b"content-type", b"application/grpc")]
 _GZIP_HEAD: Final[_Headers] = [*_HEAD, (b"grpc-encoding", b"gzip")]
@@ -98,7 +103,9 @@ class PythonEngine:
             },
         )
         self._h2.initiate_connection()
-        self._h2.decoder.max_header_list_size = limits.header_bytes
+        self._h2.encoder = RememberingEncoder()
+        self._h2.decoder = RememberingDecoder(limits.header_bytes)
+        self._rules = HeaderRules()
         self._h2.increment_flow_control_window(limits.connection_window_bytes - 65535)
         self._receiving: dict[int, _Receiving] = {}
         self._answering: dict[int, _Answering] = {}
@@ -261,8 +268,11 @@ class PythonEngine:
         if stream > self._last_allowed or len(self._answering) + len(self._receiving) >= 2 * self._limits.calls:
             self._h2.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
             return
+        if not self._rules.allow(event.headers):
+            self._h2.reset_stream(stream, ErrorCodes.PROTOCOL_ERROR)
+            return
         self._last_stream = max(self._last_stream, stream)
-        named = dict(event.headers or ())
+        named = dict(event.headers)
         if named.get(b":method") != b"POST" or not named.get(b"content-type", b"").startswith(b"application/grpc"):
             self._refuse_http(stream, ended=event.stream_ended is not None)
             return
@@ -280,7 +290,7 @@ class PythonEngine:
         except RequestError as error:
             self.finish(stream, NUMBER_OF[error.grpc_code], str(error))
             return
-        metadata = _metadata(event.headers or ()) if self._limits.marker.encode() in named else None
+        metadata = _metadata(event.headers) if self._limits.marker.encode() in named else None
         streams = path in self._limits.streaming
         inbox = Inbox(self._limits.message_bytes)
         self._receiving[stream] = _Receiving(inbox, path, gzip, timeout, metadata, streams)
@@ -411,7 +421,10 @@ class PythonEngine:
 
     def _end(self, stream: int, answering: _Answering, headers: _Headers) -> bool:
         try:
-            self._h2.send_headers(stream, headers, end_stream=True)
+            if headers:
+                self._h2.send_headers(stream, headers, end_stream=True)
+            else:
+                self._h2.end_stream(stream)
             if not answering.ended_by_client:
                 self._h2.reset_stream(stream, ErrorCodes.NO_ERROR)
         except ProtocolError:
@@ -434,7 +447,7 @@ class PythonEngine:
     def _refuse_http(self, stream: int, *, ended: bool) -> None:
         self._h2.send_headers(stream, _REFUSED_HTTP)
         answering = self._answering[stream] = _Answering(begun=True, ended_by_client=ended)
-        answering.parked = _Parked(memoryview(NOT_GRPC), 0, [(b"grpc-status", b"12")])
+        answering.parked = _Parked(memoryview(NOT_GRPC), 0, [])
         self._go_on(stream, answering)
 
     def _forget_receiving(self, stream: int) -> _Receiving | None:
