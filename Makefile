@@ -62,6 +62,7 @@ check: $(READY)  ## lint, types, generated files, and what must never be committ
 	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src ledger/src examples/flights/src tests tools/e2e/e2e tools/simulate/simulate tools/bench/bench
 	@$(BIN)/python tools/tidy.py
 	@$(BIN)/python tools/gen.py --check
+	@$(BIN)/python tools/bench --check-docs
 	@echo "check: lint, types, generated files and tidiness are in order"
 
 format: $(READY)  ## format and sort imports
