@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 from bench import contract, questions
@@ -40,6 +41,7 @@ class Questions:
         self._asked = asked
         self._given = given
         self._experiment = experiment_headers()
+        self._units = cycle(self._experiment)
         self._files: dict[tuple[str, str], Path] = {}
 
     def await_ready(self, server: Server) -> float:
@@ -84,7 +86,7 @@ class Questions:
         path = self._file(server, case)
         before = Moment.of(server.pid)
         if case.protocol == "grpc":
-            headers = self._headers(server)[0]
+            headers = next(self._units) if server.system.experiment else {}  # h2load sends one on all requests
             many = {"connections": case.connections, "streams": case.streams}
             load = h2load(path, server.grpc_port, headers, seconds=seconds, **many)
         else:

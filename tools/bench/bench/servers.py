@@ -104,7 +104,7 @@ class Server:
             self._process = subprocess.Popen(
                 [*pinned, *(part.format(**values) for part in system.command)],
                 cwd=self._folder,
-                env=_environment(values, system.environment),
+                env=_environment(values, system),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -157,10 +157,11 @@ def _session(pid: int) -> int | None:
     return None
 
 
-def _environment(values: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
+def _environment(values: Mapping[str, str], system: System) -> dict[str, str]:
     told = {"MODEL": values["model"], "HTTP_PORT": values["http"], "OMP_NUM_THREADS": "1"}
-    kept = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
-    return kept | told | dict(more)
+    ours_alone = {"PYTHONPATH", "VIRTUAL_ENV"} if system.peer else set()
+    kept = {name: value for name, value in os.environ.items() if name not in ours_alone}
+    return kept | told | dict(system.environment)
 
 
 def _program(name: str) -> str:
