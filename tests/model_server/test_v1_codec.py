@@ -117,7 +117,7 @@ def test_a_whole_float_is_an_integer_and_an_integer_a_float() -> None:
 @given(value=st.floats(width=32))
 def test_float32_is_written_shortest_and_what_is_not_finite_as_null(value: float) -> None:
     answer = PredictResponse({"p": np.array([value], np.float32)}, None, degraded=False)
-    written = json.loads(v1.encode(answer))["predictions"][0]["p"]
+    written = json.loads(v1.encode(answer, SCHEMA))["predictions"][0]["p"]
     if math.isfinite(value):
         assert np.float32(written) == np.float32(value)
         assert float(f"{written:.9g}") == written
@@ -133,7 +133,7 @@ def test_outputs_of_every_type_are_written_by_row() -> None:
         "t": np.array(["x", "é"], object),
         "u": np.array(["x", "y"]),
     }
-    assert json.loads(v1.encode(PredictResponse(outputs, None, degraded=False))) == {
+    assert json.loads(v1.encode(PredictResponse(outputs, None, degraded=False), SCHEMA)) == {
         "predictions": [
             {"p": 0.1, "n": 1, "b": True, "t": "x", "u": "x"},
             {"p": 0.2, "n": -2, "b": False, "t": "é", "u": "y"},
@@ -144,7 +144,7 @@ def test_outputs_of_every_type_are_written_by_row() -> None:
 def test_states_are_written_per_feature_and_row() -> None:
     states = {"view__name": (FeatureState.PRESENT, FeatureState.STALE)}
     answer = PredictResponse({"p": np.zeros(2, np.float32)}, states, degraded=True)
-    assert orjson.loads(v1.encode(answer))["parameters"] == {
+    assert orjson.loads(v1.encode(answer, SCHEMA))["parameters"] == {
         "feature_states": {"view__name": ["PRESENT", "STALE"]},
         "degraded": True,
     }

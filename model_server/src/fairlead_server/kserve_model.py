@@ -42,7 +42,8 @@ class FairleadModel(kserve.Model):  # type: ignore[misc]  # kserve has no types
         del headers, response_headers
         served = self._service.served()
         request = v1.of_content(payload, served.schema)
-        return v1.content_of(await served.predictor.predict(request, served.predictor.metrics.timer()))
+        response = await served.predictor.predict(request, served.predictor.metrics.timer())
+        return v1.content_of(response, served.schema)
 
 
 def application(service: Service) -> Application:

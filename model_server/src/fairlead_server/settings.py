@@ -30,10 +30,10 @@ class Settings:
 
     model: Path
     """The ONNX file."""
-    feature_store: Path
-    """``feature_store.yaml``, or the folder that has it."""
+    feature_store: Path | None
+    """``feature_store.yaml``, or the folder that has it; None for a model that needs none."""
     model_name: str | None
-    """Name that clients call the model by; None for the contract's."""
+    """Name that clients call the model by; None for the contract's, without a contract the file's."""
     model_digest: str | None
     """``sha256:…`` that the file must have; None for any."""
     variant: str
@@ -110,11 +110,14 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--model", type=Path, required=True, metavar="FILE", help="ONNX file packaged by fairlead.package()")
+    add("--model", type=Path, required=True, metavar="FILE", help="ONNX file, with a contract or without")
     add(
-        "--feature-store", type=Path, required=True, metavar="DIR", help="feature repository, or its feature_store.yaml"
+        "--feature-store",
+        type=Path,
+        metavar="DIR",
+        help="feature repository, or its feature_store.yaml; without it a model takes what its graph does",
     )
-    add("--model-name", metavar="NAME", help="name that clients call the model by (default: the contract's)")
+    add("--model-name", metavar="NAME", help="name that clients call the model by (default: the contract's or file's)")
     add("--model-digest", type=_digest, metavar="sha256:HEX", help="refuse a file with another digest")
     add("--variant", default="", metavar="NAME", help="variant of the ModelDeployment that this process serves")
     add("--revision", default="", metavar="NAME", help="revision that this process serves")

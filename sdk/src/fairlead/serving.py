@@ -21,6 +21,8 @@ MAX_DIFFERENCE_CHARACTERS = 240
 _COUNT_PREFIX = "requests_"
 _REGISTRY_PREFIX = "registry_"
 _FEEDBACK_PREFIX = "feedback_"
+_DIGESTS = ("contract_digest", "contract_fingerprint")
+"""Fields that are told as an empty text where there is none."""
 
 
 class ReportError(ValueError):
@@ -108,10 +110,12 @@ class ServerReport(_Record):
     """One server process and the model in it."""
 
     model_digest: Digest
-    contract_digest: Digest
-    contract_fingerprint: Digest
-    """Of the feature service that the model was trained with."""
+    contract_digest: Digest | None
+    """None for a model without a contract."""
+    contract_fingerprint: Digest | None
+    """Of the feature service that the model was trained with; None for a model without a contract."""
     feature_service: str
+    """Empty for a model without a contract."""
     variant: str
     revision: str
     ready: bool
@@ -126,6 +130,7 @@ class ServerReport(_Record):
     def to_parameters(self) -> dict[str, str | bool | int]:
         """Return V2 parameters: scalars by flat names, the inverse of :meth:`from_metadata`."""
         own = self.model_dump(exclude={"registry", "requests", "feedback"})
+        own |= {name: own[name] or "" for name in _DIGESTS}
         registry = self.registry.model_dump(mode="json")
         registry["fingerprint"] = registry["fingerprint"] or ""
         registry["differences"] = json.dumps(registry["differences"], ensure_ascii=False)
@@ -159,7 +164,8 @@ class ServerReport(_Record):
                 "requests": _without(_COUNT_PREFIX, parameters),
                 "feedback": _without(_FEEDBACK_PREFIX, parameters),
             }
-            return cls.model_validate({**parameters, **nested})
+            digests = {name: parameters[name] or None for name in _DIGESTS if name in parameters}
+            return cls.model_validate({**parameters, **digests, **nested})
         except ValidationError as error:
             first = error.errors()[0]
             raise ReportError(f"report field {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -13,6 +13,7 @@ from fairlead.contract import Contract, DType
 from fairlead_server.errors import InvalidRequest, RequestTooLarge
 from fairlead_server.hydrate.plan import ARRAY_TYPES, FLOATS, HydrationPlan
 from fairlead_server.predict.request import PredictRequest
+from fairlead_server.predict.signature import Signature
 
 Array = NDArray[np.generic]
 
@@ -41,7 +42,7 @@ class FullInputs:
     """All inputs of the graph, from the client."""
 
     columns: Mapping[str, Array]
-    """Shape [rows], of the contract's types, by name."""
+    """By name: shape [rows], of the contract's types; of a plain model as its signature says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +73,24 @@ class InputRules:
         return cls(contract.tensor_inputs, contract.key_inputs, may_be_missing, rows_limit)
 
 
-def bind(rules: InputRules, request: PredictRequest) -> FullInputs | KeyInputs:
+@dataclass(frozen=True, slots=True)
+class GraphRules:
+    """What a request of a plain model must bring: what its graph takes."""
+
+    signature: Signature
+    rows_limit: int
+    """Rows of one request beyond which it is refused."""
+
+
+def bind(rules: InputRules | GraphRules, request: PredictRequest) -> FullInputs | KeyInputs:
     """Decide what a request is by the names it brings, and check every array.
 
     Raises:
         InvalidRequest: Names are unknown, mixed or missing, or an array does not fit.
         RequestTooLarge: There are too many rows.
     """
+    if isinstance(rules, GraphRules):
+        return FullInputs(_bound_to_graph(rules, request))
     if request.rows < 1:
         raise InvalidRequest("the request has no rows; send at least one")
     if request.rows > rules.rows_limit:
@@ -90,6 +102,24 @@ def bind(rules: InputRules, request: PredictRequest) -> FullInputs | KeyInputs:
         missing = rules.may_be_missing
         return FullInputs({name: _tensor(name, dtype, request, missing) for name, dtype in rules.tensors.items()})
     raise _refusal(rules, set(names))
+
+
+def _bound_to_graph(rules: GraphRules, request: PredictRequest) -> Mapping[str, Array]:
+    inputs, given = rules.signature.inputs, request.inputs
+    if given.keys() != inputs.keys():
+        odd = min(given.keys() ^ inputs.keys())
+        fault = "missing" if odd in inputs else "unknown"
+        raise InvalidRequest(f"input {odd} is {fault}; the model takes {', '.join(inputs)}", field=odd)
+    for name, spec in inputs.items():
+        array = given[name]
+        spec.require_shape(array.shape)
+        if array.dtype != spec.dtype:
+            raise InvalidRequest(f"{name} has values of type {array.dtype}; it takes {spec.datatype}", field=name)
+        if rules.signature.batched and len(array) != request.rows:
+            raise InvalidRequest(f"{name} has {len(array)} rows, the request has {request.rows}", field=name)
+    if request.rows > rules.rows_limit:
+        raise RequestTooLarge(f"the request has {request.rows} rows; send at most {rules.rows_limit} at a time")
+    return given
 
 
 def _refusal(rules: InputRules, names: set[str]) -> InvalidRequest:

@@ -46,6 +46,7 @@ class FeatureConnection:
     def __init__(
         self,
         settings: PredictorSettings,
+        feature_store: Path,
         contract: Contract,
         plan: HydrationPlan,
         clock: Clock,
@@ -54,13 +55,15 @@ class FeatureConnection:
         """Make the connection; :meth:`start` opens it.
 
         Args:
-            settings: Where the feature store is, and how long to wait for it.
+            settings: How long to wait for the feature store.
+            feature_store: Folder of ``feature_store.yaml``, or such a file.
             contract: What the registry must fit.
             plan: What is hydrated.
             clock: What ages are measured by.
             metrics: Where reads and states are counted.
         """
         self._settings = settings
+        self._feature_store = feature_store
         self._contract = contract
         self._plan = plan
         self._clock = clock
@@ -78,7 +81,7 @@ class FeatureConnection:
         self.reason = _STARTING
         """Why the store is not connected, with what to do."""
         self.registry = RegistryWatch(
-            settings.feature_store,
+            feature_store,
             contract,
             metrics,
             interval_s=settings.registry_refresh_s,
@@ -104,7 +107,7 @@ class FeatureConnection:
         Raises:
             StartupError: The store answers, and the contract does not fit it or it is not fit for serving.
         """
-        store = open_store(self._settings.feature_store)
+        store = open_store(self._feature_store)
         self.registry.start()
         self._connecting = asyncio.create_task(self._connect(store))
         await asyncio.wait({self._connecting}, timeout=self._settings.startup_deadline_s)

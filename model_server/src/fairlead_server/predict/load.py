@@ -1,9 +1,13 @@
-"""Loads a model: verified, warmed up, and connected to its feature store."""
+"""Loads a model: verified, warmed up, and connected to its feature store if it has one."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import importlib
 import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from fairlead.clock import Clock
 from fairlead.contract import Contract
@@ -11,13 +15,17 @@ from fairlead.policy import Hydration
 from fairlead_server.hydrate.plan import compile_plan
 from fairlead_server.hydrate.thread import WorkerThread
 from fairlead_server.metrics import ServerMetrics
-from fairlead_server.predict.binding import InputRules
-from fairlead_server.predict.connection import FeatureConnection
+from fairlead_server.predict.binding import GraphRules, InputRules
 from fairlead_server.predict.predictor import Predictor
-from fairlead_server.predict.session import open_session, read_model
+from fairlead_server.predict.session import Session, open_session, read_model
 from fairlead_server.predict.settings import PredictorSettings
+from fairlead_server.predict.signature import TensorSpec
+
+if TYPE_CHECKING:
+    from fairlead_server.predict.connection import FeatureConnection
 
 _LOG = logging.getLogger(__name__)
+_PLAIN_VERSION = "1"
 
 
 async def load(settings: PredictorSettings, *, clock: Clock, metrics: ServerMetrics) -> Predictor:
@@ -32,22 +40,33 @@ async def load(settings: PredictorSettings, *, clock: Clock, metrics: ServerMetr
         metrics: The process' metrics.
 
     Raises:
-        ModelFileError: The file is not the model that was asked for, or not one that can be served.
+        ModelFileError: The file is not the model that was asked for, or not one that can be served; without a
+            feature store a model needs no contract.
         ContractMismatch: Its contract does not fit the registry; the message names the feature.
         StartupError: The feature store's configuration cannot be served from.
     """
     thread = WorkerThread("large-batches")
     model = read_model(settings.model, settings.model_digest)
-    session, contract = open_session(model, str(settings.model), thread)
+    may_be_plain = settings.feature_store is None
+    session, contract = open_session(model, str(settings.model), thread, may_be_plain=may_be_plain)
+    if contract is None:
+        return _plain(settings, session, model.digest, metrics)
     await session.warm_up()
     plan = compile_plan(contract, settings.hydration)
     _warn_of_unknown_views(contract, settings.hydration)
     name = settings.model_name or contract.model
     of_model = metrics.of(model=name, variant=settings.variant)
-    connection = FeatureConnection(settings, contract, plan, clock, of_model)
+    connection: FeatureConnection | None = None
+    if settings.feature_store is None:
+        _LOG.warning("no feature store was named: the model takes full requests only model=%s", name)
+    else:
+        # Feast takes seconds to import, and only this needs it.
+        feast: Any = await asyncio.to_thread(importlib.import_module, "fairlead_server.predict.connection")
+        connection = feast.FeatureConnection(settings, settings.feature_store, contract, plan, clock, of_model)
     predictor = Predictor(
         contract=contract,
         model_name=name,
+        version=contract.version,
         model_digest=model.digest,
         variant=settings.variant,
         revision=settings.revision,
@@ -58,11 +77,41 @@ async def load(settings: PredictorSettings, *, clock: Clock, metrics: ServerMetr
     )
     of_model.watch_degraded(lambda: predictor.degraded)
     try:
-        await connection.start()
+        if connection is not None:
+            await connection.start()
     except BaseException:
         await predictor.close()
         raise
     return predictor
+
+
+def _plain(settings: PredictorSettings, session: Session, digest: str, metrics: ServerMetrics) -> Predictor:
+    """Return the predictor of a model without a contract, called by its file's name unless told otherwise."""
+    name = settings.model_name or settings.model.stem
+    signature = session.signature
+    _LOG.info(
+        "plain ONNX model model=%s inputs=%s outputs=%s batched=%s",
+        name,
+        _shown(signature.inputs),
+        _shown(signature.outputs),
+        signature.batched,
+    )
+    return Predictor(
+        contract=None,
+        model_name=name,
+        version=_PLAIN_VERSION,
+        model_digest=digest,
+        variant=settings.variant,
+        revision=settings.revision,
+        metrics=metrics.of(model=name, variant=settings.variant),
+        rules=GraphRules(signature, settings.rows_limit),
+        session=session,
+        connection=None,
+    )
+
+
+def _shown(specs: Mapping[str, TensorSpec]) -> str:
+    return ",".join(f"{spec.name}:{spec.datatype}{list(spec.shape)}".replace(" ", "") for spec in specs.values())
 
 
 def _warn_of_unknown_views(contract: Contract, hydration: Hydration) -> None:

@@ -7,17 +7,21 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from fairlead.contract import Contract
-from fairlead.serving import ServerReport
+from fairlead.serving import RegistryReport, ServerReport
 from fairlead_server import logs
-from fairlead_server.errors import InferenceFailed, NotReady, RequestError
+from fairlead_server.errors import InferenceFailed, InvalidRequest, NotReady, RequestError
 from fairlead_server.metrics import ModelMetrics, Stage, StageTimer
 from fairlead_server.predict.batch import Batch, Columns
-from fairlead_server.predict.binding import FullInputs, InputRules, KeyInputs, bind
-from fairlead_server.predict.connection import FeatureConnection
+from fairlead_server.predict.binding import FullInputs, GraphRules, InputRules, KeyInputs, bind
 from fairlead_server.predict.request import PredictRequest, PredictResponse
 from fairlead_server.predict.session import Session
+from fairlead_server.predict.signature import Signature
+
+if TYPE_CHECKING:
+    from fairlead_server.predict.connection import FeatureConnection  # imports feast, which not every model needs
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,7 +33,8 @@ Done = Callable[[PredictResponse | RequestError], None]
 class Fingerprints:
     """What the model was packaged with, and what is registered."""
 
-    contract: str
+    contract: str | None
+    """None for a plain ONNX model."""
     registry: str | None
     """None until the registry has been read."""
 
@@ -38,23 +43,31 @@ class Fingerprints:
 class Predictor:
     """A loaded model; made by :func:`fairlead_server.predict.load.load`."""
 
-    contract: Contract
+    contract: Contract | None
+    """None for a plain ONNX model."""
     model_name: str
     """What clients call it."""
+    version: str
     model_digest: str
     variant: str
     revision: str
     metrics: ModelMetrics
-    rules: InputRules
+    rules: InputRules | GraphRules
     session: Session
-    connection: FeatureConnection
+    connection: FeatureConnection | None
+    """None for a model that is served without a feature store."""
     batch: Batch = field(init=False)
     """Where rows wait for the turn's run."""
     _hydrating: set[asyncio.Task[None]] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         """Make the batch of this session."""
-        object.__setattr__(self, "batch", Batch(self.session, self.metrics, joint=True))
+        object.__setattr__(self, "batch", Batch(self.session, self.metrics, joint=self.signature.batched))
+
+    @property
+    def signature(self) -> Signature:
+        """What the graph takes and gives."""
+        return self.session.signature
 
     @property
     def rows_limit(self) -> int:
@@ -64,38 +77,41 @@ class Predictor:
     @property
     def ready(self) -> bool:
         """Whether requests are answered: the registry fits, or degraded answers are allowed."""
-        return self.connection.ready
+        return self.connection is None or self.connection.ready
 
     @property
     def degraded(self) -> bool:
         """Whether answers are made without the online store at the moment."""
-        return self.connection.degraded
+        return self.connection is not None and self.connection.degraded
 
     @property
     def not_ready_reason(self) -> str | None:
         """Why the predictor is not ready, with what to do; None if it is."""
-        return None if self.ready else self.connection.reason
+        return None if self.connection is None or self.connection.ready else self.connection.reason
 
     @property
     def fingerprints(self) -> Fingerprints:
         """Fingerprints of the feature service: packaged and registered."""
-        return Fingerprints(self.contract.fingerprint, self.connection.registry.fingerprint)
+        return Fingerprints(
+            None if self.contract is None else self.contract.fingerprint,
+            None if self.connection is None else self.connection.registry.fingerprint,
+        )
 
     @property
     def report(self) -> ServerReport:
         """What this model tells about itself; whether the process takes requests is for its service to add."""
-        reason = self.not_ready_reason
+        reason, contract = self.not_ready_reason, self.contract
         return ServerReport(
             model_digest=self.model_digest,
-            contract_digest=self.contract.digest,
-            contract_fingerprint=self.contract.fingerprint,
-            feature_service=self.contract.feature_service,
+            contract_digest=None if contract is None else contract.digest,
+            contract_fingerprint=None if contract is None else contract.fingerprint,
+            feature_service="" if contract is None else contract.feature_service,
             variant=self.variant,
             revision=self.revision,
             ready=reason is None,
             not_ready_reason=reason or "",
             degraded=self.degraded,
-            registry=self.connection.registry.report,
+            registry=RegistryReport() if self.connection is None else self.connection.registry.report,
         )
 
     def submit(self, request: PredictRequest, timer: StageTimer, done: Done) -> None:
@@ -109,15 +125,22 @@ class Predictor:
         Raises:
             RequestError: One of its subclasses; the request is refused at once, and ``done`` never told.
         """
-        if not self.connection.ready:
-            raise NotReady(f"model {self.model_name} is not ready: {self.connection.reason}")
+        connection = self.connection
+        if connection is not None and not connection.ready:
+            raise NotReady(f"model {self.model_name} is not ready: {connection.reason}")
         match bind(self.rules, request):
             case FullInputs(columns):
                 timer.lap(Stage.HYDRATE)
                 settle = partial(_settle_full, timer, columns, done)
                 self.batch.submit(columns, request.rows, request.deadline_s, settle)
             case KeyInputs(columns):
-                task = asyncio.get_running_loop().create_task(self._hydrated(columns, request, timer, done))
+                if connection is None:
+                    raise InvalidRequest(
+                        "this server has no feature store, and takes full requests only: "
+                        f"send {', '.join(self.signature.inputs)}, or start it with --feature-store"
+                    )
+                hydrating = self._hydrated(connection, columns, request, timer, done)
+                task = asyncio.get_running_loop().create_task(hydrating)
                 self._hydrating.add(task)
                 task.add_done_callback(self._hydrating.discard)
 
@@ -131,9 +154,11 @@ class Predictor:
         self.submit(request, timer, partial(_settle, answered))
         return await answered
 
-    async def _hydrated(self, keys: Columns, request: PredictRequest, timer: StageTimer, done: Done) -> None:
+    async def _hydrated(
+        self, connection: FeatureConnection, keys: Columns, request: PredictRequest, timer: StageTimer, done: Done
+    ) -> None:
         try:
-            hydrated = await self.connection.hydrator.hydrate(keys, request.rows)
+            hydrated = await connection.hydrator.hydrate(keys, request.rows)
         except RequestError as error:
             done(error)
             return
@@ -155,7 +180,8 @@ class Predictor:
 
     async def close(self) -> None:
         """Stop what runs in the background; requests must have ended."""
-        await self.connection.close()
+        if self.connection is not None:
+            await self.connection.close()
         self.session.close()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,6 +24,8 @@ class PredictRequest:
     """Whether the answer must list the feature states."""
     deadline_s: float | None = None
     """When the client gives up, by the event loop's time; None if it does not say."""
+    gone: Callable[[], bool] | None = None
+    """Tells whether the client has left, so that nothing long is run for nobody; None if nobody can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,9 @@ class PredictResponse:
 
     outputs: Mapping[str, NDArray[np.generic]]
     """Arrays by output name; of a contract model shape [rows]."""
-    states: Mapping[str, tuple[FeatureState, ...]] | None
+    states: Mapping[str, Sequence[FeatureState]] | None
     """Per stored feature (``view__name``) one state per row; None for a full request or when not asked for."""
     degraded: bool
     """Whether any feature was replaced because the store failed."""
     features: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
-    """What the model was fed: arrays by input name (``view__name``), shape [rows]."""
+    """What the model was fed: arrays by input name; of a contract model ``view__name``, shape [rows]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fairlead.contract import Contract, ContractError, DType, sha256
+from fairlead.contract import METADATA_KEY, Contract, ContractError, DType, sha256
 from fairlead.onnx_runtime import onnxruntime
-from fairlead_server.errors import InferenceFailed, ModelFileError
-from fairlead_server.hydrate.plan import ARRAY_TYPES
+from fairlead_server.errors import InferenceFailed, InvalidRequest, ModelFileError, RequestError
 from fairlead_server.hydrate.thread import WorkerThread
+from fairlead_server.predict.graph import Run, run_of, signature_of, tried
+from fairlead_server.predict.signature import Signature
 
 Array = NDArray[np.generic]
 
@@ -29,6 +30,13 @@ _ELEMENT_TYPES: Mapping[DType, str] = {
 _ROWS_ON_LOOP = 64
 """Up to so many rows the model runs on the event loop: a hop to a thread costs more than they take."""
 _MAX_RANK = 2
+_SEED = 7
+_REASON_CHARACTERS = 400
+_EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
+"""Where ONNX Runtime looks for tensors that a model keeps in files of their own."""
+_STATES = onnxruntime.capi.onnxruntime_pybind11_state
+_REFUSALS = (_STATES.InvalidArgument, _STATES.Fail, _STATES.RuntimeException)
+"""What ONNX Runtime raises when nodes of the graph do not take what they are given."""
 _WARM_UP_RUNS = 3
 
 
@@ -64,25 +72,37 @@ def read_model(path: Path, digest: str | None) -> ModelFile:
 class Session:
     """One loaded model: arrays by input name in, arrays by output name out."""
 
-    def __init__(self, run: Callable[..., Any], contract: Contract, thread: WorkerThread) -> None:
-        """Wrap ONNX Runtime's ``run``; see :func:`open_session`."""
+    def __init__(self, run: Run, signature: Signature, thread: WorkerThread, *, blames_input: bool = False) -> None:
+        """Wrap ONNX Runtime's ``run``; see :func:`open_session`.
+
+        Args:
+            run: What runs the model.
+            signature: What it takes and gives.
+            thread: Where large batches are run.
+            blames_input: Whether a failed run is the input's fault: a graph that was not made for its requests may
+                refuse values (an index beyond a table) or dimensions that do not go together.
+        """
+        self.signature = signature
         self._run = run
-        self._outputs = [output.name for output in contract.outputs]
-        self._inputs = [(feature.input, ARRAY_TYPES[feature.dtype]) for feature in contract.features]
+        self._blames_input = blames_input
+        self._outputs = list(signature.outputs)
+        self._columns = frozenset(name for name, spec in signature.outputs.items() if spec.column)
+        self._reshaped = [name for name, spec in signature.inputs.items() if spec.column]
         self._thread = thread
 
     async def run(self, columns: Mapping[str, Array], rows: int) -> dict[str, Array]:
         """Run the model.
 
         Args:
-            columns: Every input of the graph by name, shape [rows], of the contract's types.
-            rows: Number of rows.
+            columns: Every input of the graph by name, of the signature's types and shapes; columns as [rows].
+            rows: Number of rows; 1 for a model that has none.
 
         Returns:
-            The contract's outputs by name, shape [rows].
+            The outputs by name; columns as [rows].
 
         Raises:
             InferenceFailed: ONNX Runtime failed, or an output has another number of rows.
+            InvalidRequest: The graph takes no such values.
         """
         if rows <= _ROWS_ON_LOOP:
             return self.run_now(columns, rows)
@@ -90,52 +110,75 @@ class Session:
 
     def run_now(self, columns: Mapping[str, Array], rows: int) -> dict[str, Array]:
         """Run the model in the thread of whoever calls; see :meth:`run`."""
-        feed = {name: columns[name].reshape(rows, 1) for name, _ in self._inputs}
+        feed = {name: columns[name].reshape(rows, 1) for name in self._reshaped} if self._reshaped else columns
         try:
             found = self._run(self._outputs, feed)
         except Exception as error:
-            raise InferenceFailed(f"the model failed with {type(error).__name__}") from error
+            raise self._failure(error) from error
+        if not self._columns:
+            return {name: _as_array(output) for name, output in zip(self._outputs, found, strict=True)}
         return {name: _rows_of(name, output, rows) for name, output in zip(self._outputs, found, strict=True)}
 
     async def warm_up(self) -> None:
         """Run the model a few times, so that no request pays for its first run."""
+        inputs = self.signature.inputs
+        feed = {name: np.full(1, "" if spec.dtype == np.object_ else 0, spec.dtype) for name, spec in inputs.items()}
         for _ in range(_WARM_UP_RUNS):
-            await self.run(
-                {name: np.full(1, "" if dtype == np.object_ else 0, dtype) for name, dtype in self._inputs}, 1
-            )
+            await self.run(feed, 1)
 
     def close(self) -> None:
         """Let the thread for large batches end."""
         self._thread.close()
 
+    def _failure(self, error: Exception) -> RequestError:
+        if self._blames_input and isinstance(error, _REFUSALS):
+            reason = (str(error) or type(error).__name__).splitlines()[0][:_REASON_CHARACTERS]
+            return InvalidRequest(f"the model does not take this input: {reason}")
+        return InferenceFailed(f"the model failed with {type(error).__name__}")
 
-def open_session(model: ModelFile, source: str, thread: WorkerThread) -> tuple[Session, Contract]:
+
+def open_session(
+    model: ModelFile, source: str, thread: WorkerThread, *, may_be_plain: bool = False
+) -> tuple[Session, Contract | None]:
     """Load a model and the contract in it.
 
     Args:
         model: The file's content.
-        source: The file's name, for messages.
+        source: The file's path, for messages, and for what a plain model keeps in files beside it.
         thread: Where large batches are run.
+        may_be_plain: Whether a model may come without a contract: its graph alone then says what it takes.
+
+    Returns:
+        The session, and the contract; None for a plain model, which has then been warmed up.
 
     Raises:
-        ModelFileError: It is not ONNX, or has no contract, or its graph is not what the contract says.
+        ModelFileError: It is not ONNX, or has no contract and needs one, or its graph is not what the contract says,
+            or has inputs or outputs that no request can carry.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if may_be_plain:
+        options.add_session_config_entry(_EXTERNAL_DATA, str(Path(source).parent))
     try:
         session = onnxruntime.InferenceSession(model.content, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelFileError(f"{source}: ONNX Runtime cannot load it: {reason}; package the model again") from error
+    metadata = session.get_modelmeta().custom_metadata_map
+    if may_be_plain and METADATA_KEY not in metadata:
+        run = run_of(session)
+        signature = tried(run, signature_of(session, source), np.random.default_rng(_SEED))
+        return Session(run, signature, thread, blames_input=True), None
     try:
-        contract = Contract.from_metadata(session.get_modelmeta().custom_metadata_map, source)
+        contract = Contract.from_metadata(metadata, source)
     except ContractError as error:
-        raise ModelFileError(str(error)) from error
+        plainly = "" if METADATA_KEY in metadata else ", or leave out --feature-store to serve it as its graph is"
+        raise ModelFileError(f"{error}{plainly}") from error
     _check_nodes(source, "input", contract.tensor_inputs, session.get_inputs(), exactly=True)
     _check_nodes(source, "output", {o.name: o.dtype for o in contract.outputs}, session.get_outputs(), exactly=False)
-    return Session(session.run, contract, thread), contract
+    return Session(session.run, Signature.of_contract(contract), thread), contract
 
 
 def _check_nodes(source: str, what: str, wanted: Mapping[str, DType], nodes: Sequence[Any], *, exactly: bool) -> None:
@@ -157,3 +200,7 @@ def _rows_of(name: str, output: Any, rows: int) -> Array:
     if array.size != rows or array.ndim > _MAX_RANK:
         raise InferenceFailed(f"the model gave output {name} of shape {list(array.shape)} for {rows} rows")
     return array.reshape(rows)
+
+
+def _as_array(output: Any) -> Array:
+    return output if isinstance(output, np.ndarray) else np.asarray(output)

@@ -14,8 +14,8 @@ class PredictorSettings:
 
     model: Path
     """The ONNX file."""
-    feature_store: Path
-    """Folder of ``feature_store.yaml``, or such a file."""
+    feature_store: Path | None = None
+    """Folder of ``feature_store.yaml``, or such a file; None serves a model without one."""
     model_name: str | None = None
     """What clients call it; None for the contract's name."""
     model_digest: str | None = None

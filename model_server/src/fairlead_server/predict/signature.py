@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self, get_args
 
+import ml_dtypes
 import numpy as np
 
 from fairlead.contract import Contract, DType
+from fairlead_server.errors import InvalidRequest
 
 ANY = -1
 """A dimension that each request may choose."""
@@ -33,6 +35,7 @@ NUMPY_OF: MappingProxyType[str, np.dtype[Any]] = MappingProxyType(
         "INT32": np.dtype("<i4"),
         "INT64": np.dtype("<i8"),
         "FP16": np.dtype("<f2"),
+        "BF16": np.dtype(ml_dtypes.bfloat16),
         "FP32": np.dtype("<f4"),
         "FP64": np.dtype("<f8"),
         BYTES: np.dtype(object),
@@ -70,6 +73,18 @@ class TensorSpec:
         return len(shape) == len(self.shape) and all(
             wanted in (ANY, given) for wanted, given in zip(self.shape, shape, strict=True)
         )
+
+    def require_shape(self, shape: Sequence[int]) -> None:
+        """Check that an array of ``shape`` fits.
+
+        Raises:
+            InvalidRequest: It does not; the message names the tensor, its shape and the wanted one.
+        """
+        if not self.takes(shape):
+            free = " (-1 is any)" if ANY in self.shape else ""
+            raise InvalidRequest(
+                f"{self.name}: has shape {list(shape)}; the model takes {list(self.shape)}{free}", field=self.name
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
 from fairlead_server.errors import InvalidRequest
 from fairlead_server.predict.request import PredictRequest, PredictResponse
 from fairlead_server.protocol.schema import Schema
-from fairlead_server.protocol.tensors import Array, converted
+from fairlead_server.protocol.tensors import Array, converted, rows_of, shape_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,26 +25,61 @@ class InferCall:
     """Outputs to answer, in order, and whether each is answered as bytes."""
 
 
-def request_of(inputs: Mapping[str, Array], *, report_states: bool) -> PredictRequest:
-    """Gather decoded inputs, each of shape [rows].
+def request_of(inputs: Mapping[str, Array], schema: Schema, *, report_states: bool) -> PredictRequest:
+    """Gather decoded inputs, each of the shape that :func:`shape_for` returned.
 
     Raises:
         InvalidRequest: There are none, or one has another number of rows than the first.
     """
-    if not inputs:
+    if not inputs and schema.inputs:
         raise InvalidRequest("inputs must be a list with at least one tensor", field="inputs")
-    first, *others = inputs
-    rows = len(inputs[first])
-    for name in others:
-        if len(inputs[name]) != rows:
-            raise InvalidRequest(f"{name}: has {len(inputs[name])} rows, {first} has {rows}", field=name)
-    return PredictRequest(inputs=inputs, rows=rows, report_states=report_states)
+    if not schema.batched:
+        return PredictRequest(inputs=inputs, rows=1, report_states=report_states)
+    rows, first = None, ""
+    for name, array in inputs.items():
+        if not array.ndim:  # a name that is not the model's, which binding refuses
+            continue
+        if rows is None:
+            rows, first = len(array), name
+        elif len(array) != rows:
+            raise InvalidRequest(f"{name}: has {len(array)} rows, {first} has {rows}", field=name)
+    return PredictRequest(inputs=inputs, rows=1 if rows is None else rows, report_states=report_states)
 
 
-def bound_to_schema(array: Array, name: str, schema: Schema) -> Array:
-    """Return ``array`` in the type that the schema has for ``name``; names it has not are left to binding."""
+def shape_for(name: str, sides: list[Any], schema: Schema) -> tuple[int, ...]:
+    """Return the shape that an input is decoded to, if the model takes it; a column's is [rows].
+
+    Raises:
+        InvalidRequest: It does not.
+        RequestTooLarge: There are too many rows.
+    """
     spec = schema.inputs.get(name)
-    return array if spec is None else converted(array, spec)
+    if spec is not None and spec.column:
+        shape: tuple[int, ...] = (rows_of(sides, name),)
+    else:
+        shape = shape_of(sides, name)
+        if spec is not None:
+            spec.require_shape(shape)
+    if schema.batched and shape:
+        schema.require_rows(shape[0])
+    return shape
+
+
+def bound_to_schema(array: Array, name: str, shape: tuple[int, ...], schema: Schema) -> Array:
+    """Return a flat array in its shape and the schema's type for ``name``; names it has not are left to binding."""
+    spec = schema.inputs.get(name)
+    typed = array if spec is None else converted(array, spec)
+    return typed if len(shape) == 1 else typed.reshape(shape)
+
+
+def refuse_sequences(parameters: Container[str]) -> None:
+    """Refuse a request that is one of a sequence: no state is kept between requests.
+
+    Raises:
+        InvalidRequest: It is.
+    """
+    if "sequence_id" in parameters:
+        raise InvalidRequest("the sequence extension is not served; leave out sequence_id", field="sequence_id")
 
 
 def answer_parameters(response: PredictResponse) -> dict[str, str | bool]:

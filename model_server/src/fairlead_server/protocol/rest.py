@@ -170,7 +170,7 @@ class RestApplication:
             request = v1.decode(body, served.schema)
             timer.lap(Stage.DECODE)
             response = await served.predictor.predict(request, timer)
-            return Answer(200, v1.encode(response)), response
+            return Answer(200, v1.encode(response, served.schema)), response
 
         return await _exposed(served, scope["headers"], answer)
 

@@ -42,6 +42,24 @@ class Schema:
             batched=signature.batched,
         )
 
+    @classmethod
+    def of_graph(cls, signature: Signature, model: str, version: str, rows_limit: int) -> Schema:
+        """Return the schema of a model without a contract."""
+        return cls(
+            model=model,
+            version=version,
+            inputs=signature.inputs,
+            key_inputs=(),
+            outputs=signature.outputs,
+            rows_limit=rows_limit,
+            batched=signature.batched,
+        )
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the model has no contract."""
+        return not any(spec.column for spec in self.outputs.values())
+
     def require_rows(self, rows: int) -> None:
         """Check that a request of ``rows`` rows may be decoded.
 

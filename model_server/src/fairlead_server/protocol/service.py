@@ -42,7 +42,11 @@ class Served:
     @classmethod
     def of(cls, predictor: Predictor, exposures: Exposures, feedback: Callable[[], FeedbackReport]) -> Served:
         """Serve ``predictor``."""
-        schema = Schema.of(predictor.contract, predictor.model_name, predictor.rows_limit)
+        name, contract, rows_limit = predictor.model_name, predictor.contract, predictor.rows_limit
+        if contract is None:
+            schema = Schema.of_graph(predictor.signature, name, predictor.version, rows_limit)
+        else:
+            schema = Schema.of(contract, name, rows_limit)
         return cls(predictor, schema, exposures, feedback)
 
     def metadata(self, not_ready_reason: str | None) -> dict[str, Any]:
@@ -52,7 +56,7 @@ class Served:
             not_ready_reason: Why the process should get no requests; None if it should.
         """
         report = self.report(not_ready_reason)
-        return metadata.of_model(self.predictor.contract, self.schema.model, report.to_parameters())
+        return metadata.of_model(self.schema, self.predictor.contract, report.to_parameters())
 
     def report(self, not_ready_reason: str | None) -> ServerReport:
         """Return what the process tells about itself; ``not_ready_reason`` as for :meth:`metadata`."""

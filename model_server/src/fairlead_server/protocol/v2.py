@@ -6,6 +6,7 @@ follow it in order. Both forms mix freely, in requests and in answers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,15 +15,22 @@ import orjson
 from fairlead_server.errors import InvalidRequest
 from fairlead_server.predict.request import PredictResponse
 from fairlead_server.protocol import document
-from fairlead_server.protocol.call import InferCall, answer_parameters, bound_to_schema, request_of
+from fairlead_server.protocol.call import (
+    InferCall,
+    answer_parameters,
+    bound_to_schema,
+    refuse_sequences,
+    request_of,
+    shape_for,
+)
 from fairlead_server.protocol.schema import Schema
 from fairlead_server.protocol.tensors import (
     Array,
     datatype_named,
     datatype_of,
+    flattened,
     from_bytes,
     from_json,
-    rows_of,
     to_bytes,
     to_json,
 )
@@ -49,8 +57,9 @@ def decode(body: bytes, json_length: str | None, schema: Schema) -> InferCall:
     inputs = _inputs(content, memoryview(body)[length:], schema)
     document.refuse_repeated_names(head, _names(content))
     parameters = document.parameters(content)
+    refuse_sequences(parameters)
     return InferCall(
-        request=request_of(inputs, report_states=document.flag(parameters, "report_states")),
+        request=request_of(inputs, schema, report_states=document.flag(parameters, "report_states")),
         id=_id(content),
         outputs=_outputs(content, document.flag(parameters, "binary_data_output"), schema),
     )
@@ -104,35 +113,28 @@ def _input(tensor: dict[str, Any], name: str, tail: memoryview, start: int, sche
     shape = tensor.get("shape")
     if type(shape) is not list:
         raise InvalidRequest(f"{name}: shape must be a list of integers", field=name)
-    rows = rows_of(shape, name)
-    schema.require_rows(rows)
+    shape = shape_for(name, shape, schema)
     parameters = document.parameters(tensor, f"parameters of {name}")
     _refuse_shared_memory(parameters, name)
     size = parameters.get("binary_data_size")
     if size is None:
-        return _from_list(tensor.get("data"), datatype, rows, name, schema), start
+        return _from_list(tensor.get("data"), datatype, shape, name, schema), start
     if type(size) is not int or not 0 <= size <= len(tail) - start:
         raise InvalidRequest(f"{name}: binary_data_size {size!r} is not within the body", field=name)
     if "data" in tensor:
         raise InvalidRequest(f"{name}: has data and binary_data_size; send one of them", field=name)
-    array = from_bytes(bytes(tail[start : start + size]), datatype, rows, name)
-    return bound_to_schema(array, name, schema), start + size
+    array = from_bytes(bytes(tail[start : start + size]), datatype, math.prod(shape), name)
+    return bound_to_schema(array, name, shape, schema), start + size
 
 
-def _from_list(values: object, datatype: str, rows: int, name: str, schema: Schema) -> Array:
+def _from_list(values: object, datatype: str, shape: tuple[int, ...], name: str, schema: Schema) -> Array:
     if type(values) is not list:
-        raise InvalidRequest(f"{name}: data must be a list of {rows} values", field=name)
-    if len(values) != rows:
-        raise InvalidRequest(f"{name}: {len(values)} values, but the shape says {rows}", field=name)
-    if type(values[0]) is list:
-        values = _flat(values, name)
-    return bound_to_schema(from_json(values, datatype, name), name, schema)
-
-
-def _flat(values: list[Any], name: str) -> list[Any]:
-    if any(type(row) is not list or len(row) != 1 for row in values):
-        raise InvalidRequest(f"{name}: nested data must be [[v], [v], …], one value per row", field=name)
-    return [row[0] for row in values]
+        raise InvalidRequest(f"{name}: data must be a list of {math.prod(shape)} values", field=name)
+    spec = schema.inputs.get(name)
+    is_column = spec is not None and spec.column
+    flat = flattened(values, (*shape, 1) if is_column else shape, name)
+    # Only a contract says what a missing value is.
+    return bound_to_schema(from_json(flat, datatype, name, may_be_null=is_column), name, shape, schema)
 
 
 def _outputs(content: Mapping[str, Any], binary: bool, schema: Schema) -> tuple[tuple[str, bool], ...]:
@@ -155,7 +157,7 @@ def _outputs(content: Mapping[str, Any], binary: bool, schema: Schema) -> tuple[
 
 
 def _output(name: str, array: Array, tails: list[bytes] | None) -> dict[str, Any]:
-    output: dict[str, Any] = {"name": name, "datatype": datatype_of(array), "shape": [len(array)]}
+    output: dict[str, Any] = {"name": name, "datatype": datatype_of(array), "shape": list(array.shape)}
     if tails is None:
         return output | {"data": to_json(array)}
     raw = to_bytes(array)

@@ -5,6 +5,7 @@ The messages are KServe's. An answer carries raw bytes if and only if the reques
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +16,14 @@ from google.protobuf.message import DecodeError
 from fairlead_server.errors import InvalidRequest
 from fairlead_server.predict.request import PredictResponse
 from fairlead_server.predict.signature import BYTES, NUMPY_OF
-from fairlead_server.protocol.call import InferCall, answer_parameters, bound_to_schema, request_of
+from fairlead_server.protocol.call import (
+    InferCall,
+    answer_parameters,
+    bound_to_schema,
+    refuse_sequences,
+    request_of,
+    shape_for,
+)
 from fairlead_server.protocol.grpc.messages import pb
 from fairlead_server.protocol.schema import Schema
 from fairlead_server.protocol.tensors import (
@@ -23,7 +31,6 @@ from fairlead_server.protocol.tensors import (
     datatype_named,
     datatype_of,
     from_bytes,
-    rows_of,
     texts_from,
     to_bytes,
 )
@@ -44,7 +51,7 @@ CONTENTS_OF: MappingProxyType[str, str] = MappingProxyType(
         BYTES: "bytes_contents",
     }
 )
-"""Field of ``InferTensorContents`` by datatype; FP16 travels as raw bytes only."""
+"""Field of ``InferTensorContents`` by datatype; FP16 and BF16 travel as raw bytes only."""
 
 
 def parse(message: type[Any], raw: bytes) -> Any:
@@ -70,8 +77,9 @@ def decode(raw: bytes, schema: Schema) -> InferCall:
     message = parse(pb.ModelInferRequest, raw)
     schema.require_model(message.model_name, message.model_version)
     inputs = _inputs(message, schema)
+    refuse_sequences(message.parameters)
     return InferCall(
-        request=request_of(inputs, report_states=_flag(message.parameters, "report_states")),
+        request=request_of(inputs, schema, report_states=_flag(message.parameters, "report_states")),
         id=message.id,
         outputs=_outputs(message, schema),
     )
@@ -82,14 +90,16 @@ def encode(call: InferCall, response: PredictResponse, schema: Schema) -> bytes:
     answer = pb.ModelInferResponse(model_name=schema.model, model_version=schema.version, id=call.id)
     for name, value in answer_parameters(response).items():
         _set(answer.parameters[name], value)
-    for name, raw in call.outputs:
-        array = response.outputs[name]
-        datatype = datatype_of(array)
-        output = answer.outputs.add(name=name, datatype=datatype, shape=[len(array)])
-        if raw or datatype not in CONTENTS_OF:
+    arrays = [(name, response.outputs[name]) for name, _ in call.outputs]
+    datatypes = [datatype_of(array) for _, array in arrays]
+    # Raw contents are found by the output's place, so that it is all of them or none.
+    raw = any(raw for _, raw in call.outputs) or not all(datatype in CONTENTS_OF for datatype in datatypes)
+    for (name, array), datatype in zip(arrays, datatypes, strict=True):
+        output = answer.outputs.add(name=name, datatype=datatype, shape=array.shape)
+        if raw:
             answer.raw_output_contents.append(to_bytes(array))
         else:
-            values = array.tolist()
+            values = array.reshape(-1).tolist()
             contents = [str(value).encode() for value in values] if datatype == BYTES else values
             getattr(output.contents, CONTENTS_OF[datatype]).extend(contents)
     encoded: bytes = answer.SerializeToString()
@@ -112,25 +122,25 @@ def _inputs(message: Any, schema: Schema) -> dict[str, Array]:
             raise InvalidRequest(f"{name}: is there twice", field=name)
         if raws and tensor.HasField("contents"):
             raise InvalidRequest(f"{name}: has contents beside raw_input_contents; send one of them", field=name)
-        inputs[name] = bound_to_schema(_array(tensor, raws[place] if raws else None, schema), name, schema)
+        shape = shape_for(name, list(tensor.shape), schema)
+        array = _array(tensor, raws[place] if raws else None, math.prod(shape))
+        inputs[name] = bound_to_schema(array, name, shape, schema)
     return inputs
 
 
-def _array(tensor: Any, raw: bytes | None, schema: Schema) -> Array:
+def _array(tensor: Any, raw: bytes | None, count: int) -> Array:
     name: str = tensor.name
     datatype = datatype_named(tensor.datatype, name)
     if "shared_memory_region" in tensor.parameters:
         raise InvalidRequest(f"{name}: the shared memory extension is not served", field=name)
-    rows = rows_of(list(tensor.shape), name)
-    schema.require_rows(rows)
     if raw is not None:
-        return from_bytes(raw, datatype, rows, name)
+        return from_bytes(raw, datatype, count, name)
     field = CONTENTS_OF.get(datatype)
     if field is None:
         raise InvalidRequest(f"{name}: {datatype} travels in raw_input_contents only", field=name)
     values = getattr(tensor.contents, field)
-    if len(values) != rows:
-        raise InvalidRequest(f"{name}: {len(values)} values in {field}, but the shape says {rows}", field=name)
+    if len(values) != count:
+        raise InvalidRequest(f"{name}: {len(values)} values in {field}, but the shape says {count}", field=name)
     if datatype == BYTES:
         return texts_from(values, name)
     try:

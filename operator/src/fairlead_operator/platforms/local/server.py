@@ -242,7 +242,7 @@ async def _connect(port: int) -> None:
 def _contract_digest(metadata: Any) -> str | None:
     parameters = metadata.get("parameters") if isinstance(metadata, dict) else None
     digest = parameters.get("contract_digest") if isinstance(parameters, dict) else None
-    return digest if isinstance(digest, str) else None
+    return digest if isinstance(digest, str) and digest else None
 
 
 def _spread(pause_s: float) -> float:
