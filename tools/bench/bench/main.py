@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 
 from bench import page
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1 if differing else 0
     from bench.measure import measure  # noqa: PLC0415 -- seconds of imports that the page does without
 
+    os.nice(told.nice)  # whatever is started inherits it
     return measure(told.only, quick=told.quick, rounds=told.rounds, seconds=told.seconds)
 
 
@@ -46,6 +48,9 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", type=_names, default=(), metavar="NAME,…", help="only these systems and cases")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of the main cases")
     parser.add_argument("--seconds", type=int, metavar="N", help="seconds of a round")
+    parser.add_argument(
+        "--nice", type=int, default=0, metavar="N", help="niceness of servers and load, below 0 where others work too"
+    )
     parser.add_argument("--write-docs", action="store_true", help="write the last run into docs/performance.*")
     parser.add_argument("--check-docs", action="store_true", help="whether docs/performance.md is what its data make")
     return parser.parse_args(arguments)

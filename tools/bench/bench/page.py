@@ -84,13 +84,13 @@ def _goals(records: Sequence[Record], further: Mapping[str, Any]) -> Iterator[st
 def _systems(meta: Mapping[str, Any]) -> Iterator[str]:
     yield from _table("system", "what it is", "memory")
     for system in SYSTEMS:
-        if system.label != system.name:
-            continue
-        rss = meta["rss_mib"].get(system.label)
-        memory = f"{rss:.0f} MiB" if rss is not None else ""
-        if system.label in meta["left_out"]:
-            memory = f"left out: {meta['left_out'][system.label]}"
-        yield f"| {system.name} | {system.what} | {memory} |"
+        rss, why = meta["rss_mib"].get(system.label), meta["left_out"].get(system.label)
+        memory = "not in this run" if rss is None else f"{rss:.0f} MiB"
+        yield f"| {system.label} | {system.what} | {f'**left out**: {_cell(why)}' if why else memory} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "/").split())[:200]
 
 
 def _tables(records: Sequence[Record]) -> Iterator[str]:

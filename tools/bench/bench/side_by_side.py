@@ -27,6 +27,7 @@ from bench.systems import System
 _REPORTED = 0.95
 """Share of an experiment's requests that the ledger must have heard of once the servers have ended."""
 _WARM_S = 1
+_FEWEST = 30
 _OTHERS_HAVE = 0.4
 """Share of the rounds that cases have which are not the main ones."""
 
@@ -132,6 +133,11 @@ class SideBySide:
         except (LoadFailed, NotStarted) as error:
             self._leave_out(server.system.label, error)
         else:
+            if one.requests < _FEWEST:  # somebody else had the CPUs
+                self._console.print(
+                    f"{case.name} {one.system}: {one.requests} requests, a round not counted", highlight=False
+                )
+                return
             self.outcome.rounds.append(one)
             self.outcome.sent[server.system.label] += one.requests
             if one.errors:
