@@ -10,7 +10,7 @@ import asyncio
 import importlib
 import logging
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import uvloop
@@ -20,7 +20,7 @@ from fairlead.clock import Clock
 from fairlead_server import logs
 from fairlead_server.draining import Drain, drain
 from fairlead_server.exposure.reporter import Reporter
-from fairlead_server.listening import Entrance
+from fairlead_server.listening import Entrance, Ways
 from fairlead_server.loading import load
 from fairlead_server.metrics import ServerMetrics
 from fairlead_server.protocol.connections import Drained
@@ -70,17 +70,18 @@ class ServerProcess:
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        ways = await self._listen()
+        ways = await self._listen(stop.set)
         try:
             await self._until_stopped(stop)
         finally:
             await self._stop(ways)
 
-    async def _listen(self) -> Sequence[Drained]:
+    async def _listen(self, stop: Callable[[], None]) -> Sequence[Drained]:
         """Answer connections from now on, and return every way in."""
         settings = self._settings
         limits = Limits(settings.max_body_bytes, settings.body_deadline_s)
-        application = RestApplication(self._service, self._registry, limits, KServePages(self._service))
+        others = self._entrance.others(self._service, self._registry)
+        application = RestApplication(self._service, self._registry, limits, KServePages(self._service), others)
         http = HttpConnections(application, partial(LaneProtocol, Lane(self._service, limits)))
         engine = chosen(settings.grpc_engine)
         if engine == "grpcio":
@@ -88,7 +89,7 @@ class ServerProcess:
             server = grpcio.GrpcioServer(
                 self._service, settings.host, self._entrance.release_grpc(), settings.max_body_bytes
             )
-            await self._entrance.open(http.open, None)
+            await self._entrance.open(Ways(http.open, None, lambda: http.count, stop))
             await server.start()
             self._log_listening(engine, server.port)
             return http, server
@@ -96,7 +97,7 @@ class ServerProcess:
         lifetimes = Lifetimes(age_s=settings.grpc_max_age_s, grace_s=settings.drain_deadline_s)
         grpc = GrpcConnections(self._service, maker_of(engine, bounds), bounds, lifetimes)
         either = partial(FirstBytes, http.open, grpc.open)
-        await self._entrance.open(either, either)
+        await self._entrance.open(Ways(either, either, lambda: http.count + grpc.count, stop))
         self._log_listening(engine, self._entrance.grpc_port)
         return http, grpc
 
@@ -123,4 +124,5 @@ class ServerProcess:
         if self._reporter is not None:
             await self._reporter.close(settings.flush_deadline_s)
         await self._service.close()
+        await self._entrance.finish()
         _LOG.info("stopped")

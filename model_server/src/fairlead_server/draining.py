@@ -36,6 +36,6 @@ async def drain(service: Service, entrance: Entrance, ways: Sequence[Drained], w
         way.retire()
     if within.delay_s:
         await asyncio.sleep(min(within.delay_s, within.deadline_s))
-    entrance.close()
+    await entrance.close()
     left_s = max(0.0, end_s - loop.time())
     await asyncio.gather(*(way.drain(left_s) for way in ways))

@@ -6,13 +6,33 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from fairlead_server.settings import Settings
 from fairlead_server.sockets import listen
 
+if TYPE_CHECKING:  # the ports must be open before these are imported
+    from prometheus_client import CollectorRegistry
+
+    from fairlead_server.protocol.others import Others
+    from fairlead_server.protocol.service import Service
+
 Opener = Callable[[], asyncio.Protocol]
 """Gives the protocol of one new connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """What becomes of connections."""
+
+    http: Opener
+    """For connections to the port of REST."""
+    grpc: Opener | None
+    """For those to the port of gRPC; None if gRPC's own server listens there."""
+    count: Callable[[], int]
+    """How many connections are open."""
+    stop: Callable[[], None]
+    """Ends the process, as a signal does."""
 
 
 class Entrance(Protocol):
@@ -26,13 +46,16 @@ class Entrance(Protocol):
     def grpc_port(self) -> int:
         """Port of gRPC."""
 
-    async def open(self, http: Opener, grpc: Opener | None) -> None:
-        """Let connections in.
+    def others(self, service: Service, registry: CollectorRegistry) -> Others | None:
+        """Return how this process and others show themselves as one; None for a process without others.
 
         Args:
-            http: For connections to the port of REST.
-            grpc: For those to the port of gRPC; None if gRPC's own server listens there.
+            service: This process'.
+            registry: This process' metrics.
         """
+
+    async def open(self, ways: Ways) -> None:
+        """Let connections in."""
 
     def release_grpc(self) -> int:
         """Give the port of gRPC to a server that opens it itself, and return it; before :meth:`open`."""
@@ -40,8 +63,11 @@ class Entrance(Protocol):
     def ready(self) -> None:
         """Say that the model is loaded; connections that came earlier are told that it is not."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let no more connections in."""
+
+    async def finish(self) -> None:
+        """Say the last word; everything has been answered."""
 
 
 @dataclass(slots=True)
@@ -72,12 +98,15 @@ class OwnPorts:
         """Port of gRPC."""
         return _port_of(self.grpc)
 
-    async def open(self, http: Opener, grpc: Opener | None) -> None:
+    def others(self, _service: Service, _registry: CollectorRegistry) -> None:
+        """There are none."""
+
+    async def open(self, ways: Ways) -> None:
         """Let connections in; see :meth:`Entrance.open`."""
         loop = asyncio.get_running_loop()
-        self._servers.append(await loop.create_server(http, sock=self.http))
-        if grpc is not None:
-            self._servers.append(await loop.create_server(grpc, sock=self.grpc))
+        self._servers.append(await loop.create_server(ways.http, sock=self.http))
+        if ways.grpc is not None:
+            self._servers.append(await loop.create_server(ways.grpc, sock=self.grpc))
 
     def release_grpc(self) -> int:
         """Close the port of gRPC, so that another server can open it, and return it."""
@@ -88,10 +117,13 @@ class OwnPorts:
     def ready(self) -> None:
         """Nobody needs to know: probes ask."""
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let no more connections in."""
         for server in self._servers:
             server.close()
+
+    async def finish(self) -> None:
+        """There is nobody to tell."""
 
 
 def _port_of(listening: socket.socket) -> int:

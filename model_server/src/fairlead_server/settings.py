@@ -21,6 +21,7 @@ _EXAMPLE = """example:
 
 exit codes: 0 stopped by a signal, 2 wrong arguments, 3 the model cannot be served, 4 a port is taken"""
 
+_MOST_WORKERS = 256
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -39,6 +40,8 @@ class Settings:
     variant: str
     revision: str
     host: str
+    workers: int
+    """Processes that serve as one."""
     http_port: int
     """0 lets the system choose."""
     grpc_port: int
@@ -122,6 +125,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--variant", default="", metavar="NAME", help="variant of the ModelDeployment that this process serves")
     add("--revision", default="", metavar="NAME", help="revision that this process serves")
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add(
+        "--workers",
+        type=_workers,
+        default=1,
+        metavar="N",
+        help="processes that serve as one, each with its own copy of the model (default: %(default)s)",
+    )
     add("--http-port", type=_port, default=8080, metavar="PORT", help="V1 and V2 REST (default: %(default)s; 0: any)")
     add("--grpc-port", type=_port, default=8081, metavar="PORT", help="V2 gRPC (default: %(default)s; 0: any)")
     add("--hydration", type=_hydration, default=Hydration(), metavar="JSON", help='such as {"deadline_s": 0.02}')
@@ -198,6 +208,12 @@ def _seconds(parser: argparse.ArgumentParser, name: str, default: float, what: s
 def _port(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 2**16):
         raise argparse.ArgumentTypeError(f"{text!r} is no port; give a number from 0 to 65535")
+    return int(text)
+
+
+def _workers(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _MOST_WORKERS):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes; give one from 1 to {_MOST_WORKERS}")
     return int(text)
 
 

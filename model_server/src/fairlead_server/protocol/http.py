@@ -79,6 +79,11 @@ class HttpConnections:
             self._renew_headers()
         return HttpProtocol(self._config, self._state, self._note_lost)
 
+    @property
+    def count(self) -> int:
+        """How many connections are open."""
+        return len(self._state.connections)
+
     def retire(self) -> None:
         """Answer with ``connection: close`` from now on."""
         self._retiring = True

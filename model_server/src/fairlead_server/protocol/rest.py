@@ -30,6 +30,7 @@ from fairlead_server.exposure.experiment import joined
 from fairlead_server.metrics import Stage, StageTimer
 from fairlead_server.predict.request import PredictResponse
 from fairlead_server.protocol import document, metadata, v1, v2
+from fairlead_server.protocol.others import Others
 from fairlead_server.protocol.paths import Resource, Target, resolve
 from fairlead_server.protocol.service import Served, Service
 
@@ -44,6 +45,8 @@ _PROTOCOLS = {Resource.V1_PREDICT: "v1-rest", Resource.INFER: "v2-rest"}
 _LENGTH_HEADER = v2.LENGTH_HEADER.encode()
 _EXPERIMENT_HEADER = EXPERIMENT_HEADER.encode()
 _PREDICTION_HEADER = PREDICTION_HEADER.encode()
+_OF_ALL = frozenset({Resource.METRICS, Resource.MODEL})
+"""What is told of all processes of a server, by whichever is asked."""
 _ALIVE: Mapping[Resource, dict[str, Any]] = {Resource.ALIVE: {"status": "alive"}, Resource.LIVE: {"live": True}}
 _JSON = (b"content-type", b"application/json")
 _OCTETS = (b"content-type", b"application/octet-stream")
@@ -79,7 +82,14 @@ def refusal(error: RequestError) -> Answer:
 class RestApplication:
     """Answers the protocols' routes."""
 
-    def __init__(self, service: Service, registry: CollectorRegistry, limits: Limits, kserve: Application) -> None:
+    def __init__(
+        self,
+        service: Service,
+        registry: CollectorRegistry,
+        limits: Limits,
+        kserve: Application,
+        others: Others | None = None,
+    ) -> None:
         """Make the application.
 
         Args:
@@ -87,7 +97,9 @@ class RestApplication:
             registry: What ``/metrics`` shows.
             limits: What one request may take.
             kserve: KServe's application, for what is not served here.
+            others: The other processes of this server, if there are any.
         """
+        self._others = others
         self._service = service
         self._registry = registry
         self._limits = limits
@@ -121,6 +133,8 @@ class RestApplication:
         if scope["method"] not in methods:
             raise MethodNotAllowed(", ".join(methods))
         headers: Headers = dict(scope["headers"])
+        if self._others is not None and target.resource in _OF_ALL:
+            await self._others.refresh()
         if target.resource is Resource.METRICS:
             return self._metrics(headers)
         if methods[0] == "GET":
@@ -143,7 +157,7 @@ class RestApplication:
 
     def _metrics(self, headers: Headers) -> Answer:
         encode, content_type = choose_encoder(headers.get(b"accept", b"").decode("latin-1"))
-        return Answer(200, encode(self._registry), ((b"content-type", content_type.encode()),))
+        return Answer(200, encode(self._others or self._registry), ((b"content-type", content_type.encode()),))
 
     def _read(self, target: Target) -> dict[str, Any]:
         service = self._service

@@ -136,6 +136,8 @@ class Service:
         self._only = True
         self._starting = True
         self._draining = False
+        self.waiting_for: str | None = None
+        """What the process waits for beside its own models; None for nothing."""
         self.control: Control = NoControl()
         """Who loads and unloads models for clients."""
         if model_name is not None:

@@ -402,6 +402,11 @@ class GrpcConnections:
         """Return the protocol of one new connection."""
         return GrpcConnection(self, self._maker(), self._methods, self._limits)
 
+    @property
+    def count(self) -> int:
+        """How many connections are open."""
+        return len(self._ages_s)
+
     def retire(self) -> None:
         """Tell clients to go elsewhere (GOAWAY); what they have asked for is answered."""
         self._retiring = True
