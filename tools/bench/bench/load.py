@@ -118,12 +118,12 @@ def parse_h2load(text: str, rows: Sequence[str], cpu_s: float) -> Load:
     counted = re.search(r"^requests: (\d+) total, \d+ started, (\d+) done, (\d+) succeeded", text, re.MULTILINE)
     traffic = re.search(r"^traffic: .* \((\d+)\) data$", text, re.MULTILINE)
     waits = [int(row.split("\t")[2]) for row in rows if row.count("\t") == 2]  # noqa: PLR2004 -- three columns
-    if finished is None or counted is None or traffic is None or len(waits) < 2:  # noqa: PLR2004 -- for quantiles
+    if finished is None or counted is None or traffic is None:
         raise LoadFailed(_last_line(text))
     done, succeeded = int(counted[2]), int(counted[3])
     seconds = float(finished[1]) * (0.001 if finished[2] == "ms" else 1)
     wrong = done if int(traffic[1]) < done * _SMALLEST_ANSWER_BYTES else 0
-    hundredths = statistics.quantiles(waits, n=100)
+    hundredths = statistics.quantiles(waits, n=100) if len(waits) > 1 else [0.0] * 99
     return Load(done, seconds, hundredths[49], hundredths[98], max(done - succeeded, wrong), cpu_s)
 
 

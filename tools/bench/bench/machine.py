@@ -76,6 +76,19 @@ def rss_mib(pid: int) -> float:
     return kib / 1024
 
 
+def be_nice(niceness: int) -> None:
+    """Make this process, and all that it starts, so nice; where Linux groups by sessions, this session too."""
+    os.nice(niceness)
+    be_as_nice(os.getpid())
+
+
+def be_as_nice(pid: int) -> None:
+    """Make the session that ``pid`` has begun as nice as this process: within its group alone niceness says nothing."""
+    if niceness := os.getpriority(os.PRIO_PROCESS, 0):
+        with suppress(OSError):
+            Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
+
+
 def send(pid: int, number: signal.Signals) -> None:
     """Send a signal to the tree below ``pid``."""
     for one in tree(pid):

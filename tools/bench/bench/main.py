@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 
 from bench import page
 from bench.cases import CASES
+from bench.machine import be_nice
 from bench.paths import BUILD, ROOT
 from bench.systems import SYSTEMS
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         return 1 if differing else 0
     from bench.measure import measure  # noqa: PLC0415 -- seconds of imports that the page does without
 
-    os.nice(told.nice)  # whatever is started inherits it
+    be_nice(told.nice)
     return measure(told.only, quick=told.quick, rounds=told.rounds, seconds=told.seconds)
 
 

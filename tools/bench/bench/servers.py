@@ -110,6 +110,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
+        machine.be_as_nice(self._process.pid)
 
     @property
     def pid(self) -> int:
