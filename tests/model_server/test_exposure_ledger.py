@@ -18,9 +18,9 @@ from fairlead.feedback.serving import Feedback
 from fairlead_ledger.store import versions
 from fairlead_ledger.store.database import Database
 from fairlead_ledger.store.schema import BLOCKS, CELLS, SERVERS, UNITS
+from fairlead_server.exposure.http_sink import HttpSink
 from fairlead_server.exposure.outbox import Outbox
 from fairlead_server.exposure.reporter import Pace, Reporter
-from fairlead_server.exposure.sink import HttpSink
 from fairlead_server.exposure.tally import Tally
 from fairlead_server.metrics import ServerMetrics
 from support.ledger_kills import MortalLedger, mortal_ledger

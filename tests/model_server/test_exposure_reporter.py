@@ -16,9 +16,9 @@ from fairlead.clock import SystemClock
 from fairlead.feedback.keys import KeyRing, SigningKey
 from fairlead.feedback.messages import Arm, ExposureReport
 from fairlead.feedback.serving import Feedback
+from fairlead_server.exposure.http_sink import HttpSink
 from fairlead_server.exposure.outbox import Outbox
 from fairlead_server.exposure.reporter import Pace, Reporter
-from fairlead_server.exposure.sink import HttpSink
 from fairlead_server.exposure.tally import Tally
 from fairlead_server.metrics import ModelMetrics, ServerMetrics
 from support import waiting

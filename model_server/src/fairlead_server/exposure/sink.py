@@ -1,4 +1,8 @@
-"""Where reports go: to the ledger over HTTP, or the same bodies to Kafka where the server is told so."""
+"""Where reports go: to the ledger over HTTP, or the same bodies to Kafka where the server is told so.
+
+The libraries of either are imported, in a thread, when the first report is sent: httpx alone takes a third of the
+time in which a server starts.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-import httpx
-
 from fairlead.feedback.serving import Feedback
-
-EXPOSURES_PATH = "/v1/exposures"
-_LONGEST_WAIT_S = 60.0
-"""Of one read or write; the whole is limited by the caller's deadline."""
-_REASON_BYTES = 2048
-_REASON_CHARACTERS = 200
-_OF_THE_MOMENT = frozenset({408, 425, 429})
-"""Client errors that say: later."""
-_OF_THE_SENDER = frozenset({401, 403, 404, 405, 407, 421})
-"""Client errors that are about address or key, which somebody may put right, rather than about the report."""
 
 
 class Reception(StrEnum):
@@ -61,58 +53,19 @@ class Sink(Protocol):
         """Let go of connections."""
 
 
-class HttpSink:
-    """The ledger, over HTTP; one connection that is kept."""
-
-    def __init__(self) -> None:
-        """Make the sink; it connects when it first sends."""
-        self._client: httpx.AsyncClient | None = None
-
-    async def send(self, feedback: Feedback, body: bytes, deadline_s: float) -> Delivery:
-        """Send one report; see :class:`Sink`."""
-        headers = {"content-type": "application/json", "content-encoding": "gzip"}
-        if feedback.api_key is not None:
-            headers["authorization"] = f"Bearer {feedback.api_key}"
-        try:
-            async with asyncio.timeout(deadline_s):
-                return await self._post(f"{feedback.ledger}{EXPOSURES_PATH}", body, headers)
-        except asyncio.CancelledError:
-            await self.close()  # a request broken off may leave its place in the pool taken, and the next one waiting
-            raise
-        except TimeoutError:
-            await self.close()
-            return Delivery(Reception.FAILED, f"no answer within {deadline_s:.3g} s")
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            return Delivery(Reception.FAILED, type(error).__name__)
-
-    async def close(self) -> None:
-        """Close the connection."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
-
-    async def _post(self, url: str, body: bytes, headers: dict[str, str]) -> Delivery:
-        if self._client is None:
-            self._client = await asyncio.to_thread(_client)  # for it reads every certificate of the system
-        async with self._client.stream("POST", url, content=body, headers=headers) as answer:
-            if answer.is_success:
-                await _start_of(answer)
-                return Delivery(Reception.TAKEN)
-            reason = f"{answer.status_code}: {_line(await _start_of(answer))}"
-            return Delivery(_reception(answer.status_code), reason, _wait_s(answer.headers.get("retry-after", "")))
-
-
 class CarrierSink:
     """HTTP, or Kafka as long as the server is told of one."""
 
     def __init__(self) -> None:
         """Make the sink; nothing is connected, and nothing of Kafka loaded yet."""
-        self._http = HttpSink()
+        self._http: Sink | None = None
         self._kafka: Sink | None = None
 
     async def send(self, feedback: Feedback, body: bytes, deadline_s: float) -> Delivery:
         """Send one report; see :class:`Sink`."""
         if feedback.kafka is None:
+            if self._http is None:
+                self._http = await asyncio.to_thread(_http)
             return await self._http.send(feedback, body, deadline_s)
         if self._kafka is None:
             self._kafka = await asyncio.to_thread(_kafka)
@@ -120,43 +73,18 @@ class CarrierSink:
 
     async def close(self) -> None:
         """Close what is open."""
-        await self._http.close()
-        if self._kafka is not None:
-            await self._kafka.close()
+        for sink in (self._http, self._kafka):
+            if sink is not None:
+                await sink.close()
+
+
+def _http() -> Sink:
+    from fairlead_server.exposure.http_sink import HttpSink  # noqa: PLC0415 -- its library is loaded where it is used
+
+    return HttpSink()
 
 
 def _kafka() -> Sink:
     from fairlead_server.exposure.kafka import KafkaSink  # noqa: PLC0415 -- its library is loaded where it is used
 
     return KafkaSink()
-
-
-def _client() -> httpx.AsyncClient:
-    return httpx.AsyncClient(timeout=_LONGEST_WAIT_S, limits=httpx.Limits(max_connections=1))
-
-
-def _reception(status: int) -> Reception:
-    if status in _OF_THE_SENDER or status == httpx.codes.INTERNAL_SERVER_ERROR:
-        return Reception.POSTPONED
-    if httpx.codes.is_client_error(status) and status not in _OF_THE_MOMENT:
-        return Reception.REFUSED
-    return Reception.FAILED
-
-
-async def _start_of(answer: httpx.Response) -> bytes:
-    """Return the first bytes of an answer's body; the rest of a long one is not waited for."""
-    found = b""
-    async for part in answer.aiter_bytes():
-        found += part
-        if len(found) >= _REASON_BYTES:
-            break
-    return found[:_REASON_BYTES]
-
-
-def _line(raw: bytes) -> str:
-    text = " ".join(raw.decode("utf-8", "replace").split())
-    return "".join(character for character in text if character.isprintable())[:_REASON_CHARACTERS]
-
-
-def _wait_s(text: str) -> float:
-    return min(float(text), 60.0) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0  # noqa: PLR2004
