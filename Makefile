@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.fairlead-ready
 MANIFEST := examples/flights/modeldeployment.yaml
 PACKAGES := sdk model_server operator ledger examples/flights
+NATIVE := $(wildcard model_server/native/*.toml model_server/native/src/*.rs)
 CODE := sdk model_server operator ledger examples feature_repo tests tools
 
 .DEFAULT_GOAL := help
@@ -17,7 +18,7 @@ help:  ## what can be made (this list)
 
 setup: $(READY) system  ## make .venv from the hash-pinned requirements, and the servers that tests start
 
-$(READY): requirements/all.txt $(PACKAGES:%=%/pyproject.toml) tools/setup.sh
+$(READY): requirements/all.txt $(PACKAGES:%=%/pyproject.toml) tools/setup.sh $(NATIVE)
 	@PYTHON="$(PYTHON)" sh tools/setup.sh $(VENV) $(PACKAGES)
 
 system:
@@ -53,6 +54,7 @@ test-cluster: $(READY)  ## tests/cluster against the real cluster, brought up an
 	@$(BIN)/python tools/cluster test $(ARGS)
 
 e2e: train  ## images, then the whole way on a real cluster: install, use, break, upgrade, uninstall (CLUSTER=kind, KAFKA=1)
+	@$(BIN)/python tools/native wheel build/native
 	@$(BIN)/python tools/images build $(if $(filter kind,$(CLUSTER)),--engine docker)
 	@$(BIN)/python tools/e2e --cluster $(or $(CLUSTER),bundled) $(if $(KAFKA),--kafka) $(ARGS)
 
@@ -62,6 +64,7 @@ check: $(READY)  ## lint, types, generated files, and what must never be committ
 	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src ledger/src examples/flights/src tests tools/e2e/e2e tools/simulate/simulate tools/bench/bench
 	@$(BIN)/python tools/tidy.py
 	@$(BIN)/python tools/gen.py --check
+	@$(BIN)/python tools/native check
 	@$(BIN)/python tools/bench --check-docs
 	@echo "check: lint, types, generated files and tidiness are in order"
 
@@ -89,9 +92,11 @@ lock:  ## pin requirements/*.in anew, with hashes (needs uv)
 	done
 
 images: $(READY)  ## build the container images that are not in the cache (Debian, root; else ENGINE=docker; ARGS="server operator" for some)
+	@$(BIN)/python tools/native wheel build/native
 	@$(BIN)/python tools/images build $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
 
 test-images: $(READY)  ## images, and tests of what is in them (root; ARGS=… for pytest)
+	@$(BIN)/python tools/native wheel build/native
 	@$(BIN)/python tools/images build $(if $(ENGINE),--engine $(ENGINE))
 	@FAIRLEAD_IMAGES=1 $(BIN)/python -m pytest tests/images $(ARGS)
 

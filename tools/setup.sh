@@ -43,5 +43,6 @@ else
   # shellcheck disable=SC2086  -- a list of words
   "$venv/bin/pip" install --disable-pip-version-check --quiet --no-deps --no-build-isolation $editable
 fi
+"$venv/bin/python" tools/native install
 touch "$venv/.fairlead-ready"
 say "done; $venv/bin/fairlead --help says what there is"

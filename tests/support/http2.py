@@ -49,6 +49,16 @@ def frame(kind: Kind, flags: int = 0, stream: int = 0, payload: bytes = b"") -> 
     return struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
 
 
+def frames_in(raw: bytes) -> list[Frame]:
+    """The frames of what an engine gave to be sent."""
+    found = []
+    while raw:
+        length = int.from_bytes(raw[:3], "big")
+        found.append(Frame(raw[3], raw[4], int.from_bytes(raw[5:9], "big") & 0x7FFFFFFF, raw[9 : 9 + length]))
+        raw = raw[9 + length :]
+    return found
+
+
 def head(path: str, extra: Headers = (), *, content_type: str = "application/grpc", method: str = "POST") -> bytes:
     """A request's headers, encoded without a table, so that each may be sent on any connection."""
     fields = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "x"), ("te", "trailers")]

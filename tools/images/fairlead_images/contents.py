@@ -11,7 +11,7 @@ from typing import Any
 from fairlead_images.inside import Inside
 from fairlead_images.sbom import normalized
 
-_OWN = ("fairlead", "fairlead-server", "fairlead-operator", "fairlead-flights")
+_OWN = ("fairlead", "fairlead-server", "fairlead-server-native", "fairlead-operator", "fairlead-flights")
 _SITE = "opt/fairlead/lib/python3.11/site-packages/"
 _CODE = "Fairlead's own code"
 _PLACES = (

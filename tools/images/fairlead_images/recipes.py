@@ -67,8 +67,9 @@ RECIPES: Mapping[str, Recipe] = {
         Recipe(
             "server",
             "model_server/Containerfile",
-            ("tools/images/server/entrypoint.py", *_FINISH, *_SDK, *_SERVER),
+            ("tools/images/server/entrypoint.py", *_FINISH, *_SDK, *_SERVER, "build/native/*.whl"),
             ("requirements/server.txt", "requirements/build.txt"),
+            made_by="python tools/native wheel build/native",
         ),
         Recipe(
             "operator",
