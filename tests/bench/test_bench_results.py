@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from bench.further import parse_perf
 from bench.goals import goals
 from bench.machine import busy_s, tree
 from bench.page import differing
@@ -64,6 +65,12 @@ def test_what_is_measured_besides_has_its_goals() -> None:
     }
     found = [goal.met for goal in goals([], further) if goal.met is not None]
     assert found == [True, True, True, True, True, False, True]
+
+
+def test_a_profile_keeps_libraries_by_their_short_names() -> None:
+    lines = "    52.10%  [kernel.kallsyms]", "    31.00%  libpython3.11.so.1.0", "     9.90%  orjson.cpython-311.so"
+    found = {"[kernel.kallsyms]": 0.521, "libpython3.11": 0.31, "orjson": 0.099, "others": 0.07}
+    assert parse_perf("\n".join(lines)) == found
 
 
 def test_busy_time_is_of_the_two_cpus_without_idle_and_waiting() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,6 +26,8 @@ from bench.systems import SYSTEMS
 _CASE = "v2-json-1x16"
 _ROUNDS, _SECONDS = 5, 3
 _PROGRAM_WITHIN_S = 180
+_PROFILED = ("v2-json-1x16", "grpc-1x16")
+_LIBRARIES = 9
 
 
 def p99_at_half(
@@ -44,6 +48,39 @@ def p99_at_half(
             waits_us.append(_awake(servers[name], questions, full / 2).p99_us)
     ours_us, nginx_us = (statistics.median(found[name]) for name in ("fairlead", "nginx-static"))
     return {"rate": round(full / 2), "fairlead_us": ours_us, "nginx_us": nginx_us}
+
+
+def profile(servers: Mapping[str, Server], questions: Questions) -> dict[str, dict[str, float]] | None:
+    """Return in which library our server's CPU time is spent under load, as shares by case; None without ``perf``.
+
+    Raises:
+        LoadFailed: The load did not end well.
+    """
+    if shutil.which("perf") is None or "fairlead" not in servers:
+        return None
+    server, recorded = servers["fairlead"], BUILD / "perf.data"
+    found: dict[str, dict[str, float]] = {}
+    for case in (case for case in CASES if case.name in _PROFILED):
+        server.thaw()
+        record = ["perf", "record", "--quiet", "-F", "999", "-o", str(recorded), "-p", str(server.pid)]
+        with subprocess.Popen([*record, "sleep", "2"], stderr=subprocess.DEVNULL):
+            questions.measure(server, case, 2)
+        server.freeze()
+        report = ["perf", "report", "--stdio", "--quiet", "--sort", "dso", "-i", str(recorded)]
+        found[case.name] = parse_perf(subprocess.run(report, capture_output=True, text=True, check=False).stdout)
+    recorded.unlink(missing_ok=True)
+    return found
+
+
+def parse_perf(text: str) -> dict[str, float]:
+    """Read perf's report by library; return the largest shares, and what is left."""
+    found: dict[str, float] = {}
+    for line in text.splitlines():
+        if matched := re.match(r"^\s*([\d.]+)%\s+(\S+)\s*$", line):
+            name = re.split(r"\.(?:cpython|abi3|so)", matched[2])[0]
+            found[name] = round(found.get(name, 0) + float(matched[1]) / 100, 4)
+    largest = dict(sorted(found.items(), key=lambda of: -of[1])[:_LIBRARIES])
+    return largest | {"others": round(max(0.0, 1 - sum(largest.values())), 4)} if largest else {}
 
 
 def workers(questions: Questions, given: Given, ledger: Ledger) -> dict[str, Any] | None:

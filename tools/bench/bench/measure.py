@@ -70,6 +70,7 @@ def measure(only: Sequence[str], *, quick: bool, rounds: int | None, seconds: in
                 if not quick:
                     found = records(side.outcome.rounds)
                     _add(besides, "p99_at_half", console, lambda: further.p99_at_half(side.servers, questions, found))
+                    _add(besides, "profile", console, lambda: further.profile(side.servers, questions))
             side.check_reports()
             if not quick and not only:
                 _measure_besides(besides, console, questions, given, reports)

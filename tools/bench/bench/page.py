@@ -46,6 +46,7 @@ def _generated(root: Path) -> dict[str, str]:
         "goals": "\n".join(_goals(records, data["further"])),
         "systems": "\n".join(_systems(data["meta"])),
         "tables": "\n".join(_tables(records)),
+        "profile": "\n".join(_profile(data["further"].get("profile", {}))),
     }
     page = _MARK.sub(lambda found: f"{found[1]}{parts[found[2]]}\n{found[3]}", (root / PAGE).read_text())
     return {PAGE: page, PLOT: svg(records)}
@@ -91,6 +92,13 @@ def _systems(meta: Mapping[str, Any]) -> Iterator[str]:
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "/").split())[:200]
+
+
+def _profile(found: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    if not found:
+        yield "Not measured in this run: it needs `perf`."
+    for case, shares in found.items():
+        yield f"- `{case}`: {', '.join(f'{name} {share:.0%}' for name, share in shares.items())}"
 
 
 def _tables(records: Sequence[Record]) -> Iterator[str]:
