@@ -1,4 +1,4 @@
-"""``python -m fairlead_server``: serve one model until a signal to stop."""
+"""``python -m fairlead_server``: serve models until a signal to stop."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ def main() -> int:
 def _serve(settings: Settings, place: Place | None, entrance: HandedOver | None) -> None:
     # What is wrong with files and ports is found before the seconds that the rest takes to import.
     clock = clock_of(settings.clock)
-    read_model(settings.model, settings.model_digest)
+    if settings.model is not None:
+        read_model(settings.model, settings.model_digest)
     if place is not None:
         settings = shared_out(settings, place)
     ports = entrance or OwnPorts.of(settings)

@@ -1,4 +1,4 @@
-"""The server process: opens its ports, loads its model, serves it until it is told to stop, and drains.
+"""The server process: opens its ports, loads its models, serves them until it is told to stop, and drains.
 
 The ports open before the model is loaded and answer "not ready" meanwhile, so that probes and clients see a server
 that starts rather than one that is not there.
@@ -19,9 +19,8 @@ from prometheus_client import CollectorRegistry
 from fairlead.clock import Clock
 from fairlead_server import logs
 from fairlead_server.draining import Drain, drain
-from fairlead_server.exposure.reporter import Reporter
 from fairlead_server.listening import Entrance, Ways
-from fairlead_server.loading import load
+from fairlead_server.loading import Reporting, load
 from fairlead_server.metrics import ServerMetrics
 from fairlead_server.protocol.connections import Drained
 from fairlead_server.protocol.grpc.connection import GrpcConnections, Lifetimes, limits_of
@@ -38,7 +37,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class ServerProcess:
-    """One process that serves one model."""
+    """One process that serves models."""
 
     def __init__(self, settings: Settings, entrance: Entrance, clock: Clock) -> None:
         """Make the process' parts; nothing runs yet.
@@ -55,7 +54,7 @@ class ServerProcess:
         self._registry = CollectorRegistry()
         self._metrics = ServerMetrics(self._registry)
         self._service = Service(settings.model_name, settings.variant, self._metrics)
-        self._reporter: Reporter | None = None
+        self._reporting: Reporting | None = None
 
     def run(self) -> None:
         """Serve until a signal to stop.
@@ -106,12 +105,12 @@ class ServerProcess:
         _LOG.info("listening host=%s http_port=%d grpc_port=%d grpc_engine=%s", host, http_port, grpc_port, engine)
 
     async def _until_stopped(self, stop: asyncio.Event) -> None:
-        """Load the model and serve it until ``stop`` is set, or loading fails."""
+        """Load the models and serve them until ``stop`` is set, or loading fails."""
         loading = asyncio.create_task(load(self._settings, self._clock, self._metrics, self._service))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({loading, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():
-            self._reporter = loading.result()
+            self._reporting = loading.result()
             self._entrance.ready()
             await stopping
         loading.cancel()
@@ -121,8 +120,8 @@ class ServerProcess:
         settings = self._settings
         _LOG.info("stopping deadline_s=%g", settings.drain_deadline_s)
         await drain(self._service, self._entrance, ways, Drain(settings.drain_delay_s, settings.drain_deadline_s))
-        if self._reporter is not None:
-            await self._reporter.close(settings.flush_deadline_s)
+        if self._reporting is not None:
+            await self._reporting.close(settings.flush_deadline_s)
         await self._service.close()
         await self._entrance.finish()
         _LOG.info("stopped")

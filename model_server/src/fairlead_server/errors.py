@@ -175,6 +175,11 @@ class LoadRefused(RequestError):
     http_status = 422
     grpc_code = "FAILED_PRECONDITION"
 
+    def __init__(self, name: str, reason: str) -> None:
+        """Make the error; ``reason`` says why the model ``name`` is not served."""
+        super().__init__(f"model {name!r} cannot be loaded: {reason}", field="model_name")
+        self.reason = reason
+
 
 class Overloaded(RequestError):
     """The model's queue would miss the request's deadline, or is full."""

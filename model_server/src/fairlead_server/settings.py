@@ -29,8 +29,16 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 class Settings:
     """Settings of one server process."""
 
-    model: Path
-    """The ONNX file."""
+    model: Path | None
+    """The ONNX file; None for the models of a repository."""
+    model_repository: Path | None
+    """Folder of models; None for one model."""
+    model_versions: str
+    """``all`` or ``latest``: which versions of a repository's models are served."""
+    model_control: str
+    """``none`` or ``explicit``: whether clients may load and unload models of the repository."""
+    load_models: Sequence[str] | None
+    """Models that are loaded at the start, ``*`` for all; None for the default."""
     feature_store: Path | None
     """``feature_store.yaml``, or the folder that has it; None for a model that needs none."""
     model_name: str | None
@@ -69,12 +77,23 @@ class Settings:
     """Seconds between reads of the registry; 0 for none after the start."""
     body_deadline_s: float
     """Longest wait for a request's body."""
+    long_run_ms: float
+    """Runs that are expected to take longer leave the event loop, milliseconds."""
+    long_run_threads: int
+    """Threads for them; 0 for one per processor that may be used."""
+    queue_deadline_s: float
+    """Longest expected wait for such a thread, of a request whose client names no deadline."""
     max_body_bytes: int
     """Largest body of a REST request, and largest gRPC message."""
     grpc_engine: str
     """``auto``, ``native``, ``python`` or ``grpcio``."""
     grpc_max_age_s: float
     """Age at which a gRPC connection is told to go away; infinite for never."""
+
+    @property
+    def wanted_models(self) -> frozenset[str]:
+        """Names of a repository's models that are loaded at the start; ``*`` among them for all."""
+        return frozenset(("*",) if self.model_control == "none" else self.load_models or ())
 
 
 def from_arguments(arguments: Sequence[str] | None = None) -> Settings:
@@ -86,7 +105,20 @@ def from_arguments(arguments: Sequence[str] | None = None) -> Settings:
     Raises:
         SystemExit: Code 2 with a message for wrong arguments, 0 after ``--help``.
     """
-    return Settings(**vars(_parser().parse_args(arguments)))
+    parser = _parser()
+    found = parser.parse_args(arguments)
+    for flag in ("model_name", "model_digest"):
+        if found.model is None and getattr(found, flag) is not None:
+            parser.error(f"--{flag.replace('_', '-')} goes with --model; a repository's folders name its models")
+    if found.model_repository is None and found.model_control != "none":
+        parser.error("--model-control=explicit goes with --model-repository")
+    if found.load_models is not None and found.model_control == "none":
+        parser.error("--load-model goes with --model-control=explicit; otherwise all models are loaded")
+    if found.workers > 1 and found.grpc_engine == "grpcio":
+        parser.error("--workers: grpcio opens its port itself and cannot share it; choose another --grpc-engine")
+    if found.workers > 1 and found.model_control != "none":
+        parser.error("--workers: a client loads models into one process; leave out --model-control=explicit")
+    return Settings(**vars(found))
 
 
 def clock_of(text: str) -> Clock:
@@ -107,13 +139,40 @@ def clock_of(text: str) -> Clock:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m fairlead_server",
-        description="Serve one ONNX model, hydrated with Feast features, over V1 REST, V2 REST and V2 gRPC.",
+        description="Serve ONNX models, hydrated with Feast features, over V1 REST, V2 REST and V2 gRPC.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--model", type=Path, required=True, metavar="FILE", help="ONNX file, with a contract or without")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", type=Path, metavar="FILE", help="ONNX file, with a contract or without")
+    which.add_argument(
+        "--model-repository",
+        type=Path,
+        metavar="DIR",
+        help="folder of models: NAME.onnx, NAME/model.onnx or NAME/VERSION/model.onnx",
+    )
+    add(
+        "--model-versions",
+        choices=("all", "latest"),
+        default="all",
+        help="versions of each that are served; requests that ask for none get the highest (default: %(default)s)",
+    )
+    add(
+        "--model-control",
+        choices=("none", "explicit"),
+        default="none",
+        help="whether clients may load and unload models of the repository (default: %(default)s, all are served)",
+    )
+    add(
+        "--load-model",
+        dest="load_models",
+        action="extend",
+        nargs="+",
+        metavar="NAME",
+        help="with --model-control=explicit: models that are loaded at the start, * for all (default: no model)",
+    )
     add(
         "--feature-store",
         type=Path,
@@ -174,6 +233,21 @@ def _parser() -> argparse.ArgumentParser:
         help="time between reads of the registry, to compare it to the contract (default: %(default)s; 0: never again)",
     )
     add(
+        "--long-run-ms",
+        type=_milliseconds,
+        default=2.0,
+        metavar="MS",
+        help="runs expected to take longer leave the event loop for threads of lower priority (default: %(default)s)",
+    )
+    add(
+        "--long-run-threads",
+        type=_number,
+        default=0,
+        metavar="N",
+        help="threads for long runs (default: 0, one per processor that the process may use)",
+    )
+    _seconds(parser, "queue", 5, "longest expected wait for a long run of a request that names no deadline")
+    add(
         "--max-body-bytes", type=_size, default=16 * 1024**2, metavar="N", help="largest request (default: %(default)s)"
     )
     add(
@@ -230,6 +304,22 @@ def _positive(text: str) -> float:
         value = 0.0
     if not 0 < value <= 86400:  # noqa: PLR2004 -- a day
         raise argparse.ArgumentTypeError(f"{text!r} is no time; give seconds above 0, at most 86400")
+    return value
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= 1024):  # noqa: PLR2004 -- threads enough for anybody
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of threads; give 0 to 1024")
+    return int(text)
+
+
+def _milliseconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 3.6e6:  # noqa: PLR2004 -- an hour
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; give milliseconds from 0 to 3600000")
     return value
 
 

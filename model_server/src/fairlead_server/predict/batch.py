@@ -23,6 +23,7 @@ from fairlead_server.metrics import ModelMetrics, Stage
 from fairlead_server.predict.cost import RunCost
 from fairlead_server.predict.executor import Bounds, LongRuns, RunQueue
 from fairlead_server.predict.session import Session
+from fairlead_server.predict.signature import ANY, TensorSpec
 
 Columns = Mapping[str, NDArray[np.generic]]
 """A model's inputs or outputs by name; the first dimension counts rows."""
@@ -34,6 +35,7 @@ Gone = Callable[[], bool]
 
 ROWS_PER_RUN: Final = 64
 """Up to so many rows of several requests share a run on the event loop's own thread."""
+_WARM_UP_RUNS: Final = 3
 
 
 class _Waiting:
@@ -81,6 +83,19 @@ class Batch:
         self.queue = RunQueue(runs, self.cost, metrics, joint=joint)
         """Who waits for a thread."""
 
+    def warm_up(self) -> None:
+        """Run the model a few times, so that no request pays for its first run, and what a run costs is known."""
+        inputs = self._session.signature.inputs.values()
+        columns = {spec.name: _nothing(spec) for spec in inputs}
+        one = _Waiting(columns, 1, self._units(columns, 1), None, lambda _: None, gone=None)
+        least_s = math.inf
+        for _ in range(_WARM_UP_RUNS):
+            start_s = time.perf_counter()
+            if isinstance(self._outcome(one), RequestError):  # the graph may take no such values; requests will tell
+                return
+            least_s = min(least_s, time.perf_counter() - start_s)
+        self.cost.add(one.units, least_s)
+
     def submit(
         self, columns: Columns, rows: int, deadline_s: float | None, done: Done, gone: Gone | None = None
     ) -> None:
@@ -96,9 +111,8 @@ class Batch:
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
-        units = rows if self._joint else sum([column.size for column in columns.values()])
-        one = _Waiting(columns, rows, units, deadline_s, done, gone=gone)
-        if units > self.cost.units_on_loop:
+        one = _Waiting(columns, rows, self._units(columns, rows), deadline_s, done, gone=gone)
+        if one.units > self.cost.units_on_loop:
             try:
                 self.queue.submit(one, self, loop.time())
             except RequestError as error:
@@ -107,6 +121,10 @@ class Batch:
         if not self._waiting:
             loop.call_soon(self._turn)
         self._waiting.append(one)
+
+    def _units(self, columns: Columns, rows: int) -> int:
+        """Return how large a run is; see ``RunCost``."""
+        return rows if self._joint else sum([column.size for column in columns.values()])
 
     def _turn(self) -> None:
         """Run once; who found no room in the run waits for the next turn, in which other models run too."""
@@ -176,6 +194,12 @@ class Batch:
     def close(self) -> None:
         """Refuse who waits for a thread: the model is going away."""
         self.queue.close()
+
+
+def _nothing(spec: TensorSpec) -> NDArray[np.generic]:
+    """Return a tensor of the smallest shape, of zeros or empty texts."""
+    shape = [1 if side == ANY else side for side in spec.shape]
+    return np.full(shape, "" if spec.dtype == np.object_ else 0, spec.dtype)
 
 
 def _joined(parts: Sequence[Columns]) -> Columns:

@@ -16,6 +16,7 @@ from fairlead_server.hydrate.plan import compile_plan
 from fairlead_server.hydrate.thread import WorkerThread
 from fairlead_server.metrics import ServerMetrics
 from fairlead_server.predict.binding import GraphRules, InputRules
+from fairlead_server.predict.executor import LongRuns
 from fairlead_server.predict.predictor import Predictor
 from fairlead_server.predict.session import Session, open_session, read_model
 from fairlead_server.predict.settings import PredictorSettings
@@ -28,7 +29,9 @@ _LOG = logging.getLogger(__name__)
 _PLAIN_VERSION = "1"
 
 
-async def load(settings: PredictorSettings, *, clock: Clock, metrics: ServerMetrics) -> Predictor:
+async def load(
+    settings: PredictorSettings, *, clock: Clock, metrics: ServerMetrics, long_runs: LongRuns | None = None
+) -> Predictor:
     """Load a model and connect to its feature store.
 
     Waits for registry and online store up to the start-up deadline. If they are still away, the predictor is ready
@@ -38,6 +41,7 @@ async def load(settings: PredictorSettings, *, clock: Clock, metrics: ServerMetr
         settings: What to load.
         clock: What ages of features are measured by.
         metrics: The process' metrics.
+        long_runs: Threads for long runs; None to run everything on the event loop's thread.
 
     Raises:
         ModelFileError: The file is not the model that was asked for, or not one that can be served; without a
@@ -46,12 +50,17 @@ async def load(settings: PredictorSettings, *, clock: Clock, metrics: ServerMetr
         StartupError: The feature store's configuration cannot be served from.
     """
     thread = WorkerThread("large-batches")
-    model = read_model(settings.model, settings.model_digest)
-    may_be_plain = settings.feature_store is None
-    session, contract = open_session(model, str(settings.model), thread, may_be_plain=may_be_plain)
+    may_be_plain = settings.may_be_plain or settings.feature_store is None
+
+    def open_file() -> tuple[Session, Contract | None, str]:
+        model = read_model(settings.model, settings.model_digest)
+        return *open_session(model, str(settings.model), thread, may_be_plain=may_be_plain), model.digest
+
+    session, contract, digest = await asyncio.to_thread(open_file)
     if contract is None:
-        return _plain(settings, session, model.digest, metrics)
-    await session.warm_up()
+        predictor = _plain(settings, session, digest, metrics, long_runs)
+        await asyncio.to_thread(predictor.batch.warm_up)
+        return predictor
     plan = compile_plan(contract, settings.hydration)
     _warn_of_unknown_views(contract, settings.hydration)
     name = settings.model_name or contract.model
@@ -66,26 +75,30 @@ async def load(settings: PredictorSettings, *, clock: Clock, metrics: ServerMetr
     predictor = Predictor(
         contract=contract,
         model_name=name,
-        version=contract.version,
-        model_digest=model.digest,
+        version=settings.model_version or contract.version,
+        model_digest=digest,
         variant=settings.variant,
         revision=settings.revision,
         metrics=of_model,
         rules=InputRules.of(contract, plan, settings.rows_limit),
         session=session,
         connection=connection,
+        long_runs=long_runs,
     )
-    of_model.watch_degraded(lambda: predictor.degraded)
+    await asyncio.to_thread(predictor.batch.warm_up)
     try:
         if connection is not None:
             await connection.start()
     except BaseException:
         await predictor.close()
         raise
+    of_model.watch_degraded(lambda: predictor.degraded)
     return predictor
 
 
-def _plain(settings: PredictorSettings, session: Session, digest: str, metrics: ServerMetrics) -> Predictor:
+def _plain(
+    settings: PredictorSettings, session: Session, digest: str, metrics: ServerMetrics, long_runs: LongRuns | None
+) -> Predictor:
     """Return the predictor of a model without a contract, called by its file's name unless told otherwise."""
     name = settings.model_name or settings.model.stem
     signature = session.signature
@@ -99,7 +112,7 @@ def _plain(settings: PredictorSettings, session: Session, digest: str, metrics: 
     return Predictor(
         contract=None,
         model_name=name,
-        version=_PLAIN_VERSION,
+        version=settings.model_version or _PLAIN_VERSION,
         model_digest=digest,
         variant=settings.variant,
         revision=settings.revision,
@@ -107,6 +120,7 @@ def _plain(settings: PredictorSettings, session: Session, digest: str, metrics: 
         rules=GraphRules(signature, settings.rows_limit),
         session=session,
         connection=None,
+        long_runs=long_runs,
     )
 
 

@@ -16,6 +16,7 @@ from fairlead_server.errors import InferenceFailed, InvalidRequest, NotReady, Re
 from fairlead_server.metrics import ModelMetrics, Stage, StageTimer
 from fairlead_server.predict.batch import Batch, Columns
 from fairlead_server.predict.binding import FullInputs, GraphRules, InputRules, KeyInputs, bind
+from fairlead_server.predict.executor import LongRuns
 from fairlead_server.predict.request import PredictRequest, PredictResponse
 from fairlead_server.predict.session import Session
 from fairlead_server.predict.signature import Signature
@@ -56,13 +57,16 @@ class Predictor:
     session: Session
     connection: FeatureConnection | None
     """None for a model that is served without a feature store."""
+    long_runs: LongRuns | None = None
+    """Threads for long runs; None to run everything on the event loop's thread."""
     batch: Batch = field(init=False)
     """Where rows wait for the turn's run."""
     _hydrating: set[asyncio.Task[None]] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         """Make the batch of this session."""
-        object.__setattr__(self, "batch", Batch(self.session, self.metrics, joint=self.signature.batched))
+        batch = Batch(self.session, self.metrics, joint=self.signature.batched, long_runs=self.long_runs)
+        object.__setattr__(self, "batch", batch)
 
     @property
     def signature(self) -> Signature:
@@ -78,6 +82,11 @@ class Predictor:
     def ready(self) -> bool:
         """Whether requests are answered: the registry fits, or degraded answers are allowed."""
         return self.connection is None or self.connection.ready
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request has still to be answered."""
+        return bool(self._hydrating) or self.batch.busy
 
     @property
     def degraded(self) -> bool:
@@ -132,7 +141,7 @@ class Predictor:
             case FullInputs(columns):
                 timer.lap(Stage.HYDRATE)
                 settle = partial(_settle_full, timer, columns, done)
-                self.batch.submit(columns, request.rows, request.deadline_s, settle)
+                self.batch.submit(columns, request.rows, request.deadline_s, settle, request.gone)
             case KeyInputs(columns):
                 if connection is None:
                     raise InvalidRequest(
@@ -176,12 +185,13 @@ class Predictor:
                 return
             done(PredictResponse(outputs, states, degraded=hydrated.degraded, features=hydrated.columns))
 
-        self.batch.submit(hydrated.columns, request.rows, request.deadline_s, settle)
+        self.batch.submit(hydrated.columns, request.rows, request.deadline_s, settle, request.gone)
 
     async def close(self) -> None:
         """Stop what runs in the background; requests must have ended."""
         if self.connection is not None:
             await self.connection.close()
+        self.batch.close()
         self.session.close()
 
 

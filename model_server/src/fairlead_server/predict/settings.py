@@ -18,6 +18,10 @@ class PredictorSettings:
     """Folder of ``feature_store.yaml``, or such a file; None serves a model without one."""
     model_name: str | None = None
     """What clients call it; None for the contract's name."""
+    model_version: str | None = None
+    """What clients call this version; None for the contract's, or 1."""
+    may_be_plain: bool = False
+    """Whether a model may come without a contract although there is a feature store: not every model needs it."""
     model_digest: str | None = None
     """``sha256:…`` that the file must have; None takes any."""
     variant: str = ""

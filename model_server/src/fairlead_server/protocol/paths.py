@@ -24,6 +24,7 @@ class Resource(StrEnum):
     INFER = "infer"
     INDEX = "index"
     LOAD = "load"
+    UNLOAD = "unload"
     METRICS = "metrics"
 
     @property
@@ -32,7 +33,16 @@ class Resource(StrEnum):
         return ("POST",) if self in _POSTED else ("GET", "HEAD")
 
 
-_POSTED = frozenset({Resource.V1_PREDICT, Resource.V1_EXPLAIN, Resource.INFER, Resource.INDEX, Resource.LOAD})
+_POSTED = frozenset(
+    {
+        Resource.V1_PREDICT,
+        Resource.V1_EXPLAIN,
+        Resource.INFER,
+        Resource.INDEX,
+        Resource.LOAD,
+        Resource.UNLOAD,
+    }
+)
 _FIXED = {
     ("",): Resource.ALIVE,
     ("metrics",): Resource.METRICS,
@@ -44,6 +54,7 @@ _FIXED = {
     ("v2", "repository", "index"): Resource.INDEX,
 }
 _OF_MODEL = {(): Resource.MODEL, ("ready",): Resource.MODEL_READY, ("infer",): Resource.INFER}
+_CONTROLS = {"load": Resource.LOAD, "unload": Resource.UNLOAD}
 _V1_VERBS = {"": Resource.V1_MODEL, "predict": Resource.V1_PREDICT, "explain": Resource.V1_EXPLAIN}
 
 
@@ -71,6 +82,6 @@ def resolve(path: str) -> Target | None:
             return Target(_OF_MODEL[tuple(rest)], name, version)
         case ("v2", "models", name, *rest) if tuple(rest) in _OF_MODEL:
             return Target(_OF_MODEL[tuple(rest)], name)
-        case ("v2", "repository", "models", name, "load" | "unload"):
-            return Target(Resource.LOAD, name)
+        case ("v2", "repository", "models", name, verb) if verb in _CONTROLS:
+            return Target(_CONTROLS[verb], name)
     return None

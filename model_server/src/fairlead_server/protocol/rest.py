@@ -7,6 +7,7 @@ route of the protocols is answered here. What only KServe has (its OpenAPI page)
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,7 @@ from fairlead_server.errors import (
     BodyTimeout,
     InvalidRequest,
     MethodNotAllowed,
+    Overloaded,
     RequestError,
     RequestTooLarge,
     UnknownRoute,
@@ -75,8 +77,12 @@ class ClientGone(Exception):
 
 def refusal(error: RequestError) -> Answer:
     """Return the one shape of every refusal: ``{"error": "<message>"}``."""
-    allow = ((b"allow", error.allowed.encode()),) if isinstance(error, MethodNotAllowed) else ()
-    return Answer(error.http_status, orjson.dumps({"error": str(error)}), (_JSON, *allow))
+    more: tuple[tuple[bytes, bytes], ...] = ()
+    if isinstance(error, MethodNotAllowed):
+        more = ((b"allow", error.allowed.encode()),)
+    elif isinstance(error, Overloaded):
+        more = ((b"retry-after", b"%d" % math.ceil(error.retry_after_s)),)
+    return Answer(error.http_status, orjson.dumps({"error": str(error)}), (_JSON, *more))
 
 
 class RestApplication:
@@ -117,13 +123,13 @@ class RestApplication:
         try:
             answer = await self._answer(target, scope, receive)
         except ClientGone:
-            if protocol is not None:
-                self._service.metrics.count_request(protocol, "499")
+            if target is not None and protocol is not None:
+                self._service.metrics_of(target.model).count_request(protocol, "499")
             return
         except Exception as error:  # noqa: BLE001 -- the top of a request: a client never sees a traceback
             answer = refusal(self._service.failure(error, protocol or "rest"))
-        if protocol is not None:
-            self._service.metrics.count_request(protocol, str(answer.status))
+        if target is not None and protocol is not None:
+            self._service.metrics_of(target.model).count_request(protocol, str(answer.status))
         await _send(send, answer)
 
     async def _answer(self, target: Target | None, scope: Scope, receive: Receive) -> Answer:
@@ -148,12 +154,19 @@ class RestApplication:
             case Resource.INDEX:
                 content = document.parse(body) if body.strip() else {}
                 return _json(self._service.index(only_ready=document.flag(content, "ready")))
+            case Resource.LOAD | Resource.UNLOAD:
+                return await self._control(target, body)
         self._service.served_as(target.model)
-        if target.resource is Resource.V1_EXPLAIN:
-            raise InvalidRequest(f"model {target.model!r} has no explainer; ask :predict")
-        raise InvalidRequest(
-            "models are not loaded or unloaded by clients; a server serves the one it was started with"
-        )
+        raise InvalidRequest(f"model {target.model!r} has no explainer; ask :predict")
+
+    async def _control(self, target: Target, body: bytes) -> Answer:
+        """Load or unload a model."""
+        loads = target.resource is Resource.LOAD
+        if body.strip() and document.parameters(document.parse(body)) and loads:
+            raise InvalidRequest("load parameters are not served; the repository says how a model is served")
+        control = self._service.control
+        await (control.load if loads else control.unload)(target.model)
+        return Answer(200, b"{}")
 
     def _metrics(self, headers: Headers) -> Answer:
         encode, content_type = choose_encoder(headers.get(b"accept", b"").decode("latin-1"))
@@ -173,8 +186,8 @@ class RestApplication:
                 return metadata.of_server()
         served = service.served_as(target.model, target.version)
         if target.resource is Resource.MODEL:
-            return served.metadata(service.not_ready_reason)
-        service.require_ready()
+            return service.metadata_of(served)
+        service.require_ready(served)
         return {"name": target.model, "ready": True}
 
     async def _predict_v1(self, target: Target, scope: Scope, body: bytes) -> Answer:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from fairlead_server.predict.predictor import Predictor  # imports feast: 2 s in which the ports must be open
 
 _LOG = logging.getLogger(__name__)
-_LOADING = "the model is being loaded"
+LOADING = "the model is being loaded"
+"""Reason of a model that is not loaded yet."""
 UNLOADED = "unloaded"
 """Reason of a model that nobody wants served."""
 
@@ -75,7 +76,7 @@ class Version:
 
     served: Served | None = None
     """What answers; None for a version that is not loaded."""
-    reason: str = _LOADING
+    reason: str = LOADING
     """Why it is not loaded."""
     wanted: bool = True
     """Whether it should be served: the process is not ready without it."""
@@ -160,16 +161,30 @@ class Service:
 
         Args:
             name: The model's.
-            versions: By version, the preferred one first: it answers whoever asks for none.
+            versions: By version, the preferred one first: it, and no other, answers whoever asks for none.
         """
         for version in ("", *self._models.get(name, ())):
             self._found.pop((name, version), None)
         self._models[name] = versions
-        for version, known in versions.items():
+        for place, (version, known) in enumerate(versions.items()):
             if known.served is not None:
                 self._found[name, version] = known.served
-                self._found.setdefault((name, ""), known.served)
                 self._metrics[name] = known.served.predictor.metrics
+                if not place:
+                    self._found[name, ""] = known.served
+        self.watch(name)
+
+    def watch(self, name: str) -> None:
+        """Have metrics ask the versions of a model that are served now; none keeps one in memory that is not."""
+        metrics = self._metrics.get(name)
+        if metrics is None:
+            return
+        predictors = [known.served.predictor for known in self._models[name].values() if known.served is not None]
+        if predictors:
+            metrics.watch_degraded(lambda: any(predictor.degraded for predictor in predictors))
+            metrics.watch_queued(lambda: sum(len(predictor.batch.queue.waiting) for predictor in predictors))
+        else:
+            metrics.unwatch()
 
     def versions_of(self, name: str) -> Mapping[str, Version]:
         """Return what is known of a model, by version; empty if nothing is."""
@@ -194,12 +209,15 @@ class Service:
         if self._draining:
             return "the server is stopping"
         if self._starting:
-            return _LOADING
+            return LOADING
+        if self.waiting_for is not None:
+            return self.waiting_for
         for name, versions in self._models.items():
             for version, known in versions.items():
                 reason = known.not_ready_reason if known.wanted else None
                 if reason is not None:
-                    return reason if self._only else f"model {name} version {version}: {reason}"
+                    which = f"model {name} version {version}" if version else f"model {name}"
+                    return reason if self._only else f"{which}: {reason}"
         return None
 
     def reason_of(self, served: Served) -> str | None:
@@ -227,7 +245,7 @@ class Service:
         """
         for served in self._found.values():
             return served
-        raise NotReady(f"not ready: {_LOADING}")
+        raise NotReady(f"not ready: {LOADING}")
 
     def served_as(self, name: str, version: str = "") -> Served:
         """Return the model that a request asks for; ``version`` is empty for the preferred one.
@@ -243,7 +261,7 @@ class Service:
 
     def _refusal(self, name: str, version: str) -> RequestError:
         if self._starting:
-            return NotReady(f"not ready: {_LOADING}")
+            return NotReady(f"not ready: {LOADING}")
         versions = self._models.get(name)
         if versions is None:
             here = ", ".join(repr(known) for known in list(self._models)[:8]) or "none"
