@@ -12,7 +12,7 @@ from pathlib import Path
 
 SERVER_CPU, LOAD_CPU = 0, 1
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_PARENT, _USER, _SYSTEM = 1, 11, 12  # fields of /proc/PID/stat behind the name
+_PARENT, _USER, _SYSTEM, _BEGAN = 1, 11, 12, 19  # fields of /proc/PID/stat behind the name
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,12 @@ def be_as_nice(pid: int) -> None:
     if niceness := os.getpriority(os.PRIO_PROCESS, 0):
         with suppress(OSError):
             Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
+
+
+def began(pid: int) -> str | None:
+    """Return when a process began, in ticks since the machine did: it tells one from a later one of its number."""
+    fields = _stat(pid)
+    return fields[_BEGAN] if fields else None
 
 
 def send(pid: int, number: signal.Signals) -> None:

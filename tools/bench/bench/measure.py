@@ -29,7 +29,7 @@ from bench.ours import Ledger, ledger
 from bench.paths import BUILD, CACHE, ROOT
 from bench.questions import WrongAnswer
 from bench.results import records
-from bench.servers import Given, NotStarted
+from bench.servers import Given, NotStarted, end_leftovers
 from bench.side_by_side import SideBySide
 from bench.summary import tables
 from bench.systems import SYSTEMS, System
@@ -52,6 +52,7 @@ def measure(only: Sequence[str], *, quick: bool, rounds: int | None, seconds: in
     if lacking := missing():
         console.print(f"make bench: {lacking}", highlight=False)
         return 1
+    end_leftovers()
     if not MODEL.exists():
         console.print("training the model (once)")
         make(MODEL)

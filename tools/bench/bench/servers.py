@@ -39,6 +39,7 @@ _NGINX_ANSWER = (
     '{"name":"probabilities","shape":[1,2],"datatype":"FP32","data":[0.12345,0.87655]}]}'
 )
 _ENDS_WITHIN_S = 10
+_PID_FILE = "pid"
 
 
 class NotStarted(Exception):
@@ -111,6 +112,7 @@ class Server:
                 start_new_session=True,
             )
         machine.be_as_nice(self._process.pid)
+        (self._folder / _PID_FILE).write_text(f"{self.pid} {machine.began(self.pid)}")
 
     @property
     def pid(self) -> int:
@@ -144,11 +146,25 @@ class Server:
             self._process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_ENDS_WITHIN_S)
-        for pid in everyone:
-            with suppress(ProcessLookupError):
-                if _session(pid) == self.pid:
-                    os.kill(pid, signal.SIGKILL)
+        _kill(everyone, self.pid)
         self._process.wait()
+        (self._folder / _PID_FILE).unlink()
+
+
+def end_leftovers() -> None:
+    """End servers that a run left behind which was killed itself."""
+    for path in (BUILD / "servers").glob(f"*/{_PID_FILE}"):
+        pid, _, began = path.read_text().partition(" ")
+        if machine.began(int(pid)) == began:
+            _kill(machine.tree(int(pid)), int(pid))
+        path.unlink()
+
+
+def _kill(pids: Sequence[int], session: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            if _session(pid) == session:
+                os.kill(pid, signal.SIGKILL)
 
 
 def _session(pid: int) -> int | None:
