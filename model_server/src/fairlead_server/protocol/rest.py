@@ -186,7 +186,8 @@ class RestApplication:
                 return metadata.of_server()
         served = service.served_as(target.model, target.version)
         if target.resource is Resource.MODEL:
-            return service.metadata_of(served)
+            shown = service.metadata_of(served)
+            return shown if self._others is None else self._others.told(shown, served.schema.version)
         service.require_ready(served)
         return {"name": target.model, "ready": True}
 
