@@ -67,7 +67,7 @@ class UnitCounts(Arm):
     unit: UnitDigest
     requests: Count
     errors: Count = 0
-    """Answered with 5xx, or what gRPC has for it."""
+    """Answered with 5xx, or 429 of a model that is overloaded, or what gRPC has for them."""
     failures: dict[Failure, Count] = {}
     """Of the errors, how many by who failed; of the rest it is not known. Left out of a report where it is empty."""
     degraded: Count = 0
