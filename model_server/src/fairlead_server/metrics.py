@@ -282,12 +282,21 @@ class ModelMetrics:
 
     def count_exposure(self, outcome: str) -> None:
         """Count what one request's experiment header came to."""
-        _child(self._metrics.exposures, (*self._model, outcome)).add()
+        self.exposed(outcome).add()
+
+    def exposed(self, outcome: str) -> Count:
+        """Return where requests are counted whose experiment header came to ``outcome``."""
+        return _child(self._metrics.exposures, (*self._model, outcome))
 
     def exposures(self, outcome: str) -> int:
         """Return how often :meth:`count_exposure` was told ``outcome``."""
         count = self._metrics.exposures.get((*self._model, outcome))
         return 0 if count is None else count.value
+
+    @property
+    def tokens(self) -> Count:
+        """Where answers with a prediction token are counted."""
+        return _child(self._metrics.tokens, self._model)
 
     def count_token(self) -> None:
         """Count one answer with a prediction token."""

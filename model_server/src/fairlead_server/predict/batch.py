@@ -22,6 +22,7 @@ from fairlead_server.errors import DeadlinePassed, InferenceFailed, RequestError
 from fairlead_server.metrics import ModelMetrics, Stage
 from fairlead_server.predict.cost import RunCost
 from fairlead_server.predict.executor import Bounds, LongRuns, RunQueue
+from fairlead_server.predict.joint import Joint, Part, joined
 from fairlead_server.predict.session import Session
 from fairlead_server.predict.signature import ANY, TensorSpec
 
@@ -38,24 +39,45 @@ ROWS_PER_RUN: Final = 64
 _WARM_UP_RUNS: Final = 3
 
 
-class _Waiting:
-    """One request's rows."""
+class Waiting:
+    """One request's rows; whoever asks often has a class of its own, with ``done`` as a method."""
 
-    __slots__ = ("columns", "deadline_s", "done", "gone", "rows", "units")
+    __slots__ = ("columns", "deadline_s", "gone", "rows", "units")
 
-    def __init__(
-        self, columns: Columns, rows: int, units: int, deadline_s: float | None, done: Done, *, gone: Gone | None
-    ) -> None:
-        self.columns = columns
-        self.rows = rows
-        self.units = units
-        self.deadline_s = deadline_s
-        self.done = done
-        self.gone = gone
+    columns: Columns
+    """Every input of the graph by name, checked, of the graph's types."""
+    rows: int
+    units: int
+    """How large it is; see ``RunCost``. Set by :meth:`Batch.enqueue`."""
+    deadline_s: float | None
+    """Time of the event loop after which nobody wants the answer any more; None for any time."""
+    gone: Gone | None
+    """Tells whether the client has left; None if nobody can tell."""
 
     @property
     def size_bytes(self) -> int:
+        """Size of its rows."""
         return sum(column.nbytes for column in self.columns.values())
+
+    def done(self, outcome: Columns | RequestError) -> None:
+        """Take what the rows gave, or why they gave nothing; called once, in a later callback of the loop."""
+        raise NotImplementedError
+
+
+class _Asked(Waiting):
+    """One request's rows, and who is told of them."""
+
+    __slots__ = ("_done",)
+
+    def __init__(self, columns: Columns, rows: int, deadline_s: float | None, done: Done, *, gone: Gone | None) -> None:
+        self.columns = columns
+        self.rows = rows
+        self.deadline_s = deadline_s
+        self.gone = gone
+        self._done = done
+
+    def done(self, outcome: Columns | RequestError) -> None:
+        self._done(outcome)
 
 
 class Batch:
@@ -75,7 +97,7 @@ class Batch:
         self._session = session
         self._infer = metrics.durations(Stage.INFER)
         self._joint = joint
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
         runs = long_runs or LongRuns(Bounds(long_run_s=math.inf))
         self.cost = RunCost(runs.bounds.long_run_s)
@@ -87,14 +109,14 @@ class Batch:
         """Run the model a few times, so that no request pays for its first run, and what a run costs is known."""
         inputs = self._session.signature.inputs.values()
         columns = {spec.name: _nothing(spec) for spec in inputs}
-        one = _Waiting(columns, 1, self._units(columns, 1), None, lambda _: None, gone=None)
+        one = _Asked(columns, 1, None, lambda _: None, gone=None)
         least_s = math.inf
         for _ in range(_WARM_UP_RUNS):
             start_s = time.perf_counter()
             if isinstance(self._outcome(one), RequestError):  # the graph may take no such values; requests will tell
                 return
             least_s = min(least_s, time.perf_counter() - start_s)
-        self.cost.add(one.units, least_s)
+        self.cost.add(self._units(one), least_s)
 
     def submit(
         self, columns: Columns, rows: int, deadline_s: float | None, done: Done, gone: Gone | None = None
@@ -108,10 +130,14 @@ class Batch:
             done: Told in a later callback of the loop.
             gone: Tells whether the client has left; None if nobody can tell.
         """
+        self.enqueue(_Asked(columns, rows, deadline_s, done, gone=gone))
+
+    def enqueue(self, one: Waiting) -> None:
+        """Have a request's rows run; see :meth:`submit`."""
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
-        one = _Waiting(columns, rows, self._units(columns, rows), deadline_s, done, gone=gone)
+        one.units = one.rows if self._joint else self._units(one)
         if one.units > self.cost.units_on_loop:
             try:
                 self.queue.submit(one, self, loop.time())
@@ -122,9 +148,9 @@ class Batch:
             loop.call_soon(self._turn)
         self._waiting.append(one)
 
-    def _units(self, columns: Columns, rows: int) -> int:
+    def _units(self, one: Waiting) -> int:
         """Return how large a run is; see ``RunCost``."""
-        return rows if self._joint else sum([column.size for column in columns.values()])
+        return one.rows if self._joint else sum([column.size for column in one.columns.values()])
 
     def _turn(self) -> None:
         """Run once; who found no room in the run waits for the next turn, in which other models run too."""
@@ -134,55 +160,59 @@ class Batch:
         if taken:
             self._run(taken)
 
-    def _take(self) -> list[_Waiting]:
+    def _take(self) -> list[Waiting]:
         waiting = self._waiting
-        taken: list[_Waiting] = []
+        taken: list[Waiting] = []
         room = min(ROWS_PER_RUN, self.cost.units_on_loop)
         while waiting and (waiting[0].rows <= room or not taken):
             one = waiting.popleft()
-            if self._is_late(one):
+            if one.deadline_s is not None and self._is_late(one):
                 _tell(one, _late())
                 continue
             taken.append(one)
             room = room - one.rows if self._joint else 0
         return taken
 
-    def _is_late(self, one: _Waiting) -> bool:
+    def _is_late(self, one: Waiting) -> bool:
         return one.deadline_s is not None and self._loop is not None and one.deadline_s < self._loop.time()
 
-    def _run(self, taken: Sequence[_Waiting]) -> None:
+    def _run(self, taken: Sequence[Waiting]) -> None:
         start_s = time.perf_counter()
         outcomes = self.outcomes(taken)
         took_s = time.perf_counter() - start_s
         self._infer.add(took_s, len(taken))
-        if type(outcomes[0]) is dict:  # what fails says nothing of what a run costs
+        if not isinstance(outcomes[0], RequestError):  # what fails says nothing of what a run costs
             self.cost.add(taken[0].units if len(taken) == 1 else sum([one.rows for one in taken]), took_s)
         for one, outcome in zip(taken, outcomes, strict=True):
-            _tell(one, outcome)
+            try:
+                one.done(outcome)
+            except Exception as error:  # noqa: BLE001 -- as in _tell(), without its call for each request
+                _report(error)
 
-    def outcomes(self, works: Sequence[_Waiting]) -> Sequence[Columns | RequestError]:
+    def outcomes(self, works: Sequence[Waiting]) -> Sequence[Columns | RequestError]:
         """Run requests together, and each alone if that fails: whoever is to blame is found so. In any thread."""
         if len(works) == 1:
             return (self._outcome(works[0]),)
         try:
-            columns = _joined([one.columns for one in works])
-            outputs = self._session.run_now(columns, sum([one.rows for one in works]))
+            rows = sum([one.rows for one in works])
+            outputs = Joint(self._session.run_now(joined([one.columns for one in works]), rows), rows)
         except Exception:  # noqa: BLE001 -- see above
             return [self._outcome(one) for one in works]
         stop = 0
         found: list[Columns] = []
         for one in works:
             start, stop = stop, stop + one.rows
-            found.append({name: output[start:stop] for name, output in outputs.items()})
+            found.append(Part(outputs, start, stop))
         return found
 
-    def _outcome(self, one: _Waiting) -> Columns | RequestError:
+    def _outcome(self, one: Waiting) -> Columns | RequestError:
         try:
-            return self._session.run_now(one.columns, one.rows)
+            outputs = self._session.run_now(one.columns, one.rows)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the request has failed, and no other
             return _failure(error)
+        return Part(Joint(outputs, one.rows), 0, one.rows) if self._joint else outputs
 
-    def tell(self, work: _Waiting, outcome: Columns | RequestError) -> None:
+    def tell(self, work: Waiting, outcome: Columns | RequestError) -> None:
         """Give a request what its rows gave."""
         _tell(work, outcome)
 
@@ -202,22 +232,17 @@ def _nothing(spec: TensorSpec) -> NDArray[np.generic]:
     return np.full(shape, "" if spec.dtype == np.object_ else 0, spec.dtype)
 
 
-def _joined(parts: Sequence[Columns]) -> Columns:
-    """Return the rows of all parts, one after the other.
-
-    Raises:
-        ValueError: They differ in dimensions that they must share.
-    """
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _tell(one: _Waiting, outcome: Columns | RequestError) -> None:
+def _tell(one: Waiting, outcome: Columns | RequestError) -> None:
     """Tell one request; what fails there is logged by the event loop and keeps no other from being told."""
     try:
         one.done(outcome)
     except Exception as error:  # noqa: BLE001 -- see above
-        loop = asyncio.get_running_loop()
-        loop.call_exception_handler({"message": "an answer could not be given", "exception": error})
+        _report(error)
+
+
+def _report(error: Exception) -> None:
+    loop = asyncio.get_running_loop()
+    loop.call_exception_handler({"message": "an answer could not be given", "exception": error})
 
 
 def _failure(error: Exception) -> RequestError:

@@ -48,15 +48,21 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
+Opener = Callable[[uvicorn.Config, ServerState, Callable[[], None]], HttpProtocol]
+"""Makes the protocol of one connection."""
+
+
 class HttpConnections:
     """Every HTTP/1.1 connection of the process; made and used on the event loop."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, protocol: Opener | None = None) -> None:
         """Make them, none open yet.
 
         Args:
             application: What answers (ASGI).
+            protocol: Makes the protocol of one connection; None for one in which the application answers everything.
         """
+        self._protocol = protocol or HttpProtocol
         self._config = uvicorn.Config(
             application,
             http=HttpProtocol,
@@ -77,7 +83,7 @@ class HttpConnections:
         """Return the protocol of one new connection."""
         if self._tick is None:
             self._renew_headers()
-        return HttpProtocol(self._config, self._state, self._note_lost)
+        return self._protocol(self._config, self._state, self._note_lost)
 
     @property
     def count(self) -> int:

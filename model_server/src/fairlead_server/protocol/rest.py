@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,6 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from fairlead.feedback.token import PREDICTION_HEADER
-from fairlead.route import EXPERIMENT_HEADER
 from fairlead_server.errors import (
     BodyTimeout,
     InvalidRequest,
@@ -28,12 +27,13 @@ from fairlead_server.errors import (
     UnknownRoute,
     UnsupportedEncoding,
 )
-from fairlead_server.exposure.experiment import joined
+from fairlead_server.exposure.experiment import RawHeaders
 from fairlead_server.metrics import Stage, StageTimer
-from fairlead_server.predict.request import PredictResponse
+from fairlead_server.predict.request import PredictRequest, PredictResponse
 from fairlead_server.protocol import document, metadata, v1, v2
 from fairlead_server.protocol.others import Others
 from fairlead_server.protocol.paths import Resource, Target, resolve
+from fairlead_server.protocol.schema import Schema
 from fairlead_server.protocol.service import Served, Service
 
 Scope = MutableMapping[str, Any]
@@ -43,14 +43,17 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = dict[bytes, bytes]
 
 _KSERVE_PATHS = frozenset({"/docs", "/openapi.json"})
-_PROTOCOLS = {Resource.V1_PREDICT: "v1-rest", Resource.INFER: "v2-rest"}
+PROTOCOLS = {Resource.V1_PREDICT: "v1-rest", Resource.INFER: "v2-rest"}
+"""What predictions are counted under."""
+TIMEOUT_HEADER = b"x-envoy-expected-rq-timeout-ms"
+"""Header in which Envoy says after how many milliseconds it gives up."""
 _LENGTH_HEADER = v2.LENGTH_HEADER.encode()
-_EXPERIMENT_HEADER = EXPERIMENT_HEADER.encode()
 _PREDICTION_HEADER = PREDICTION_HEADER.encode()
 _OF_ALL = frozenset({Resource.METRICS, Resource.MODEL})
 """What is told of all processes of a server, by whichever is asked."""
 _ALIVE: Mapping[Resource, dict[str, Any]] = {Resource.ALIVE: {"status": "alive"}, Resource.LIVE: {"live": True}}
 _JSON = (b"content-type", b"application/json")
+_TIMEOUT_DIGITS = 12
 _OCTETS = (b"content-type", b"application/octet-stream")
 
 
@@ -83,6 +86,38 @@ def refusal(error: RequestError) -> Answer:
     elif isinstance(error, Overloaded):
         more = ((b"retry-after", b"%d" % math.ceil(error.retry_after_s)),)
     return Answer(error.http_status, orjson.dumps({"error": str(error)}), (_JSON, *more))
+
+
+def octets(json_length: int) -> tuple[tuple[bytes, bytes], ...]:
+    """Return the headers of an answer in which bytes follow the JSON."""
+    return (_OCTETS, (_LENGTH_HEADER, b"%d" % json_length))
+
+
+def with_token(answer: Answer, token: str | None) -> Answer:
+    """Return an answer with the prediction's token in a header, if there is one."""
+    return answer if token is None else replace(answer, headers=(*answer.headers, (_PREDICTION_HEADER, token.encode())))
+
+
+def encode_v1(response: PredictResponse, schema: Schema) -> tuple[bytes, int | None]:
+    """Write an answer of V1, which has no bytes after its JSON; see ``v2.encode``."""
+    return v1.encode(response, schema), None
+
+
+def deadline_of(timeout: bytes | None, now_s: float) -> float | None:
+    """Return when a client gives up that says so in ``TIMEOUT_HEADER``; None if it does not."""
+    if timeout is None or not timeout.isdigit() or len(timeout) > _TIMEOUT_DIGITS or not int(timeout):
+        return None
+    return now_s + int(timeout) / 1000
+
+
+def by_deadline(request: PredictRequest, deadline_s: float | None) -> PredictRequest:
+    """Return a request that nobody wants answered after ``deadline_s``."""
+    return request if deadline_s is None else replace(request, deadline_s=deadline_s)
+
+
+def slow_body(limits: Limits) -> BodyTimeout:
+    """Return the refusal of a request whose body has not arrived in time."""
+    return BodyTimeout(f"the body did not arrive within {limits.body_deadline_s:g} s")
 
 
 class RestApplication:
@@ -119,7 +154,7 @@ class RestApplication:
         if target is None and scope["path"] in _KSERVE_PATHS and scope["method"] in {"GET", "HEAD"}:
             await self._kserve(scope, receive, send)
             return
-        protocol = None if target is None else _PROTOCOLS.get(target.resource)
+        protocol = None if target is None else PROTOCOLS.get(target.resource)
         try:
             answer = await self._answer(target, scope, receive)
         except ClientGone:
@@ -193,11 +228,12 @@ class RestApplication:
 
     async def _predict_v1(self, target: Target, scope: Scope, body: bytes) -> Answer:
         served = self._service.served_as(target.model)
+        deadline_s = _deadline(scope)
 
         async def answer(timer: StageTimer) -> tuple[Answer, PredictResponse]:
             request = v1.decode(body, served.schema)
             timer.lap(Stage.DECODE)
-            response = await served.predictor.predict(request, timer)
+            response = await served.predictor.predict(by_deadline(request, deadline_s), timer)
             return Answer(200, v1.encode(response, served.schema)), response
 
         return await _exposed(served, scope["headers"], answer)
@@ -205,15 +241,16 @@ class RestApplication:
     async def _infer_v2(self, target: Target, scope: Scope, body: bytes) -> Answer:
         served = self._service.served_as(target.model, target.version)
         length = dict(scope["headers"]).get(_LENGTH_HEADER)
+        deadline_s = _deadline(scope)
 
         async def answer(timer: StageTimer) -> tuple[Answer, PredictResponse]:
             call = v2.decode(body, None if length is None else length.decode("latin-1"), served.schema)
             timer.lap(Stage.DECODE)
-            response = await served.predictor.predict(call.request, timer)
+            response = await served.predictor.predict(by_deadline(call.request, deadline_s), timer)
             content, json_length = v2.encode(call, response, served.schema)
             if json_length is None:
                 return Answer(200, content), response
-            return Answer(200, content, (_OCTETS, (_LENGTH_HEADER, str(json_length).encode()))), response
+            return Answer(200, content, octets(json_length)), response
 
         return await _exposed(served, scope["headers"], answer)
 
@@ -231,7 +268,7 @@ class RestApplication:
             async with asyncio.timeout(self._limits.body_deadline_s):
                 return await _read_body(receive, limit)
         except TimeoutError:
-            raise BodyTimeout(f"the body did not arrive within {self._limits.body_deadline_s:g} s") from None
+            raise slow_body(self._limits) from None
 
 
 async def _read_body(receive: Receive, limit: int) -> bytes:
@@ -256,7 +293,7 @@ def _too_large(limit: int) -> RequestTooLarge:
 
 async def _exposed(
     served: Served,
-    headers: Iterable[tuple[bytes, bytes]],
+    headers: Sequence[tuple[bytes, bytes]],
     answer: Callable[[StageTimer], Awaitable[tuple[Answer, PredictResponse]]],
 ) -> Answer:
     """Predict, judge the request by its headers, and add the prediction's token to the answer."""
@@ -264,18 +301,14 @@ async def _exposed(
     try:
         found, response = await answer(timer)
     except Exception as error:
-        served.exposures.failed(_experiment(headers), error, timer.elapsed_us)
+        served.exposures.failed(RawHeaders(headers), error, timer.elapsed_us)
         raise
     timer.lap(Stage.ENCODE)
-    token = served.exposures.answered(_experiment(headers), response, timer.elapsed_us)
-    return found if token is None else replace(found, headers=(*found.headers, (_PREDICTION_HEADER, token.encode())))
+    return with_token(found, served.exposures.answered(RawHeaders(headers), response, timer.elapsed_us))
 
 
-def _experiment(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return the headers, but only where an experiment is named: most requests bring none."""
-    if not any(name == _EXPERIMENT_HEADER for name, _ in headers):
-        return {}
-    return joined((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+def _deadline(scope: Scope) -> float | None:
+    return deadline_of(dict(scope["headers"]).get(TIMEOUT_HEADER), asyncio.get_running_loop().time())
 
 
 def _json(content: Any) -> Answer:
