@@ -319,3 +319,23 @@ def test_timeouts_have_a_unit(text: str, seconds: float | None) -> None:
 def test_texts_travel_as_ascii() -> None:
     assert encoded("50 % of <é>\n") == "50 %25 of <%C3%A9>%0A"
     assert len(encoded("x" * 5000)) < 1100
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        head(PATH, content_type="text/plain"),
+        head(PATH, method="GET"),
+        head(PATH, [("grpc-timeout", "soon")]),
+        head(PATH, [("connection", "close")]),
+    ],
+    ids=["content-type", "method", "timeout", "header"],
+)
+def test_what_is_refused_and_cancelled_at_once_harms_no_other_call(make: Callable[..., Client], block: bytes) -> None:
+    client = make()
+    reset = frame(Kind.RST_STREAM, 0, 1, struct.pack(">I", 8))
+    client.feed(frame(Kind.HEADERS, Flag.END_HEADERS, 1, block), reset)
+    client.take()
+    assert client.call(3) == [(3, PATH, b"ask", False, False, None, None)]
+    assert client.engine.reply(3, b"answer")
+    assert client.answer(3)[0] == framed(b"answer")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -266,10 +267,10 @@ class PythonEngine:
         self.greeted = True
         stream = event.stream_id
         if stream > self._last_allowed or len(self._answering) + len(self._receiving) >= 2 * self._limits.calls:
-            self._h2.reset_stream(stream, ErrorCodes.REFUSED_STREAM)
+            self._cut(stream, ErrorCodes.REFUSED_STREAM)
             return
         if not self._rules.allow(event.headers):
-            self._h2.reset_stream(stream, ErrorCodes.PROTOCOL_ERROR)
+            self._cut(stream, ErrorCodes.PROTOCOL_ERROR)
             return
         self._last_stream = max(self._last_stream, stream)
         named = dict(event.headers)
@@ -444,8 +445,16 @@ class PythonEngine:
         self._forget_receiving(stream)
         self.finish(stream, status, text)
 
+    def _cut(self, stream: int, code: ErrorCodes) -> None:
+        """Reset a stream, unless it is closed already by what came right behind it."""
+        with contextlib.suppress(ProtocolError):
+            self._h2.reset_stream(stream, code)
+
     def _refuse_http(self, stream: int, *, ended: bool) -> None:
-        self._h2.send_headers(stream, _REFUSED_HTTP)
+        try:
+            self._h2.send_headers(stream, _REFUSED_HTTP)
+        except ProtocolError:  # cancelled by what came right behind it
+            return
         answering = self._answering[stream] = _Answering(begun=True, ended_by_client=ended)
         answering.parked = _Parked(memoryview(NOT_GRPC), 0, [])
         self._go_on(stream, answering)
