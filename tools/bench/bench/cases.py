@@ -21,7 +21,7 @@ class Case:
     streams: int = 1
     """Requests under way at once on each connection."""
     main: bool = True
-    """Whether it has all rounds; the others have two in five."""
+    """Whether it has all rounds; the others have half as many."""
 
 
 CASES = (

@@ -44,7 +44,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--quick", action="store_true", help="two rounds of one second instead of five of two")
+    parser.add_argument("--quick", action="store_true", help="two rounds of one second instead of four of two")
     parser.add_argument("--only", type=_names, default=(), metavar="NAME,…", help="only these systems and cases")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of the main cases")
     parser.add_argument("--seconds", type=int, metavar="N", help="seconds of a round")

@@ -35,7 +35,7 @@ from bench.summary import tables
 from bench.systems import SYSTEMS, System
 
 MODEL = CACHE / "gb.onnx"
-_FULL, _QUICK = (5, 2), (2, 1)
+_FULL, _QUICK = (4, 2), (2, 1)
 
 
 def measure(only: Sequence[str], *, quick: bool, rounds: int | None, seconds: int | None) -> int:

@@ -29,7 +29,7 @@ _REPORTED = 0.95
 _WARM_S = 1
 _WARMED_AT_MOST = 8
 _FEWEST = 30
-_OTHERS_HAVE = 0.4
+_OTHERS_HAVE = 0.5
 """Share of the rounds that cases have which are not the main ones."""
 
 
