@@ -113,6 +113,22 @@ async def test_a_request_that_does_not_fit_is_refused(repo: FeatureRepo, tmp_pat
             await rig.ask({"tailnum": ""})
 
 
+async def test_a_contract_model_without_a_feature_store_takes_full_requests_only(
+    repo: FeatureRepo, tmp_path: Path
+) -> None:
+    contract = contract_for(repo)
+    write_model(tmp_path / "model.onnx", contract)
+    wanted = PredictorSettings(model=tmp_path / "model.onnx")
+    predictor = await load(wanted, clock=SystemClock(), metrics=ServerMetrics(CollectorRegistry()))
+    keys = hydrated({})
+    with pytest.raises(InvalidRequest, match="this server has no feature store, and takes full requests only: send "):
+        await predictor.predict(keys, predictor.metrics.timer())
+    full = PredictRequest(_full_inputs(contract, 1), 1)
+    answer = await predictor.predict(full, predictor.metrics.timer())
+    assert answer.outputs["probability_late"].shape == (1,)
+    await predictor.close()
+
+
 async def test_a_missing_file_is_named(repo: FeatureRepo, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match=r"none\.onnx: cannot be read: No such file or directory; check --model"):
         await _load(tmp_path / "none.onnx", repo.path)

@@ -278,10 +278,10 @@ def _expect_range(numbers: list[Any], limit: float, field: str) -> None:
 def _whole(value: float, row: int, datatype: str, field: str) -> int:
     if value != value // 1:
         raise InvalidRequest(f"{field}, row {row}: {value} is no whole number ({datatype} is needed)", field=field)
-    try:
-        return int(value)
-    except OverflowError:
-        raise _out_of_range(datatype, field) from None
+    # The JSON parser makes floats of whole numbers beyond 64 bits, which may be others than those that were sent.
+    if not -_EXACT_INTEGERS["FP64"] <= value <= _EXACT_INTEGERS["FP64"]:
+        raise _out_of_range(datatype, field)
+    return int(value)
 
 
 def _out_of_range(datatype: str, field: str) -> InvalidRequest:
