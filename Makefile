@@ -11,7 +11,7 @@ NATIVE := $(wildcard model_server/native/*.toml model_server/native/src/*.rs)
 CODE := sdk model_server operator ledger examples feature_repo tests tools
 
 .DEFAULT_GOAL := help
-.PHONY: terraform help setup system features train up demo test tools cluster-up cluster-down test-cluster e2e check format gen lock images test-images simulate bench clean
+.PHONY: terraform help setup system features train up demo test tools cluster-up cluster-down test-cluster e2e check format gen lock images test-images simulate bench fuzz soak clean
 
 help:  ## what can be made (this list)
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,7 +61,7 @@ e2e: train  ## images, then the whole way on a real cluster: install, use, break
 check: $(READY)  ## lint, types, generated files, and what must never be committed
 	@$(BIN)/ruff format --check --quiet $(CODE)
 	@$(BIN)/ruff check --quiet $(CODE)
-	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src ledger/src examples/flights/src tests tools/e2e/e2e tools/simulate/simulate tools/bench/bench
+	@$(BIN)/mypy --no-error-summary sdk/src model_server/src operator/src ledger/src examples/flights/src tests tools/e2e/e2e tools/simulate/simulate tools/bench/bench tools/fuzz/fuzz tools/soak/soak
 	@$(BIN)/python tools/tidy.py
 	@$(BIN)/python tools/gen.py --check
 	@$(BIN)/python tools/native check
@@ -80,6 +80,8 @@ lock:  ## pin requirements/*.in anew, with hashes (needs uv)
 	  --custom-compile-command "make lock" requirements/runtime.in requirements/dev.in --output-file requirements/all.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
 	  --custom-compile-command "make lock" tools/simulate/peers/requirements.in --output-file tools/simulate/peers/requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --upgrade \
+	  --custom-compile-command "make lock" tools/fuzz/requirements.in --output-file tools/fuzz/requirements.txt
 	@for peer in tools/bench/peers/*/requirements.in; do \
 	  uv pip compile --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_36 --generate-hashes --no-annotate --upgrade \
 	    --custom-compile-command "make lock" $$peer --output-file $${peer%.in}.txt || exit 1; \
@@ -108,6 +110,12 @@ simulate: $(READY)  ## whether the statistics hold: a quarter of an hour on two 
 
 bench: $(READY)  ## model servers side by side: CPU per request, answers checked first (ARGS="--quick", "--only fairlead,native")
 	@$(BIN)/python tools/bench $(ARGS)
+
+fuzz: $(READY)  ## broken bytes for every decoder and engine, ten minutes a target (ARGS="--seconds 60 --only v2-json")
+	@$(BIN)/python tools/fuzz $(ARGS)
+
+soak: $(READY)  ## ten minutes at half of saturation, REST and gRPC: memory, errors, open files, latency (ARGS="--minutes 1")
+	@$(BIN)/python tools/soak $(ARGS)
 
 clean:  ## remove what was built (not .venv)
 	rm -rf build feature_repo/data .fairlead .mypy_cache .ruff_cache .pytest_cache .hypothesis
