@@ -16,13 +16,17 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from fairlead.clock import SystemClock
-from fairlead_server.errors import LoadRefused, StartupError, UnknownModel
+from fairlead.contract import Feature
+from fairlead_server.errors import ClientLeft, LoadRefused, RequestError, StartupError, UnknownModel
 from fairlead_server.loading import load
 from fairlead_server.metrics import ServerMetrics
 from fairlead_server.predict.repository import find_models
+from fairlead_server.protocol.grpc.messages import pb
+from fairlead_server.protocol.grpc.methods import InferenceMethods
 from fairlead_server.protocol.rest import Limits, RestApplication
 from fairlead_server.protocol.service import Service
 from fairlead_server.settings import from_arguments
+from support.models import make_contract, write_model
 from support.repository_models import WIDTH, write_looping, write_scaled
 from support.waiting import until
 
@@ -120,6 +124,20 @@ async def test_models_are_asked_by_name_and_version_and_the_highest_answers_whoe
         assert await models.index() == {("a", "1"): "", ("b", "10"): "", ("b", "9"): ""}
         labels = {"model": "b", "variant": "", "protocol": "v2-rest", "code": "200"}
         assert models.registry.get_sample_value("fairlead_requests_total", labels) == 3
+
+
+async def test_models_with_a_contract_and_plain_ones_stand_side_by_side(tmp_path: Path) -> None:
+    write_scaled(tmp_path / "plain.onnx", 2)
+    contract = make_contract([Feature(view="plane", name="seats", dtype="float32", join_keys=("tailnum",))])
+    (tmp_path / "late/7").mkdir(parents=True)
+    write_model(tmp_path / "late/7/model.onnx", contract)
+    async with stand(tmp_path) as models:
+        assert await models.factor("plain") == 2
+        tensor = {"name": "plane__seats", "datatype": "FP32", "shape": [1], "data": [0.0]}
+        for path in ("late", "late/versions/7"):
+            answer = await models.client.post(f"/v2/models/{path}/infer", json={"inputs": [tensor]})
+            assert (answer.json()["model_version"], answer.json()["outputs"][0]["data"]) == ("7", [0.5])
+        assert (await models.client.get("/v2/models/late/versions/1")).status_code == 404
 
 
 async def test_only_the_highest_version_is_served_where_that_is_wanted(tmp_path: Path) -> None:
@@ -280,6 +298,39 @@ async def test_an_overloaded_model_says_when_to_try_again_and_others_answer(tmp_
         assert answers[3].status_code == 200
         labels = {"model": "slow", "variant": "", "reason": "overloaded"}
         assert models.registry.get_sample_value("fairlead_unrun_requests_total", labels) == 2
+
+
+class _Reply:
+    """Where an inference over gRPC is answered."""
+
+    def __init__(self) -> None:
+        self.over: str | None = None
+        self.told: asyncio.Future[bytes | RequestError] = asyncio.get_running_loop().create_future()
+
+    def answer(self, message: bytes, _token: str | None) -> bool:
+        self.told.set_result(message)
+        return True
+
+    def fail(self, error: RequestError) -> None:
+        self.told.set_result(error)
+
+
+async def test_a_call_that_is_cancelled_while_it_waits_is_not_run(tmp_path: Path) -> None:
+    write_looping(tmp_path / "slow.onnx", WIDTH * 2000)
+    async with stand(tmp_path, "--long-run-ms", "0", "--long-run-threads", "1") as models:
+        message = pb.ModelInferRequest(model_name="slow")
+        message.inputs.add(name="x", datatype="FP32", shape=[1, WIDTH]).contents.fp32_contents.extend(ROW)
+        methods = InferenceMethods(models.service)
+        first, second = _Reply(), _Reply()
+        for reply in (first, second):
+            methods.infer(message.SerializeToString(), None, None, reply)
+        second.over = "CANCELLED"
+        answer, refusal = await first.told, await second.told
+        assert isinstance(answer, bytes)
+        assert list(pb.ModelInferResponse.FromString(answer).outputs[0].contents.fp32_contents) == ROW
+        assert isinstance(refusal, ClientLeft)
+        labels = {"model": "slow", "variant": "", "reason": "gone"}
+        assert models.registry.get_sample_value("fairlead_unrun_requests_total", labels) == 1
 
 
 async def test_a_reason_names_the_model_once() -> None:

@@ -86,7 +86,7 @@ class _Opener:
         self._loader = loader
         self._long_runs = LongRuns(
             Bounds(
-                threads=settings.long_run_threads or usable_cores(),
+                threads=settings.long_run_threads or max(1, usable_cores() // settings.workers),
                 long_run_s=settings.long_run_ms / 1000,
                 queue_deadline_s=settings.queue_deadline_s,
             )

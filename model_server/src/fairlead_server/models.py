@@ -105,11 +105,11 @@ class ModelSet:
                 self._service.put(name, dict.fromkeys(_versions(model), Version(reason=LOADING, wanted=False)))
             try:
                 opened = await self._open_all(name, model)
-            except LoadRefused as error:
+            except BaseException as error:  # the client may have given up, too
                 if not served:
+                    reason = error.reason if isinstance(error, LoadRefused) else UNLOADED
+                    self._service.put(name, dict.fromkeys(_versions(model), Version(reason=reason, wanted=False)))
                     await self._opener.forget(name)
-                    failed = Version(reason=error.reason, wanted=False)
-                    self._service.put(name, dict.fromkeys(_versions(model), failed))
                 raise
             finally:
                 self._service.watch(name)

@@ -83,6 +83,10 @@ class Predictor:
         """Whether requests are answered: the registry fits, or degraded answers are allowed."""
         return self.connection is None or self.connection.ready
 
+    def may_take_long(self, request: PredictRequest) -> bool:
+        """Return whether a request may have to wait for a thread, and so be given up meanwhile."""
+        return request.rows > self.batch.cost.units_on_loop or not self.signature.batched
+
     @property
     def busy(self) -> bool:
         """Whether any request has still to be answered."""

@@ -134,6 +134,7 @@ class Lane:
         self._seen: set[int] = set()
         """Hashes of heads that came once."""
         self._routes: dict[bytes, Route] = {}
+        service.on_change(self._routes.clear)
         self.headers: Sequence[tuple[bytes, bytes]] | None = None
         """Those that every answer has, as they were when the following were written; see :meth:`renew`."""
         self.shared = b""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -47,7 +47,8 @@ class Served:
         if contract is None:
             schema = Schema.of_graph(predictor.signature, name, predictor.version, rows_limit)
         else:
-            schema = Schema.of(contract, name, rows_limit)
+            # A repository's folder may call the version otherwise than the contract does.
+            schema = replace(Schema.of(contract, name, rows_limit), version=predictor.version)
         return cls(predictor, schema, exposures, feedback)
 
     def metadata(self, not_ready_reason: str | None) -> dict[str, Any]:
@@ -134,6 +135,7 @@ class Service:
         self._models: dict[str, Mapping[str, Version]] = {}
         self._metrics: dict[str, ModelMetrics] = {}
         self._of_nobody = metrics.of(model=model_name or "", variant=variant)
+        self._listeners: list[Callable[[], None]] = []
         self._only = True
         self._starting = True
         self._draining = False
@@ -173,6 +175,12 @@ class Service:
                 if not place:
                     self._found[name, ""] = known.served
         self.watch(name)
+        for listener in self._listeners:
+            listener()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Have ``listener`` called whenever models come or go: whoever remembers what it found must forget it."""
+        self._listeners.append(listener)
 
     def watch(self, name: str) -> None:
         """Have metrics ask the versions of a model that are served now; none keeps one in memory that is not."""
@@ -275,6 +283,19 @@ class Service:
         if not known.wanted:
             return UnknownModel(f"model {name!r} is not loaded: {known.reason}", field="model_name")
         return NotReady(f"model {name!r} is not ready: {known.reason}")
+
+    def asked(self, name: str, version: str) -> list[Served]:
+        """Return the loaded models of a name and version; empty for any.
+
+        Raises:
+            RequestError: A model is named, and not there.
+        """
+        if version:
+            return [self.served_as(name, version)]
+        if name:
+            self.served_as(name)
+        named = self._models.items() if not name else [(name, self._models[name])]
+        return [known.served for _, versions in named for known in versions.values() if known.served is not None]
 
     def metadata_of(self, served: Served) -> dict[str, Any]:
         """Return V2 model metadata."""

@@ -12,11 +12,11 @@ from fairlead_server.exposure.experiment import joined
 from fairlead_server.exposure.routes import Headers
 from fairlead_server.metrics import Stage, StageTimer
 from fairlead_server.predict.request import PredictResponse
-from fairlead_server.protocol import metadata
+from fairlead_server.protocol import metadata, statistics
 from fairlead_server.protocol.call import InferCall
 from fairlead_server.protocol.grpc import codec
 from fairlead_server.protocol.grpc.engine import Metadata
-from fairlead_server.protocol.grpc.index import control_messages, index_messages
+from fairlead_server.protocol.grpc.index import control_messages, index_messages, statistics_messages
 from fairlead_server.protocol.grpc.messages import pb
 from fairlead_server.protocol.service import Served, Service
 
@@ -70,6 +70,7 @@ class InferenceMethods:
         """Answer from ``service``."""
         self._service = service
         self._index_request, self._index_response = index_messages()
+        self._statistics_request, self._statistics_response = statistics_messages()
         self._load_request, self._load_response, self._unload_request, self._unload_response = control_messages()
         self.quick: dict[str, Method] = {
             "ServerLive": self._server_live,
@@ -78,6 +79,7 @@ class InferenceMethods:
             "ModelReady": self._model_ready,
             "ModelMetadata": self._model_metadata,
             "RepositoryIndex": self._repository_index,
+            "ModelStatistics": self._model_statistics,
         }
         """By name of the method."""
         self.slow: dict[str, SlowMethod] = {
@@ -105,7 +107,9 @@ class InferenceMethods:
         try:
             call = codec.decode(raw, served.schema)
             timer.lap(Stage.DECODE)
-            request = call.request if deadline_s is None else replace(call.request, deadline_s=deadline_s)
+            request = call.request
+            if deadline_s is not None or served.predictor.may_take_long(request):
+                request = replace(request, deadline_s=deadline_s, gone=lambda: reply.over is not None)
             inference = _Inference(served, call, timer, headers, reply)
             served.predictor.submit(request, timer, partial(self._inferred, inference))
         except Exception as error:  # noqa: BLE001
@@ -169,6 +173,11 @@ class InferenceMethods:
     def _repository_index(self, raw: bytes) -> bytes:
         request = codec.parse(self._index_request, raw)
         return _encoded(self._index_response(models=self._service.index(only_ready=request.ready)))
+
+    def _model_statistics(self, raw: bytes) -> bytes:
+        request = codec.parse(self._statistics_request, raw)
+        told = statistics.of_models(self._service.asked(request.name, request.version))
+        return _encoded(self._statistics_response(**told))
 
     async def _repository_load(self, raw: bytes) -> bytes:
         request = codec.parse(self._load_request, raw)
