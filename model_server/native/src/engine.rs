@@ -284,7 +284,8 @@ impl Engine {
     /// Whether no call is being received or answered.
     #[must_use]
     pub fn idle(&self) -> bool {
-        self.desk.receiving.is_empty() && self.desk.answering.is_empty()
+        let streams = matches!(&self.wire, Wire::Open(connection) if connection.has_streams());
+        !streams && self.desk.receiving.is_empty() && self.desk.answering.is_empty()
     }
 
     /// Whether `feed` should be called again once what is to be sent was taken.

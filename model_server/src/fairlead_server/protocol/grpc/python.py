@@ -277,7 +277,7 @@ class PythonEngine:
         if named.get(b":method") != b"POST" or not named.get(b"content-type", b"").startswith(b"application/grpc"):
             self._refuse_http(stream, ended=event.stream_ended is not None)
             return
-        path = named[b":path"].decode("latin-1")
+        path = named[b":path"].decode(errors="replace")
         gzip = b"gzip" in [name.strip() for name in named.get(b"grpc-accept-encoding", b"").split(b",")]
         timeout = None
         self._answering[stream] = _Answering(ended_by_client=event.stream_ended is not None)
