@@ -84,7 +84,9 @@ def parse_perf(text: str) -> dict[str, float]:
 
 
 def workers(questions: Questions, given: Given, ledger: Ledger) -> dict[str, Any] | None:
-    """Return CPU per request of one worker and of two, and each of the two's share of the work.
+    """Return CPU per request of one worker and of two, and each of the two's share of the CPU time.
+
+    Both are on the server's CPU, for the load needs the other: a worker beside it would get what it leaves.
 
     Raises:
         NotStarted: The server does not know workers, or did not start.
@@ -92,11 +94,10 @@ def workers(questions: Questions, given: Given, ledger: Ledger) -> dict[str, Any
     (ours,) = (one for one in SYSTEMS if one.name == one.label == "fairlead")
     case = replace(_case(), connections=64)
     servers: dict[str, Server] = {}
-    both = f"{machine.SERVER_CPU},{machine.LOAD_CPU}"
     try:
         for count in ("1", "2"):
             system = replace(ours, name=f"fairlead-{count}-workers", command=(*ours.command, "--workers", count))
-            servers[count] = Server(system, given, ledger_url=ledger.url(system.label), cpus=both)
+            servers[count] = Server(system, given, ledger_url=ledger.url(system.label))
             questions.await_ready(servers[count])
             servers[count].freeze()
         costs: dict[str, list[float]] = {"1": [], "2": []}

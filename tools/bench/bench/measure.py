@@ -101,7 +101,7 @@ def _add(
     else:
         if found is not None:
             besides[name] = found
-            console.print(f"  {found}", highlight=False)
+            console.print(f"  {escape(str(found))}", highlight=False)
 
 
 def _chosen(only: Sequence[str]) -> tuple[list[Case], list[System]]:

@@ -56,7 +56,9 @@ class Ledger:
 
             def do_POST(self) -> None:
                 """Take a report."""
-                body = self.rfile.read(int(self.headers["content-length"]))
+                length = int(self.headers["content-length"])
+                if len(body := self.rfile.read(length)) < length:
+                    raise ConnectionResetError("the server ended before its report did")
                 ledger._take(self.path.split("/")[1], gzip.decompress(body))
                 self.send_response(200)
                 self.send_header("content-length", "2")

@@ -60,14 +60,13 @@ class Given:
 class Server:
     """One server of a system."""
 
-    def __init__(self, system: System, given: Given, *, ledger_url: str | None, cpus: str | None = None) -> None:
+    def __init__(self, system: System, given: Given, *, ledger_url: str | None) -> None:
         """Start it; it may not answer yet.
 
         Args:
             system: What to start.
             given: What it serves.
             ledger_url: Where an experiment's server reports to.
-            cpus: CPUs that it may use; None for the server's.
 
         Raises:
             NotInstalled: It is not on this machine and could not be had.
@@ -100,7 +99,7 @@ class Server:
         self._log = LOGS / f"{system.label}.log"
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self.started_s = time.monotonic()
-        pinned = ["taskset", "-c", cpus or str(machine.SERVER_CPU)]
+        pinned = ["taskset", "-c", str(machine.SERVER_CPU)]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*pinned, *(part.format(**values) for part in system.command)],
