@@ -24,6 +24,7 @@ $(READY): requirements/all.txt $(PACKAGES:%=%/pyproject.toml) tools/setup.sh $(N
 system:
 	@sh tools/system.sh
 	@$(PYTHON) tools/kafka fetch
+	@$(PYTHON) tools/h2spec fetch
 
 features: $(READY)  ## build, apply and materialize the flights features
 	@$(BIN)/python -m flights.features
