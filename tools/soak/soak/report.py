@@ -13,14 +13,16 @@ from rich.table import Table
 from soak.run import Outcome, Stretch
 
 MOST_GROWTH = 0.05
+_WARM_S = 20.0
 _SLACK_DESCRIPTORS = 2
 _MIB = 2**20
 _WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 860, 130, 70, 30, 50
 
 
 def warm(stretches: Sequence[Stretch]) -> Sequence[Stretch]:
-    """Return the stretches after warming up: all but the first tenth, at least one."""
-    return stretches[max(1, len(stretches) // 10) :] or stretches
+    """Return the stretches after warming up: without the first tenth of the time, and the first twenty seconds."""
+    end_s = max(_WARM_S, stretches[-1].end_s / 10) if stretches else 0.0
+    return [one for one in stretches if one.end_s > end_s] or stretches
 
 
 def growth(stretches: Sequence[Stretch]) -> float:

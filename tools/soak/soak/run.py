@@ -22,6 +22,8 @@ _BROKEN = 0.01
 _TURN_S = 0.002
 _REST_CONNECTIONS, _GRPC_CONNECTIONS = 12, 4
 _SATURATION_S = 6.0
+_AHEAD = 256
+"""Requests that wait for an answer while saturation is measured: more than connections take at once."""
 _GARBAGE_EACH_S = 0.5
 _DRAIN_S = 30.0
 _SAMPLE_S = 1.0
@@ -120,14 +122,12 @@ class _Run:
         """Ask as much as is answered; return requests per second, and the server's share of a core."""
         start_s, cpu_s = time.perf_counter(), self._server.cpu_s
         before = self.tally.answered.total()
-        most = 2 * (_REST_CONNECTIONS + _GRPC_CONNECTIONS * GrpcClient.slots)
+        asked = 0
         while (spent_s := time.perf_counter() - start_s) < _SATURATION_S:
-            for pool in (self._rest, self._grpc):
-                while pool.waiting < most:
-                    self._ask(time.perf_counter())
-                    if self._rest.waiting > 4 * most or self._grpc.waiting > 4 * most:
-                        break
-            await asyncio.sleep(0)
+            while asked - (self.tally.answered.total() - before) < _AHEAD:
+                self._ask(time.perf_counter())
+                asked += 1
+            await asyncio.sleep(_TURN_S / 2)
         done = self.tally.answered.total() - before
         share = (self._server.cpu_s - cpu_s) / spent_s
         self._rest.forget()
