@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,20 @@ class ViewRead:
     """By feature, shape [keys], writable, of the contract's types; anything where there is no value."""
     odd: Sequence[Odd]
     """Cells of rows that are there without a value; all others of those rows have one."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[ViewRead]) -> ViewRead:
+        """Put reads of successive keys together."""
+        starts = accumulate((len(part.event_us) for part in parts), initial=0)
+        return cls(
+            [us for part in parts for us in part.event_us],
+            [np.concatenate(columns) for columns in zip(*(part.columns for part in parts), strict=True)],
+            [
+                Odd(f, key + start, state)
+                for part, start in zip(parts, starts, strict=False)
+                for f, key, state in part.odd
+            ],
+        )
 
 
 Found = Mapping[str, ViewRead | None]

@@ -15,7 +15,7 @@ from fairlead.clock import Clock
 from fairlead.contract import Contract
 from fairlead.features.service import ServiceDescription
 from fairlead_server.errors import ContractMismatch, StartupError
-from fairlead_server.hydrate.generic import GenericBackEnd
+from fairlead_server.hydrate.choice import back_end_of
 from fairlead_server.hydrate.hydrator import Hydrator, StoreAccess
 from fairlead_server.hydrate.plan import HydrationPlan
 from fairlead_server.hydrate.policy import LastGood
@@ -149,21 +149,17 @@ class FeatureConnection:
     async def _try(self, store: FeatureStore) -> None:
         opened = await self._open(store)
         self.registry.note(Registered(opened.registered.fingerprint))
-        back_end = GenericBackEnd(
-            store,
-            self._plan.views,
-            opened.source.tables,
-            thread=self._thread,
-            deadline_s=self._settings.hydration.deadline_s,
-        )
+        deadline_s = self._settings.hydration.deadline_s
+        back_end = back_end_of(store, self._plan, opened.source, self._thread, deadline_s)
         # On-demand views need the registry alone, so they are right again before the online store is back.
         self.hydrator = self._hydrator(StoreAccess(back_end, opened.source.functions))
         if not await self.hydrator.answers():
+            await self.hydrator.close()
             raise StoreNotReachable("the online store does not answer")
         self._connected = True
         self.reason = "connected"
         self._logged.clear()
-        _LOG.info("feature store connected registry=%s", self.registry.fingerprint)
+        _LOG.info("feature store connected registry=%s reader=%s", self.registry.fingerprint, back_end.name)
 
     def _hydrator(self, access: StoreAccess | None) -> Hydrator:
         return Hydrator(

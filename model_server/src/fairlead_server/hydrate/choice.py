@@ -1,0 +1,50 @@
+"""Chooses how a feature store's online store is asked: Redis directly, any other through Feast."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import Any, Final
+
+from feast import FeatureStore
+
+from fairlead_server.hydrate.generic import GenericBackEnd
+from fairlead_server.hydrate.plan import HydrationPlan
+from fairlead_server.hydrate.reader import BackEnd
+from fairlead_server.hydrate.source import Source
+from fairlead_server.hydrate.thread import WorkerThread
+
+_LOG = logging.getLogger(__name__)
+_REDIS: Final = "feast.infra.online_stores.redis.RedisOnlineStore"
+_KEY_VERSION: Final = 3
+
+
+def why_through_feast(store: FeatureStore) -> str | None:
+    """Return why an online store is asked through Feast; None for one that is asked directly."""
+    kind = type(store.provider.online_store)
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if name != _REDIS:
+        return f"the online store is {kind.__qualname__}"
+    version = store.config.entity_key_serialization_version
+    return None if version == _KEY_VERSION else f"entity_key_serialization_version is {version}"
+
+
+def back_end_of(
+    store: FeatureStore, plan: HydrationPlan, source: Source, thread: WorkerThread, deadline_s: float
+) -> BackEnd:
+    """Return the way to ask an opened store.
+
+    Args:
+        store: The opened feature store.
+        plan: What may be looked up.
+        source: The store's side of it.
+        thread: Where a store without asynchronous reads is read.
+        deadline_s: Longest wait of one request, seconds.
+    """
+    reason = why_through_feast(store)
+    if reason is None:
+        redis: Any = importlib.import_module("fairlead_server.hydrate.redis")  # only those who have it pay for it
+        of_redis: BackEnd = redis.open_back_end(store, plan.views, source.tables, deadline_s)
+        return of_redis
+    _LOG.info("features are read through feast reason=%s", reason)
+    return GenericBackEnd(store, plan.views, source.tables, thread=thread, deadline_s=deadline_s)

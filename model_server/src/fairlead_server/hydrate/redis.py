@@ -1,0 +1,195 @@
+"""Asks Redis for what Feast keeps there: one hash per entity, all views of a request in one round trip.
+
+The layout is Feast's, and documented by it: a key of the entity's serialized names and values and the project, in it
+a field per feature (the little-endian murmur3 hash of ``view:feature``) and one per view for the event time. Views
+that are asked for the same entity share its hash and so a command. Feast's own code makes names and prefixes, once;
+tests compare what is read with ``get_online_features``.
+
+``HMGET`` tells a field that is not there from one that is null, so a feature that was never written is told from a
+null here, as ``online_read`` cannot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from feast import FeatureStore
+from feast.infra.key_encoding_utils import serialize_entity_key_prefix
+from feast.infra.online_stores.helpers import _mmh3, compute_versioned_name
+from feast.protos.feast.types.Value_pb2 import ValueType
+
+from fairlead_server.hydrate.found import Found, JoinKeys, Key, Lookup, ViewRead
+from fairlead_server.hydrate.plan import ViewPlan
+from fairlead_server.hydrate.redis_client import Command, RedisClient, Replies, open_client, pack
+from fairlead_server.hydrate.source import Table
+from fairlead_server.hydrate.wire import BROKEN, Reply, ViewDecoder
+
+_KEY_VERSION = 3
+_READS_AT_ONCE = 2
+_GIVE_UP_AFTER = 1.5
+"""Deadlines after which a read that nobody waits for any more is given up, and its connection with it."""
+_REPLIES_PER_TURN = 512
+"""After so many replies are decoded the event loop serves others."""
+_NO_ENTITY: Key = ("",)
+_INT64, _INT32, _SIZE = struct.Struct("<IIq"), struct.Struct("<IIi"), struct.Struct("<II")
+
+
+def _text(value: Any) -> bytes:
+    encoded: bytes = value.encode()
+    return _SIZE.pack(ValueType.STRING, len(encoded)) + encoded
+
+
+def _int64(value: Any) -> bytes:
+    return _INT64.pack(ValueType.INT64, 8, value)
+
+
+def _int32(value: Any) -> bytes:
+    return _INT32.pack(ValueType.INT32, 4, value)
+
+
+_ENCODINGS: Mapping[str, Callable[[Any], bytes]] = {"string_val": _text, "int64_val": _int64, "int32_val": _int32}
+"""How Feast serializes a join key's value, by the field of its ``Value``."""
+
+
+def open_back_end(
+    store: FeatureStore, views: Sequence[ViewPlan], tables: Mapping[str, Table], deadline_s: float
+) -> RedisBackEnd:
+    """Return a back end with connections of its own; see :class:`RedisBackEnd`."""
+    client = open_client(store.config.online_store, deadline_s)
+    return RedisBackEnd(store, views, tables, client=client, deadline_s=deadline_s)
+
+
+class RedisBackEnd:
+    """Feast's Redis store, without Feast in the way of a request."""
+
+    name = "redis"
+    reads_at_once = _READS_AT_ONCE
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        views: Sequence[ViewPlan],
+        tables: Mapping[str, Table],
+        *,
+        client: RedisClient,
+        deadline_s: float,
+    ) -> None:
+        """Make the back end; nothing is read yet.
+
+        Args:
+            store: The opened feature store, with Feast's own Redis store.
+            views: What may be looked up.
+            tables: The store's side of ``views``, by name.
+            client: Connections to the store.
+            deadline_s: Longest wait of one request, seconds.
+        """
+        self._client = client
+        self._deadline_s = deadline_s
+        hashes: dict[tuple[JoinKeys, JoinKeys, tuple[str, ...]], HashPlan] = {}
+        for view in views:
+            table = tables[view.name]
+            kinds = _kinds(table)
+            asked = (view.join_keys, table.join_keys, kinds)
+            if asked not in hashes:
+                hashes[asked] = HashPlan(view.join_keys, table.join_keys, kinds, store.project)
+            hashes[asked].add(view, table, _stored_name(store, table))
+        self._hashes = list(hashes.values())
+        for one in self._hashes:
+            one.compile()
+        self.probe: Lookup = {view.join_keys: [tables[view.name].probe] for view in views}
+
+    async def read(self, lookup: Lookup) -> Found:
+        """Look up keys.
+
+        Raises:
+            TimeoutError: The store did not answer for longer than the deadline.
+            RedisError: It cannot be asked, or refuses every command.
+            OSError: It cannot be asked.
+        """
+        commands = [of_hash.command(key) for of_hash in self._hashes for key in lookup[of_hash.asked]]
+        async with asyncio.timeout(_GIVE_UP_AFTER * self._deadline_s):
+            replies = await self._client.ask(commands)
+        _check(replies)
+        found: dict[str, ViewRead | None] = {}
+        start = 0
+        for of_hash in self._hashes:
+            end = start + len(lookup[of_hash.asked])
+            for name, decoder in of_hash.views:
+                found[name] = await _decode(decoder, replies[start:end])
+            start = end
+        return found
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._client.close()
+
+
+class HashPlan:
+    """The hash of one entity, and what is asked of it for all its views."""
+
+    def __init__(self, asked: JoinKeys, stored: JoinKeys, kinds: tuple[str, ...], project: str) -> None:
+        """Start without views.
+
+        Args:
+            asked: Names of the keys in a request.
+            stored: The store's names of them, in the same order.
+            kinds: Fields of ``Value`` that they are written in.
+            project: Feast's project.
+        """
+        self.asked = asked
+        """Names of the keys in a request."""
+        self.views: list[tuple[str, ViewDecoder]] = []
+        """Views in the hash, by name."""
+        order = sorted(range(len(stored)), key=lambda i: stored[i])
+        self._values = [(i, _ENCODINGS[kinds[i]]) for i in order]
+        self._prefix: bytes = serialize_entity_key_prefix(list(stored), entity_key_serialization_version=_KEY_VERSION)
+        self._project = project.encode()
+        self._fields: list[bytes] = []
+        self._head, self._tail = b"", b""
+
+    def add(self, view: ViewPlan, table: Table, stored_name: str) -> None:
+        """Ask for a view, too."""
+        decoder = ViewDecoder(view, {field.name: str(field.dtype) for field in table.view.features}, len(self._fields))
+        self._fields += [_mmh3(f"{stored_name}:{name}") for name in decoder.names]
+        self._fields.append(f"_ts:{stored_name}".encode())
+        self.views.append((view.name, decoder))
+
+    def compile(self) -> None:
+        """Fix what is asked for."""
+        self._head, self._tail = pack(self._fields)
+
+    def command(self, key: Key) -> Command:
+        """Return the command for one entity."""
+        values = key or _NO_ENTITY
+        stored = b"".join([self._prefix, *[encode(values[i]) for i, encode in self._values], self._project])
+        return Command(stored, self._fields, b"%b%d\r\n%b%b" % (self._head, len(stored), stored, self._tail))
+
+
+def _kinds(table: Table) -> tuple[str, ...]:
+    probe = table.probe or _NO_ENTITY
+    return tuple(str(write(part).WhichOneof("val")) for write, part in zip(table.key_values, probe, strict=True))
+
+
+def _stored_name(store: FeatureStore, table: Table) -> str:
+    name: str = compute_versioned_name(table.view, store.config.registry.enable_online_feature_view_versioning)
+    return name
+
+
+def _check(replies: Replies) -> None:
+    """Raise what the server says if it refuses all; a key that it refuses alone is a STORE_ERROR of its own."""
+    if replies and all(isinstance(reply, Exception) for reply in replies):
+        raise replies[0]
+
+
+async def _decode(decoder: ViewDecoder, replies: Replies) -> ViewRead:
+    rows: list[Reply] = [(BROKEN,) * decoder.end if isinstance(reply, Exception) else reply for reply in replies]
+    if len(rows) <= _REPLIES_PER_TURN:
+        return decoder.decode(rows)
+    parts: list[ViewRead] = []
+    for start in range(0, len(rows), _REPLIES_PER_TURN):
+        parts.append(decoder.decode(rows[start : start + _REPLIES_PER_TURN]))
+        await asyncio.sleep(0)
+    return ViewRead.joined(parts)
