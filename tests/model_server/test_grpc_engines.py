@@ -118,7 +118,7 @@ def test_metadata_is_answered_before_and_after(make: Callable[..., Client]) -> N
     client.engine.reply(1, b"", metadata=[("x-prediction-id", "t0ken")])
     heads = [found for found in client.take() if found.kind == Kind.HEADERS]
     decoder = hpack.Decoder()
-    named = [dict(decoder.decode(found.payload)) for found in heads]
+    named = [{str(name): str(value) for name, value in decoder.decode(found.payload)} for found in heads]
     assert [fields["x-prediction-id"] for fields in named] == ["t0ken", "t0ken"]
 
 
