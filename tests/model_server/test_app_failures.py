@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -47,7 +48,7 @@ def service_of(predictor: Predictor) -> Service:
 
 def broken(rig: Rig) -> Service:
     """A service whose model cannot be run, for a reason that nobody foresaw."""
-    lost: Any = None
+    lost: Any = SimpleNamespace(signature=rig.predictor.signature)  # which cannot be run
     return service_of(replace(rig.predictor, session=lost))
 
 

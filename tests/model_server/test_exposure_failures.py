@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -100,7 +101,7 @@ def rest(service: Service, rig: Rig) -> httpx.AsyncClient:
 
 
 def broken(rig: Rig) -> Predictor:
-    lost: Any = None
+    lost: Any = SimpleNamespace(signature=rig.predictor.signature)  # which cannot be run
     return replace(rig.predictor, session=lost)
 
 

@@ -9,6 +9,7 @@ take long go to threads; see ``executor``.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections import deque
@@ -18,6 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fairlead_server import logs
 from fairlead_server.errors import DeadlinePassed, InferenceFailed, RequestError
 from fairlead_server.metrics import ModelMetrics, Stage
 from fairlead_server.predict.cost import RunCost
@@ -25,6 +27,8 @@ from fairlead_server.predict.executor import Bounds, LongRuns, RunQueue
 from fairlead_server.predict.joint import Joint, Part, joined
 from fairlead_server.predict.session import Session
 from fairlead_server.predict.signature import ANY, TensorSpec
+
+_LOG = logging.getLogger(__name__)
 
 Columns = Mapping[str, NDArray[np.generic]]
 """A model's inputs or outputs by name; the first dimension counts rows."""
@@ -248,9 +252,9 @@ def _report(error: Exception) -> None:
 def _failure(error: Exception) -> RequestError:
     if isinstance(error, RequestError):
         return error
-    failed = InferenceFailed(f"the model failed with {type(error).__name__}")
-    failed.__cause__ = error
-    return failed
+    # A session says itself what a model failed with: this is a fault of ours.
+    _LOG.error("run failed error=%s at=%s", type(error).__name__, logs.place_of(error))
+    return InferenceFailed("internal error; the server's log says more")
 
 
 def _late() -> DeadlinePassed:
