@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import re
 import time
 import zlib
 from collections.abc import Awaitable, Callable
@@ -15,7 +17,7 @@ from fairlead_server.protocol import v1, v2
 from fairlead_server.protocol.grpc import codec
 from fairlead_server.protocol.grpc.messages import pb
 from fairlead_server.protocol.schema import Schema
-from fuzz import oracle
+from fuzz import mutate, oracle
 from fuzz.models import KINDS, ROWS
 from fuzz.mutate import pieces
 from fuzz.rig import Rig, Unforeseen, engines
@@ -43,6 +45,8 @@ _COLUMNS = Schema(
 """As a model with a contract has it: only decoded here, never run."""
 _MIGHT_PASS = b"x-envoy-expected-rq-timeout-ms"
 _REFUSED, _FAILED, _LATE = 400, 500, 504
+
+_NUMBERS = re.compile(rb"\[[-+0-9.eE, \t\r\n\[\]]*\]")
 
 Feed = Callable[[Rig, bytes], Awaitable[None]]
 
@@ -172,27 +176,52 @@ def _decoded(decode: Callable[[], Any]) -> None:
 
 
 async def _both_ways(rig: Rig, model: str, path: str, body: bytes, json_length: str | None) -> None:
-    """Compare what the lane answers with what the application does, and both with ONNX Runtime."""
-    headers = [] if json_length is None else [(_LENGTH.encode(), json_length.encode())]
-    strict = await rig.strictly(path, body, headers)
-    extra = b"" if json_length is None else f"{_LENGTH}: {json_length}\r\n".encode()
-    request = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n".encode() + extra + b"\r\n" + body
+    """Compare what the lane answers with what the application does, and both with ONNX Runtime.
+
+    The body comes several times over one connection, and then with other numbers: if its form was learned from the
+    first, those are read by the form, and must be answered as if they were not.
+    """
     wire = rig.http()
-    for time_ in range(_TIMES):
-        wire.feed(request)
+    for one in [body] * _TIMES + other_numbers(body, None if json_length is None else _length(json_length)):
+        strict = await rig.strictly(path, one, _headers(json_length))
+        extra = b"".join(b"%b: %b\r\n" % header for header in _headers(json_length))
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(one)}\r\n".encode()
+        wire.feed(head + extra + b"\r\n" + one)
         heard = await rig.answer(wire)
         if (heard.status, heard.body) != (strict.status, strict.body):
             raise Unforeseen(
-                f"{path}, time {time_ + 1}: the lane answers {heard.status} {heard.body[:300]!r}, "
+                f"{path} {one!r}: the lane answers {heard.status} {heard.body[:300]!r}, "
                 f"the application {strict.status} {strict.body[:300]!r}"
             )
         if heard.status >= _FAILED:
             raise Unforeseen(f"{path}: {heard.status} {heard.body[:300]!r}")
-    if heard.status < _REFUSED and path.startswith("/v2"):
-        length = None if json_length is None else int(json_length)
-        answered = oracle.rest(heard.body, oracle.json_length_of(heard))
-        oracle.require(rig.sessions[model], oracle.rest(body, length), answered)
+        if heard.status < _REFUSED and path.startswith("/v2"):
+            length = None if json_length is None else int(json_length)
+            answered = oracle.rest(heard.body, oracle.json_length_of(heard))
+            oracle.require(rig.sessions[model], oracle.rest(one, length), answered)
     wire.hang_up()
+
+
+def other_numbers(body: bytes, json_length: int | None) -> list[bytes]:
+    """Return bodies with another list of numbers, or other bytes after the JSON; none if ``body`` has neither."""
+    chance = random.Random(zlib.crc32(body))
+    if json_length is not None and json_length < len(body):
+        tail = body[json_length:]
+        return [body[:json_length] + one for one in (chance.randbytes(len(tail)), tail[:-1], tail + b"\0")]
+    found = max(_NUMBERS.finditer(body), key=lambda one: one.end() - one.start(), default=None)
+    if found is None or json_length is not None:
+        return []
+    changes = (*[mutate.respelled] * 4, mutate.json_body)
+    numbers = [change(chance, found[0]) for change in changes]
+    return [body[: found.start()] + one + body[found.end() :] for one in numbers]
+
+
+def _length(text: str) -> int:
+    return int(text[:9]) if text.isascii() and text.isdigit() else 0
+
+
+def _headers(json_length: str | None) -> list[tuple[bytes, bytes]]:
+    return [] if json_length is None else [(_LENGTH.encode(), json_length.encode())]
 
 
 def _tensors(message: Any, way: str) -> oracle.Arrays:

@@ -97,7 +97,7 @@ def json_body(chance: random.Random, data: bytes) -> bytes:
         encoded = text.encode()
     except (ValueError, RecursionError):
         return anyhow(chance, data)
-    return _respelled(chance, encoded) if chance.random() < 0.4 else encoded
+    return respelled(chance, encoded) if chance.random() < 0.4 else encoded
 
 
 def _other(chance: random.Random, value: Any, depth: int) -> Any:  # noqa: PLR0911 -- one for each change
@@ -135,7 +135,7 @@ def _instead(chance: random.Random, value: Any) -> Any:
     )
 
 
-def _respelled(chance: random.Random, text: bytes) -> bytes:
+def respelled(chance: random.Random, text: bytes) -> bytes:
     """Write a number in another way, or leave what JSON does not allow."""
     places = [place for place, byte in enumerate(text) if byte in b"0123456789,:[]"]
     if not places:
