@@ -28,7 +28,8 @@ from fairlead_server.protocol.service import Served, Service
 from support.plain_models import Tensor, graph
 
 LIMITS = Limits(body_bytes=4096, body_deadline_s=60.0)
-_MOST_TURNS = 2000
+_MOST_TURNS = 100
+"""Of the event loop; an answer takes less than ten."""
 _ANSWER = re.compile(rb"HTTP/1\.1 (\d+) [^\r]*\r\n(.*?)\r\n\r\n", re.DOTALL)
 _LENGTH = re.compile(rb"(?:^|\n)content-length: (\d+)")
 
@@ -47,7 +48,8 @@ class Wire(asyncio.Transport):
         self.protocol: Any = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        assert not self.is_closed
+        if self.is_closed:  # as a real one does
+            return
         self.written += bytes(data)
         self.writes += 1
 
@@ -106,9 +108,11 @@ class Stand:
         before = len(wire.answers)
         for piece in pieces:
             wire.send(piece)
+        seen = -1
         for _ in range(_MOST_TURNS):
-            if wire.is_closed or len(wire.answers) >= before + answers:
+            if wire.is_closed or (len(wire.written) != seen and len(wire.answers) >= before + answers):
                 break
+            seen = len(wire.written)
             await asyncio.sleep(0)
         return wire.answers[before:]
 

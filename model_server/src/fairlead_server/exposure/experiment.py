@@ -16,7 +16,7 @@ from fairlead.route import EXPERIMENT_HEADER, UNIT_PATTERN, RouteError
 from fairlead.serving import ExperimentCounts
 from fairlead_server.exposure.keys import RouteKeys
 from fairlead_server.exposure.routes import Headers, KnownRoute, KnownRoutes
-from fairlead_server.metrics import ModelMetrics
+from fairlead_server.metrics import Count, ModelMetrics
 
 _LOG = logging.getLogger(__name__)
 _UNIT = re.compile(UNIT_PATTERN.encode())
@@ -72,6 +72,7 @@ class ExperimentReader:
         self._routes = KnownRoutes(keys)
         self._revision = revision
         self._metrics = metrics
+        self._counts: dict[Outcome, Count] = {}
         self._ring: KeyRing | None = None
         self._remembered = 0
 
@@ -112,7 +113,11 @@ class ExperimentReader:
 
     def count(self, judgement: Judgement) -> None:
         """Count what a request that was answered came to."""
-        self._metrics.count_exposure(judgement.outcome.value)
+        outcome = judgement.outcome
+        count = self._counts.get(outcome)
+        if count is None:
+            count = self._counts[outcome] = self._metrics.exposed(outcome)
+        count.value += 1
 
     def count_nothing(self) -> None:
         """Count a request that was answered and names no experiment."""

@@ -47,9 +47,11 @@ class WatchedFile(Generic[_T]):
 
     def current(self) -> _T:
         """Return what the file says; what it said last if it is not valid now, ``absent`` if it is gone."""
-        if self._path is not None and self._monotonic_s() >= self._next_look_s:
-            self._next_look_s = self._monotonic_s() + _CHECK_INTERVAL_S
-            self._look(self._path)
+        if self._path is not None:
+            now_s = self._monotonic_s()
+            if now_s >= self._next_look_s:
+                self._next_look_s = now_s + _CHECK_INTERVAL_S
+                self._look(self._path)
         return self._said
 
     def _look(self, path: Path) -> None:

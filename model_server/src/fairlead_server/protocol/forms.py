@@ -44,6 +44,8 @@ _CODES: Final = MappingProxyType(
     }
 )
 """Format of ``struct`` by datatype: it refuses what the strict decoder refuses, a number out of range included."""
+_GREATEST: Final = struct.pack("<f", 3.4028234663852886e38)[:3]
+"""Start of the greatest float32 of either sign, to which a number beyond the range may have been rounded."""
 _WRITTEN: Final = frozenset(NUMPY_OF[name] for name in _CODES)
 """Types of outputs that are written by rows."""
 _MOST_SIDES: Final = 2
@@ -148,9 +150,10 @@ class Forms:
             if not 0 < len(found) <= self._schema.rows_limit:
                 return None
             pack = form.pack
-            return form, Packed(form.layout, b"".join([pack(*row) for row in found])), len(found)
+            raw = b"".join([pack(*row) for row in found])
         except (ValueError, TypeError, struct.error, OverflowError):
             return None
+        return None if _GREATEST in raw else (form, Packed(form.layout, raw), len(found))
 
     def read_v2(self, body: bytes) -> Reading | None:
         """Return a V2 request's rows if it is all JSON and its form is known."""
@@ -165,9 +168,10 @@ class Forms:
         if numbers.translate(None, _NUMERALS):
             return None
         try:
-            return form, Packed(form.layout, form.pack(*orjson.loads(numbers))), form.rows
+            raw = form.pack(*orjson.loads(numbers))
         except (ValueError, struct.error, OverflowError):
             return None
+        return None if _GREATEST in raw else (form, Packed(form.layout, raw), form.rows)
 
     def read_binary(self, body: bytes, json_length: bytes) -> Reading | None:
         """Return a V2 request's rows if bytes follow its JSON and its form is known."""
