@@ -102,6 +102,11 @@ class Durations:
         self.counts[bisect_left(_STAGE_BUCKETS_S, duration_s)] += times
         self.sum_s += duration_s * times
 
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return sum(self.counts)
+
 
 @dataclass(frozen=True, slots=True)
 class FeedbackState:
@@ -263,6 +268,14 @@ class ModelMetrics:
     def requests(self, protocol: str, code: str) -> Count:
         """Return where answers are counted; as for :meth:`count_request`."""
         return _child(self._metrics.requests, (*self._model, protocol, code))
+
+    def answers(self) -> dict[str, int]:
+        """Return how many requests were answered with each code, by any protocol."""
+        found: dict[str, int] = {}
+        for (*model, _, code), count in list(self._metrics.requests.items()):
+            if tuple(model) == self._model:
+                found[code] = found.get(code, 0) + count.value
+        return found
 
     def count_features(self, view: str, state: FeatureState, amount: int) -> None:
         """Count ``amount`` features of a view found in ``state``."""

@@ -121,6 +121,7 @@ class Batch:
                 return
             least_s = min(least_s, time.perf_counter() - start_s)
         self.cost.add(self._units(one), least_s)
+        self._session.runs.forget()
 
     def submit(
         self, columns: Columns, rows: int, deadline_s: float | None, done: Done, gone: Gone | None = None

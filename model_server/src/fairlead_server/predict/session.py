@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,7 @@ _ROWS_ON_LOOP = 64
 """Up to so many rows the model runs on the event loop: a hop to a thread costs more than they take."""
 _MAX_RANK = 2
 _SEED = 7
+_MOST_SIZES = 256
 _REASON_CHARACTERS = 400
 _EXTERNAL_DATA = "session.model_external_initializers_file_folder_path"
 """Where ONNX Runtime looks for tensors that a model keeps in files of their own."""
@@ -69,6 +72,45 @@ def read_model(path: Path, digest: str | None) -> ModelFile:
     return ModelFile(content, found)
 
 
+class Runs:
+    """What a session has run, since it was opened; told from any thread."""
+
+    __slots__ = ("_by_rows", "_lock", "count", "last_s", "rows")
+
+    def __init__(self) -> None:
+        """Start at nothing."""
+        self.count = 0
+        self.rows = 0
+        self.last_s = 0.0
+        """When the last run ended, by ``time.perf_counter``."""
+        self._by_rows: dict[int, tuple[int, float]] = {}
+        self._lock = threading.Lock()
+
+    def add(self, rows: int, start_s: float) -> None:
+        """Count a run of ``rows`` rows that ends now."""
+        now_s = time.perf_counter()
+        with self._lock:
+            self.count += 1
+            self.rows += rows
+            self.last_s = now_s
+            known = self._by_rows.get(rows)
+            if known is not None:
+                self._by_rows[rows] = (known[0] + 1, known[1] + now_s - start_s)
+            elif len(self._by_rows) < _MOST_SIZES:
+                self._by_rows[rows] = (1, now_s - start_s)
+
+    def forget(self) -> None:
+        """Start at nothing again, after runs that nobody asked for."""
+        with self._lock:
+            self.count = self.rows = 0
+            self._by_rows.clear()
+
+    def by_rows(self) -> list[tuple[int, tuple[int, float]]]:
+        """Return how many runs there were and what they took, in seconds, by their rows."""
+        with self._lock:
+            return sorted(self._by_rows.items())
+
+
 class Session:
     """One loaded model: arrays by input name in, arrays by output name out."""
 
@@ -89,6 +131,8 @@ class Session:
         self._columns = frozenset(name for name, spec in signature.outputs.items() if spec.column)
         self._reshaped = [name for name, spec in signature.inputs.items() if spec.column]
         self._thread = thread
+        self.runs = Runs()
+        """What was run."""
 
     async def run(self, columns: Mapping[str, Array], rows: int) -> dict[str, Array]:
         """Run the model.
@@ -111,12 +155,17 @@ class Session:
     def run_now(self, columns: Mapping[str, Array], rows: int) -> dict[str, Array]:
         """Run the model in the thread of whoever calls; see :meth:`run`."""
         feed = {name: columns[name].reshape(rows, 1) for name in self._reshaped} if self._reshaped else columns
+        start_s = time.perf_counter()
         try:
             found = self._run(self._outputs, feed)
         except Exception as error:
             raise self._failure(error) from error
+        self.runs.add(rows, start_s)
         if not self._columns:
-            return {name: _as_array(output) for name, output in zip(self._outputs, found, strict=True)}
+            arrays = {name: _as_array(output) for name, output in zip(self._outputs, found, strict=True)}
+            if self.signature.batched:
+                _require_rows(arrays, rows)
+            return arrays
         return {name: _rows_of(name, output, rows) for name, output in zip(self._outputs, found, strict=True)}
 
     async def warm_up(self) -> None:
@@ -200,6 +249,12 @@ def _rows_of(name: str, output: Any, rows: int) -> Array:
     if array.size != rows or array.ndim > _MAX_RANK:
         raise InferenceFailed(f"the model gave output {name} of shape {list(array.shape)} for {rows} rows")
     return array.reshape(rows)
+
+
+def _require_rows(outputs: Mapping[str, Array], rows: int) -> None:
+    for name, array in outputs.items():
+        if len(array) != rows:
+            raise InferenceFailed(f"the model gave output {name} of shape {list(array.shape)} for {rows} rows")
 
 
 def _as_array(output: Any) -> Array:

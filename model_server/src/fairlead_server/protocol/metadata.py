@@ -17,7 +17,7 @@ from fairlead_server.predict.signature import DATATYPE_OF, TensorSpec
 from fairlead_server.protocol.schema import Schema
 
 SERVER_NAME = "fairlead"
-SERVER_EXTENSIONS = ("binary_tensor_data", "model_repository")
+SERVER_EXTENSIONS = ("binary_tensor_data", "model_repository", "statistics")
 PLATFORM = "onnxruntime_onnx"
 READY, UNAVAILABLE = "READY", "UNAVAILABLE"
 

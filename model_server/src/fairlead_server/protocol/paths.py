@@ -26,6 +26,7 @@ class Resource(StrEnum):
     LOAD = "load"
     UNLOAD = "unload"
     METRICS = "metrics"
+    STATISTICS = "statistics"
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -51,9 +52,15 @@ _FIXED = {
     ("v2", "health", "live"): Resource.LIVE,
     ("v2", "health", "ready"): Resource.READY,
     ("v2", "models"): Resource.MODELS,
+    ("v2", "models", "stats"): Resource.STATISTICS,
     ("v2", "repository", "index"): Resource.INDEX,
 }
-_OF_MODEL = {(): Resource.MODEL, ("ready",): Resource.MODEL_READY, ("infer",): Resource.INFER}
+_OF_MODEL = {
+    (): Resource.MODEL,
+    ("ready",): Resource.MODEL_READY,
+    ("infer",): Resource.INFER,
+    ("stats",): Resource.STATISTICS,
+}
 _CONTROLS = {"load": Resource.LOAD, "unload": Resource.UNLOAD}
 _V1_VERBS = {"": Resource.V1_MODEL, "predict": Resource.V1_PREDICT, "explain": Resource.V1_EXPLAIN}
 

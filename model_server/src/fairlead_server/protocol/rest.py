@@ -30,7 +30,7 @@ from fairlead_server.errors import (
 from fairlead_server.exposure.experiment import RawHeaders
 from fairlead_server.metrics import Stage, StageTimer
 from fairlead_server.predict.request import PredictRequest, PredictResponse
-from fairlead_server.protocol import document, metadata, v1, v2
+from fairlead_server.protocol import document, metadata, statistics, v1, v2
 from fairlead_server.protocol.others import Others
 from fairlead_server.protocol.paths import Resource, Target, resolve
 from fairlead_server.protocol.schema import Schema
@@ -219,6 +219,12 @@ class RestApplication:
                 return {"models": service.names()}
             case Resource.SERVER:
                 return metadata.of_server()
+            case Resource.STATISTICS:
+                return statistics.of_models(service.asked(target.model, target.version))
+        return self._read_model(target)
+
+    def _read_model(self, target: Target) -> dict[str, Any]:
+        service = self._service
         served = service.served_as(target.model, target.version)
         if target.resource is Resource.MODEL:
             shown = service.metadata_of(served)
