@@ -50,6 +50,7 @@ class FeatureConnection:
         contract: Contract,
         plan: HydrationPlan,
         clock: Clock,
+        *,
         metrics: ModelMetrics,
     ) -> None:
         """Make the connection; :meth:`start` opens it.

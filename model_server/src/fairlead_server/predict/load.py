@@ -71,7 +71,7 @@ async def load(
     else:
         # Feast takes seconds to import, and only this needs it.
         feast: Any = await asyncio.to_thread(importlib.import_module, "fairlead_server.predict.connection")
-        connection = feast.FeatureConnection(settings, settings.feature_store, contract, plan, clock, of_model)
+        connection = feast.FeatureConnection(settings, settings.feature_store, contract, plan, clock, metrics=of_model)
     predictor = Predictor(
         contract=contract,
         model_name=name,
