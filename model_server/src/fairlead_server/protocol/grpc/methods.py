@@ -16,6 +16,7 @@ from fairlead_server.protocol import metadata, statistics
 from fairlead_server.protocol.call import InferCall
 from fairlead_server.protocol.grpc import codec
 from fairlead_server.protocol.grpc.engine import Metadata
+from fairlead_server.protocol.grpc.forms import InferForms
 from fairlead_server.protocol.grpc.index import control_messages, index_messages, statistics_messages
 from fairlead_server.protocol.grpc.messages import pb
 from fairlead_server.protocol.service import Served, Service
@@ -72,6 +73,7 @@ class InferenceMethods:
         self._index_request, self._index_response = index_messages()
         self._statistics_request, self._statistics_response = statistics_messages()
         self._load_request, self._load_response, self._unload_request, self._unload_response = control_messages()
+        self._forms: dict[str, tuple[Served, InferForms]] = {}
         self.quick: dict[str, Method] = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
@@ -105,7 +107,8 @@ class InferenceMethods:
             return
         timer = served.predictor.metrics.timer()
         try:
-            call = codec.decode(raw, served.schema)
+            forms = self._forms_of(served)
+            call = forms.decode(raw)
             timer.lap(Stage.DECODE)
             request = call.request
             if deadline_s is not None or served.predictor.may_take_long(request):
@@ -125,7 +128,7 @@ class InferenceMethods:
             self._refuse(outcome, reply, served)
             return
         try:
-            encoded = codec.encode(inference.call, outcome, served.schema)
+            encoded = self._forms_of(served).encode(inference.call, outcome)
         except Exception as error:  # noqa: BLE001
             served.exposures.failed(headers, error, timer.elapsed_us)
             self._refuse(error, reply, served)
@@ -140,6 +143,13 @@ class InferenceMethods:
         metrics = self._service.metrics if served is None else served.predictor.metrics
         metrics.count_request(PROTOCOL, reply.over or failure.grpc_code)
         reply.fail(failure)
+
+    def _forms_of(self, served: Served) -> InferForms:
+        """Return the forms of a model's messages; a model that was loaded again has others."""
+        known = self._forms.get(served.schema.model)
+        if known is None or known[0] is not served:
+            known = self._forms[served.schema.model] = (served, InferForms(served.schema))
+        return known[1]
 
     def _server_live(self, raw: bytes) -> bytes:
         codec.parse(pb.ServerLiveRequest, raw)
