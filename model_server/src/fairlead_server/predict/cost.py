@@ -16,12 +16,20 @@ _WEIGHT_DOWN: Final = 0.1
 """Of a run that was slower, or faster, than expected; so that the estimate is one that few runs exceed."""
 _BACK: Final = 0.5
 """Share of the limit that sizes off the loop must fall below to come back."""
+_STEEPEST: Final = 4.0
+"""Factor by which twice the size may take longer, at most: attention is quadratic.
+
+Smaller sizes, which go on being run, so bound what a size is taken for: one that a busy machine interrupted would
+otherwise be taken for long, run no more on the loop, and never be found short again.
+"""
+_RUNS_PER_LOOK: Final = 256
+"""After so many runs the line is drawn anew, whatever they were."""
 
 
 class RunCost:
     """Estimates of one model's run time: a figure per power of two of sizes, moved by every run."""
 
-    __slots__ = ("_estimates", "_limit_s", "_places_on_loop", "units_on_loop")
+    __slots__ = ("_estimates", "_limit_s", "_places_on_loop", "_runs", "units_on_loop")
 
     def __init__(self, limit_s: float) -> None:
         """Know nothing yet, and take every run to be short.
@@ -32,6 +40,7 @@ class RunCost:
         self._limit_s = limit_s
         self._estimates = [0.0] * _PLACES
         self._places_on_loop = _PLACES - 1
+        self._runs = 0
         self.units_on_loop = 2**_PLACES
         """Largest size whose run is expected to be short; 0 if there is none."""
 
@@ -53,17 +62,19 @@ class RunCost:
             found_s = before_s + _WEIGHT_DOWN * (run_s - before_s)
         self._estimates[place] = found_s
         on_loop = place <= self._places_on_loop
-        if found_s > self._limit_s if on_loop else found_s < _BACK * self._limit_s:
+        self._runs += 1
+        crossed = found_s > self._limit_s if on_loop else found_s < _BACK * self._limit_s
+        if crossed or self._runs % _RUNS_PER_LOOK == 0:
             self._draw_line()
 
     def _expected_at(self, place: int) -> float:
         known_s = self._estimates[place]
-        if known_s:
-            return known_s
         fewer = next((at for at in range(place - 1, -1, -1) if self._estimates[at]), None)
+        if known_s:
+            return known_s if fewer is None else min(known_s, self._expected_at(fewer) * _STEEPEST ** (place - fewer))
         more = next((at for at in range(place + 1, _PLACES) if self._estimates[at]), None)
         # As if every unit cost the same; and no more than a larger run does.
-        guesses = [] if fewer is None else [self._estimates[fewer] * 2.0 ** (place - fewer)]
+        guesses = [] if fewer is None else [self._expected_at(fewer) * 2.0 ** (place - fewer)]
         guesses += [] if more is None else [self._estimates[more]]
         return min(guesses, default=0.0)
 
