@@ -21,11 +21,12 @@ from fuzz.environment import atheris
 from fuzz.findings import write
 from fuzz.outside import Outcome, drive
 from fuzz.paths import BUILD, FINDINGS, FUZZ, ROOT
-from fuzz.worker import last_input
+from fuzz.worker import cpu_s, last_input
 
 _INSIDE = 0.8
 """Share of a target's time inside a process, where thousands of inputs are fed in a second."""
-_SILENCE_S = 90.0
+_LOOK_S = 5.0
+_SILENCE_CPU_S = 60.0
 _MIB = 2**20
 _SLACK_BYTES = 64 * _MIB
 """What a process may grow after the first tenth: libFuzzer keeps what reached new code."""
@@ -97,32 +98,40 @@ def _inside(target: str, seconds: float, seed: int, progress: _Progress) -> Told
     stdout = process.stdout
     if stdout is None:  # pragma: no cover -- it was asked for
         raise AssertionError("no pipe")
-    is_silent = not _follow(stdout, told, progress)
+    is_silent = not _follow(process, stdout, told, progress)
     if is_silent:
         process.kill()
     code = process.wait()
     stdout.close()
     if is_silent or code:
-        what = f"it said nothing for {_SILENCE_S:g} s" if is_silent else f"it ended with {code}"
+        what = (
+            f"it said nothing for {_SILENCE_CPU_S:g} s of its processor time" if is_silent else f"it ended with {code}"
+        )
         told.findings.append(f"{what}: {write(target, last_input(target), what)}, and {log.relative_to(ROOT)}")
     if told.resident_bytes > told.early_bytes + _SLACK_BYTES:
         told.findings.append(f"memory grew from {told.early_bytes} to {told.resident_bytes} bytes")
     return told
 
 
-def _follow(stdout: IO[bytes], told: Told, progress: _Progress) -> bool:
-    """Read what a worker tells until it ends; False if it falls silent."""
+def _follow(process: subprocess.Popen[bytes], stdout: IO[bytes], told: Told, progress: _Progress) -> bool:
+    """Read what a worker tells until it ends; False if it falls silent although it runs."""
+    heard_cpu_s = 0.0
     with selectors.DefaultSelector() as selector:
         selector.register(stdout, selectors.EVENT_READ)
-        while selector.select(_SILENCE_S):
+        while True:
+            if not selector.select(_LOOK_S):
+                # By processor time: on a busy machine a worker may wait for long, and be well.
+                if process.poll() is None and cpu_s(process.pid) - heard_cpu_s > _SILENCE_CPU_S:
+                    return False
+                continue
             line = stdout.readline()
             if not line:
                 return True
             if line.startswith(b"{"):
+                heard_cpu_s = cpu_s(process.pid)
                 for name, value in json.loads(line).items():
                     setattr(told, name, value)
                 progress.say(told)
-    return False
 
 
 def _outside(target: str, seconds: float, seed: int, progress: _Progress) -> Told:

@@ -147,6 +147,15 @@ def resident_bytes(process: int) -> int:
     return pages * os.sysconf("SC_PAGESIZE")
 
 
+def cpu_s(process: int) -> float:
+    """Return the processor time that a process has used; 0 if it has ended."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _current_file(name: str) -> mmap.mmap:
     """Return memory that outlives the process: the input that it died of."""
     file = current(name)
