@@ -199,7 +199,7 @@ async def test_unknown_models_are_not_found(channel: grpc.aio.Channel, method: s
 async def test_loading_is_refused_and_unknown_methods_are_unimplemented(channel: grpc.aio.Channel) -> None:
     assert (await refused(channel, "RepositoryModelLoad", b""))[0] == Code.INVALID_ARGUMENT
     assert (await refused(channel, "RepositoryModelUnload", b""))[0] == Code.INVALID_ARGUMENT
-    assert (await refused(channel, "ModelStatistics", b""))[0] == Code.UNIMPLEMENTED
+    assert (await refused(channel, "TraceSetting", b""))[0] == Code.UNIMPLEMENTED
 
 
 async def test_answers_are_counted_by_code(server: ServerProcess, channel: grpc.aio.Channel) -> None:
