@@ -174,6 +174,12 @@ def test_rows_of_clients_share_no_run_unless_they_were_seen_to_be_independent(ma
     assert not opened(make, *arguments).session.signature.batched
 
 
+@pytest.mark.parametrize("shape", [(), (4, 2)], ids=str)
+def test_a_model_without_rows_is_warmed_up(shape: tuple[int, ...], caplog: pytest.LogCaptureFixture) -> None:
+    opened.__wrapped__(identity, "FP32", shape)
+    assert "not warmed up" not in caplog.text
+
+
 def test_several_inputs_and_outputs_are_batched_together() -> None:
     assert opened(sums).session.signature.batched
 

@@ -103,10 +103,12 @@ def tried(run: Run, signature: Signature, draw: np.random.Generator) -> Signatur
         draw: Where values come from.
     """
     names = list(signature.outputs)
-    rows = _ROWS_TRIED if signature.batched else 1
+    rows = _ROWS_TRIED if signature.batched else 0
     feed = {name: _sample(spec, rows, draw) for name, spec in signature.inputs.items()}
     try:
         together = run(names, feed)
+        if not signature.batched:
+            return signature
         alone = [run(names, {name: array[row : row + 1] for name, array in feed.items()}) for row in range(rows)]
     except Exception as error:  # noqa: BLE001 -- the graph may take no such values; requests will tell
         _LOG.warning("the model was not warmed up: it fails on made-up values error=%s", type(error).__name__)
@@ -148,7 +150,7 @@ def _has_rows(session: Any, outputs: Mapping[str, TensorSpec]) -> bool:
 
 def _sample(spec: TensorSpec, rows: int, draw: np.random.Generator) -> Array:
     shape = tuple(1 if side == ANY else side for side in spec.shape)
-    if rows > 1:
+    if rows:
         shape = (rows, *shape[1:])
     if spec.datatype == BYTES:
         return np.full(shape, "", np.object_)
