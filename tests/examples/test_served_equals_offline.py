@@ -76,7 +76,7 @@ async def test_features_hydrated_online_are_the_point_in_time_features_of_that_m
             world.move_to(moment)
             answer = await hydrated(predictor, asked)
             found.append(dict(answer.columns))
-            states = {feature: states.get(feature, ()) + seen for feature, seen in answer.states.items()}
+            states = {feature: (*states.get(feature, ()), *seen) for feature, seen in answer.states.items()}
     together = {feature: np.concatenate([columns[feature] for columns in found]) for feature in expected}
     assert len(flights) == 1000
     assert differing(together, expected) == []
