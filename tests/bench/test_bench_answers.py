@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from bench.model import Asked
 from bench.questions import Answer, WrongAnswer, check_grpc, check_rest, on_the_wire, v2_binary, v2_json
-from tritonclient.grpc import service_pb2
+
+from fairlead_server.protocol.grpc.messages import pb
 
 ASKED = Asked(
     (np.arange(20).reshape(2, 10) / 3).astype(np.float32),
@@ -59,7 +60,7 @@ def test_binary_outputs_are_read_by_their_sizes() -> None:
 
 
 def test_typed_contents_of_grpc_are_read() -> None:
-    service = service_pb2.ModelInferResponse()
+    service = pb.ModelInferResponse()
     output = service.outputs.add(name="probabilities", datatype="FP32", shape=[2, 2])
     output.contents.fp32_contents.extend(ASKED.probabilities.ravel().tolist())
     check_grpc(service, ASKED)

@@ -100,7 +100,8 @@ WRONG: list[tuple[dict[str, Any], Fate, str]] = [
         Fate.FORGED,
         "unknown key",
     ),
-    ({"prediction_id": "v1.k1.AAAA", "actual": 1}, Fate.MALFORMED, "payload"),
+    ({"prediction_id": "v1.k1.AAAA", "actual": 1}, Fate.MALFORMED, "version v1"),
+    ({"prediction_id": token("u").rpartition(".")[0] + ".AAAA", "actual": 1}, Fate.MALFORMED, "payload"),
     ({"prediction_id": "nonsense", "actual": 1}, Fate.MALFORMED, "v1"),
     (
         {"prediction_id": token("u", salt="flights/arrival-delay/e9"), "actual": 1},

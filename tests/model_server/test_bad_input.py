@@ -304,14 +304,15 @@ def test_binary_tensors_that_do_not_fit_are_refused(client: httpx.Client, raw: b
         ("OPTIONS", V2, 405, "POST"),
         ("POST", "/metrics", 405, "GET"),
         ("GET", "/nowhere", 404, "/nowhere"),
-        ("POST", "/", 404, "/"),
-        ("GET", "/v2/models/arrival-delay/stats", 404, "stats"),
+        ("POST", "/", 405, "GET"),
+        ("GET", "/v2/models/nobody/stats", 404, "nobody"),
+        ("POST", "/v2/models/arrival-delay/stats", 405, "GET"),
         ("POST", "/v1/models/arrival-delay:classify", 404, "classify"),
         ("POST", "/v1/models/arrival-delay:explain", 400, "explainer"),
         ("POST", "/v1/models/nobody:explain", 404, "nobody"),
         ("POST", "/v2/repository/models/arrival-delay/load", 400, "loaded"),
         ("POST", "/v2/repository/models/arrival-delay/unload", 400, "loaded"),
-        ("POST", "/v2/repository/models/nobody/unload", 404, "nobody"),
+        ("POST", "/v2/repository/models/nobody/unload", 400, "loaded"),
     ],
 )
 def test_paths_and_methods_are_refused(client: httpx.Client, method: str, path: str, status: int, text: str) -> None:

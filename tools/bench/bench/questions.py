@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 import numpy as np
 from numpy.typing import NDArray
-from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from bench.model import FEATURES, NAME, Asked
+from fairlead_server.protocol.grpc.messages import pb
 
 GRPC_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 TOLERANCE = 1e-5
@@ -70,7 +70,7 @@ def v1_json(asked: Asked) -> Body:
 
 def grpc_request(asked: Asked) -> Any:
     """Return a ModelInferRequest with raw contents."""
-    request = service_pb2.ModelInferRequest(model_name=NAME, raw_input_contents=[asked.rows.tobytes()])
+    request = pb.ModelInferRequest(model_name=NAME, raw_input_contents=[asked.rows.tobytes()])
     request.inputs.add(name="input", datatype="FP32", shape=asked.rows.shape)
     return request
 
@@ -114,9 +114,10 @@ def infer(port: int, request: Any, headers: Headers) -> tuple[Any, Headers]:
     """
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         try:
-            response, call = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer.with_call(
-                request, timeout=_TIMEOUT_S, metadata=tuple(headers.items())
+            method = channel.unary_unary(
+                GRPC_METHOD, pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString
             )
+            response, call = method.with_call(request, timeout=_TIMEOUT_S, metadata=tuple(headers.items()))
         except grpc.RpcError as error:
             raise ConnectionError(str(error)) from error
         return response, dict((*call.initial_metadata(), *call.trailing_metadata()))

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import hpack
-from tritonclient.grpc import service_pb2
 
 from bench import questions
+from fairlead_server.protocol.grpc.messages import pb
 from soak.traffic import Question
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -68,7 +68,7 @@ class Tally:
         if question.rows is None:
             return
         if question.kind == "grpc":
-            questions.check_grpc(service_pb2.ModelInferResponse.FromString(body[5:]), question.rows)
+            questions.check_grpc(pb.ModelInferResponse.FromString(body[5:]), question.rows)
         else:
             questions.check_rest(questions.Answer(status, headers, body), question.rows)
 

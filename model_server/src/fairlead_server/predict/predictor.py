@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from fairlead.contract import Contract
 from fairlead.serving import RegistryReport, ServerReport
-from fairlead_server import logs
-from fairlead_server.errors import InferenceFailed, InvalidRequest, NotReady, RequestError
-from fairlead_server.metrics import ModelMetrics, Stage, StageTimer
+from fairlead_server.errors import InvalidRequest, NotReady, RequestError
+from fairlead_server.metrics import Count, ModelMetrics, Stage, StageTimer
 from fairlead_server.predict.batch import Batch, Columns
 from fairlead_server.predict.binding import FullInputs, GraphRules, InputRules, KeyInputs, bind
 from fairlead_server.predict.executor import LongRuns
@@ -22,9 +20,9 @@ from fairlead_server.predict.session import Session
 from fairlead_server.predict.signature import Signature
 
 if TYPE_CHECKING:
-    from fairlead_server.predict.connection import FeatureConnection  # imports feast, which not every model needs
-
-_LOG = logging.getLogger(__name__)
+    # These import feast, which not every model needs.
+    from fairlead_server.hydrate.hydrator import Hydrated
+    from fairlead_server.predict.connection import FeatureConnection
 
 Done = Callable[[PredictResponse | RequestError], None]
 """Is told a request's answer, or why there is none; called exactly once."""
@@ -61,7 +59,8 @@ class Predictor:
     """Threads for long runs; None to run everything on the event loop's thread."""
     batch: Batch = field(init=False)
     """Where rows wait for the turn's run."""
-    _hydrating: set[asyncio.Task[None]] = field(init=False, default_factory=set)
+    _hydrating: Count = field(init=False, default_factory=Count)
+    """Requests that wait for their features."""
 
     def __post_init__(self) -> None:
         """Make the batch of this session."""
@@ -90,7 +89,7 @@ class Predictor:
     @property
     def busy(self) -> bool:
         """Whether any request has still to be answered."""
-        return bool(self._hydrating) or self.batch.busy
+        return self._hydrating.value > 0 or self.batch.busy
 
     @property
     def degraded(self) -> bool:
@@ -152,10 +151,9 @@ class Predictor:
                         "this server has no feature store, and takes full requests only: "
                         f"send {', '.join(self.signature.inputs)}, or start it with --feature-store"
                     )
-                hydrating = self._hydrated(connection, columns, request, timer, done)
-                task = asyncio.get_running_loop().create_task(hydrating)
-                self._hydrating.add(task)
-                task.add_done_callback(self._hydrating.discard)
+                settle = partial(self._settle_hydrated, request, timer, done)
+                connection.hydrator.submit(columns, request.rows, settle)
+                self._hydrating.value += 1
 
     async def predict(self, request: PredictRequest, timer: StageTimer) -> PredictResponse:
         """Answer one request; :meth:`submit` for whoever awaits.
@@ -167,28 +165,15 @@ class Predictor:
         self.submit(request, timer, partial(_settle, answered))
         return await answered
 
-    async def _hydrated(
-        self, connection: FeatureConnection, keys: Columns, request: PredictRequest, timer: StageTimer, done: Done
+    def _settle_hydrated(
+        self, request: PredictRequest, timer: StageTimer, done: Done, hydrated: Hydrated | RequestError
     ) -> None:
-        try:
-            hydrated = await connection.hydrator.hydrate(keys, request.rows)
-        except RequestError as error:
-            done(error)
-            return
-        except Exception as error:  # noqa: BLE001 -- whatever it is, this request has failed
-            _LOG.error("hydration failed error=%s at=%s", type(error).__name__, logs.place_of(error))
-            done(InferenceFailed("internal error; the server's log says more"))
+        self._hydrating.value -= 1
+        if isinstance(hydrated, RequestError):
+            done(hydrated)
             return
         timer.lap(Stage.HYDRATE)
-        states = hydrated.states if request.report_states else None
-
-        def settle(outputs: Columns | RequestError) -> None:
-            timer.skip()
-            if isinstance(outputs, RequestError):
-                done(outputs)
-                return
-            done(PredictResponse(outputs, states, degraded=hydrated.degraded, features=hydrated.columns))
-
+        settle = partial(_settle_run, timer, request, hydrated, done)
         self.batch.submit(hydrated.columns, request.rows, request.deadline_s, settle, request.gone)
 
     async def close(self) -> None:
@@ -206,6 +191,17 @@ def _settle(answered: asyncio.Future[PredictResponse], outcome: PredictResponse 
         answered.set_exception(outcome)
     else:
         answered.set_result(outcome)
+
+
+def _settle_run(
+    timer: StageTimer, request: PredictRequest, hydrated: Hydrated, done: Done, outputs: Columns | RequestError
+) -> None:
+    timer.skip()
+    if isinstance(outputs, RequestError):
+        done(outputs)
+        return
+    states = hydrated.states if request.report_states else None
+    done(PredictResponse(outputs, states, degraded=hydrated.degraded, features=hydrated.columns))
 
 
 def _settle_full(timer: StageTimer, columns: Columns, done: Done, outputs: Columns | RequestError) -> None:

@@ -158,7 +158,10 @@ def read(token: str, root: KeyRing) -> Prediction:
 
 
 def _mac_of(key: SigningKey, head: bytes) -> hashlib.blake2b:
-    return hashlib.blake2b(head, digest_size=_MAC_BYTES, key=key.secret)
+    secret = key.secret
+    if len(secret) > hashlib.blake2b.MAX_KEY_SIZE:
+        secret = hashlib.blake2b(secret).digest()
+    return hashlib.blake2b(head, digest_size=_MAC_BYTES, key=secret)
 
 
 def _encoded(raw: bytes) -> bytes:
