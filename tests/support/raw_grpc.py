@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+
+import hpack
 
 _DATA, _HEADERS, _SETTINGS = 0x0, 0x1, 0x4
 _END_STREAM, _END_HEADERS = 0x1, 0x4
+_FRAME_HEAD = 9
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -29,13 +32,23 @@ def call(port: int, method: str, message: bytes, metadata: Iterable[tuple[bytes,
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         frames = _frame(_SETTINGS, 0, 0, b"") + _frame(_HEADERS, _END_HEADERS, 1, block)
         connection.sendall(_PREFACE + frames + _frame(_DATA, _END_STREAM, 1, body))
-        received = b""
-        while b"grpc-status" not in received:
-            chunk = connection.recv(65536)
-            if not chunk:
-                return False
-            received += chunk
-    return received.partition(b"grpc-status")[2][:2] == b"\x010"
+        decoder = hpack.Decoder()
+        for kind, payload in _frames_of(connection):
+            headers = dict(decoder.decode(payload, raw=True)) if kind == _HEADERS else {}
+            if b"grpc-status" in headers:
+                return headers[b"grpc-status"] == b"0"
+    return False
+
+
+def _frames_of(connection: socket.socket) -> Iterator[tuple[int, bytes]]:
+    """Yield the type and the payload of each frame until the server closes the connection."""
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+        while len(received) >= _FRAME_HEAD and len(received) >= _FRAME_HEAD + int.from_bytes(received[:3]):
+            end = _FRAME_HEAD + int.from_bytes(received[:3])
+            yield received[3], received[_FRAME_HEAD:end]
+            received = received[end:]
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
