@@ -29,7 +29,7 @@ soon as its headers are there, and what it sends then is of a stream that is clo
 
 
 RUNS = 3
-"""A case counts as failed if it fails in each of so many runs: whether an answer is faster than the next frame is chance."""
+"""A case has failed if it fails in each of so many runs: whether an answer is faster than the next frame is chance."""
 
 
 @pytest.mark.parametrize("engine", ENGINES)
