@@ -13,6 +13,9 @@ EXPOSURES_PATH = "/v1/exposures"
 _LONGEST_WAIT_S = 60.0
 """Of one read or write; the whole is limited by the caller's deadline."""
 _REASON_BYTES = 2048
+_LONGEST_PAUSE_S = 60.0
+"""Up to so long a ledger is left alone when it asks for that."""
+_MOST_DIGITS = 5
 _REASON_CHARACTERS = 200
 _OF_THE_MOMENT = frozenset({408, 425, 429})
 """Client errors that say: later."""
@@ -89,4 +92,5 @@ def _line(raw: bytes) -> str:
 
 
 def _wait_s(text: str) -> float:
-    return min(float(text), 60.0) if text.isascii() and text.isdigit() and len(text) < 6 else 0.0  # noqa: PLR2004
+    is_number = text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
+    return min(float(text), _LONGEST_PAUSE_S) if is_number else 0.0
