@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,10 @@ class Hydrated:
     """One state per row for each stored feature, by input name."""
     degraded: bool
     """Whether any of them is STORE_ERROR."""
+    at_us: int
+    """When they were looked up, microseconds since 1970: what ages were measured at."""
+    event_us: Callable[[], Mapping[str, Sequence[int]]]
+    """Tells event times by view, one per row, microseconds since 1970; 0 where there is none, empty if not read."""
 
 
 Done = Callable[[Hydrated | RequestError], None]
@@ -103,9 +108,19 @@ class Hydrator:
         """Whether the store is not there, or did not answer the last read in time."""
         return self._reader is None or self._reader.failing
 
+    @property
+    def circuit_open(self) -> bool:
+        """Whether the store is left alone at the moment."""
+        return self._reader is not None and self._reader.circuit_open
+
     async def answers(self) -> bool:
         """Whether every view of the store can be read now."""
         return self._reader is not None and await self._reader.answers()
+
+    async def drain(self) -> None:
+        """Wait until nobody waits for the store."""
+        if self._reader is not None:
+            await self._reader.drain()
 
     async def close(self) -> None:
         """Stop reading, and let go of the store's connections."""
@@ -178,12 +193,12 @@ class Hydrator:
         for one in asked:
             if not one.settled:
                 one.settled = True
-                loop.call_soon(one.request.done, self._outcome(one, start, resolved))
+                loop.call_soon(one.request.done, self._outcome(one, start, resolved, now_us))
             start += one.rows
             yield
 
     def _outcome(
-        self, asked: Asked, start: int, resolved: Sequence[tuple[_View, Resolved, Sequence[int] | None]]
+        self, asked: Asked, start: int, resolved: Sequence[tuple[_View, Resolved, Sequence[int] | None]], now_us: int
     ) -> Hydrated | RequestError:
         """Cut one request out of what was resolved for several."""
         columns: dict[str, NDArray[np.generic]] = {}
@@ -207,7 +222,10 @@ class Hydrator:
                 columns |= self._compute(on_demand, asked.request.inputs, asked.rows)
         except RequestError as failed:
             return failed
-        return error or Hydrated(columns, states, degraded=degraded)
+        if error is not None:
+            return error
+        event_us = partial(_event_us, start, asked.rows, resolved)
+        return Hydrated(columns, states, degraded=degraded, at_us=now_us, event_us=event_us)
 
     def _count(self, view: _View, states: Sequence[Sequence[FeatureState]]) -> None:
         counts: Counter[FeatureState] = Counter()
@@ -276,6 +294,16 @@ class _Part:
         if not errors:
             return None
         return next((errors[key] for key in self.keys if key in errors), None)
+
+
+def _event_us(
+    start: int, rows: int, resolved: Sequence[tuple[_View, Resolved, Sequence[int] | None]]
+) -> Mapping[str, Sequence[int]]:
+    """Cut one request's event times out of those of several."""
+    return {
+        view.plan.name: [of_view.event_us[key] for key in _Part(start, rows, places).keys] if of_view.event_us else ()
+        for view, of_view, places in resolved
+    }
 
 
 def _fail(asked: Sequence[Asked], error: Exception) -> None:

@@ -40,6 +40,8 @@ class Resolved:
     """Why a key's row is refused, by the key's place: that of the first feature that refuses it."""
     failed: frozenset[int] = frozenset()
     """Places of keys with a STORE_ERROR."""
+    event_us: Sequence[int] = ()
+    """Event time by key, microseconds since 1970, 0 without a row; empty if no key has one."""
 
 
 class ViewResolver:
@@ -73,7 +75,7 @@ class ViewResolver:
         oldest_us = _EVER_US if self._view.max_age_us is None else now_us - self._view.max_age_us
         if not read.odd and 0 not in read.event_us and min(read.event_us) >= oldest_us:
             self._remember(read, [FeatureState.PRESENT] * len(keys), keys)
-            return Resolved(read.columns)
+            return Resolved(read.columns, event_us=read.event_us)
         if not any(read.event_us):
             return self._uniform(FeatureState.NOT_FOUND, keys, now_us)
         return self._mixed(read, keys, oldest_us, now_us)
@@ -99,7 +101,7 @@ class ViewResolver:
                 of_feature = states[feature] = list(of_rows)
             of_feature[key] = state
         failed = frozenset(odd.key for odd in read.odd if odd.state is FeatureState.STORE_ERROR)
-        resolved = Resolved(read.columns, states, {}, failed)
+        resolved = Resolved(read.columns, states, {}, failed, read.event_us)
         self._remember(read, of_rows, keys, states)
         self._substitute_all(resolved, keys, now_us)
         return resolved
