@@ -116,5 +116,7 @@ def test_a_scrape_is_valid_and_every_metric_is_explained(registry: CollectorRegi
         "fairlead_exposure_waiting_reports",
         "fairlead_exposure_waiting_bytes",
         "fairlead_exposure_last_success_timestamp_seconds",
+        "fairlead_prediction_log_rows",
+        "fairlead_prediction_log_removed_files",
     }
     assert all(family.documentation.endswith(".") for family in families)

@@ -20,6 +20,7 @@ from fairlead_server.models import ModelSet
 from fairlead_server.predict.executor import Bounds, LongRuns, usable_cores
 from fairlead_server.predict.repository import ModelPlace
 from fairlead_server.predict.settings import PredictorSettings
+from fairlead_server.prediction_log.settings import LogSettings
 from fairlead_server.protocol.service import Served, Service
 from fairlead_server.settings import Settings
 
@@ -172,4 +173,17 @@ def predictor_settings(settings: Settings) -> PredictorSettings:
         hydration=settings.hydration,
         startup_deadline_s=settings.startup_deadline_s,
         registry_refresh_s=settings.registry_refresh_s,
+        prediction_log=_log_settings(settings),
+    )
+
+
+def _log_settings(settings: Settings) -> LogSettings | None:
+    if settings.prediction_log is None or not settings.prediction_log_sample:
+        return None
+    return LogSettings(
+        folder=settings.prediction_log,
+        sample=settings.prediction_log_sample,
+        limit_bytes=settings.prediction_log_bytes,
+        with_keys=settings.prediction_log_keys == "kept",
+        roll_s=settings.prediction_log_roll_s,
     )

@@ -73,6 +73,17 @@ class Unrun(StrEnum):
     """Its client left while it waited."""
 
 
+class LogOutcome(StrEnum):
+    """What became of a sampled row of the prediction log."""
+
+    WRITTEN = "written"
+    """It is in a file."""
+    DROPPED = "dropped"
+    """Too many waited to be written."""
+    FAILED = "failed"
+    """The folder could not be written."""
+
+
 class Count:
     """A number that only grows."""
 
@@ -150,6 +161,8 @@ class ServerMetrics(Collector):
         self.exposed_failures: dict[_Values, Count] = {}
         self.reports: dict[_Values, Count] = {}
         self.feedback: dict[_Values, Callable[[], FeedbackState]] = {}
+        self.logged_rows: dict[_Values, Count] = {}
+        self.removed_log_files: dict[_Values, Count] = {}
         registry.register(self)
 
     def of(self, *, model: str, variant: str) -> ModelMetrics:
@@ -215,6 +228,18 @@ class ServerMetrics(Collector):
             degraded.add_metric(values, float(is_degraded()))
         yield degraded
         yield from self._collect_feedback()
+        yield _counts(
+            "fairlead_prediction_log_rows",
+            "Rows sampled for the prediction log, by what became of them.",
+            ("outcome",),
+            self.logged_rows,
+        )
+        yield _counts(
+            "fairlead_prediction_log_removed_files",
+            "Files removed because the prediction log had grown too large.",
+            (),
+            self.removed_log_files,
+        )
 
     def _collect_feedback(self) -> Iterator[Metric]:
         yield _counts("fairlead_prediction_tokens", "Answers that carried a prediction token.", (), self.tokens)
@@ -327,6 +352,14 @@ class ModelMetrics:
         """Return how often :meth:`count_report` was told ``outcome``."""
         count = self._metrics.reports.get((*self._model, outcome))
         return 0 if count is None else count.value
+
+    def count_logged(self, outcome: LogOutcome, rows: int) -> None:
+        """Count rows of the prediction log."""
+        _child(self._metrics.logged_rows, (*self._model, outcome)).add(rows)
+
+    def count_removed_log_files(self, files: int) -> None:
+        """Count files that the prediction log had to remove."""
+        _child(self._metrics.removed_log_files, self._model).add(files)
 
     def watch_feedback(self, state: Callable[[], FeedbackState]) -> None:
         """Ask ``state`` at every scrape."""

@@ -75,6 +75,16 @@ class Settings:
     """How much of that time new connections are still taken."""
     registry_refresh_s: float
     """Seconds between reads of the registry; 0 for none after the start."""
+    prediction_log: Path | None
+    """Folder of the prediction log; None for no log."""
+    prediction_log_sample: float
+    """Share of the hydrated requests that are logged, 0 to 1."""
+    prediction_log_bytes: int
+    """Size of the log beyond which its oldest files are removed."""
+    prediction_log_keys: str
+    """``kept`` or ``left-out``: whether what requests brought is logged."""
+    prediction_log_roll_s: float
+    """Longest time until a sampled row is in a file."""
     body_deadline_s: float
     """Longest wait for a request's body."""
     long_run_ms: float
@@ -232,6 +242,36 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="time between reads of the registry, to compare it to the contract (default: %(default)s; 0: never again)",
     )
+    add("--prediction-log", type=Path, metavar="DIR", help="folder for a sample of hydrated requests (default: none)")
+    add(
+        "--prediction-log-sample",
+        type=_share,
+        default=0.01,
+        metavar="SHARE",
+        help="share of the hydrated requests that are logged, 0 to 1 (default: %(default)s)",
+    )
+    add(
+        "--prediction-log-bytes",
+        type=_size,
+        default=1024**3,
+        metavar="N",
+        help="size of the log beyond which its oldest files are removed (default: %(default)s)",
+    )
+    add(
+        "--prediction-log-keys",
+        choices=("kept", "left-out"),
+        default="kept",
+        help="whether entity keys and request features are logged; without them nothing can be replayed "
+        "(default: %(default)s)",
+    )
+    add(
+        "--prediction-log-roll",
+        dest="prediction_log_roll_s",
+        type=_positive,
+        default=60.0,
+        metavar="SECONDS",
+        help="longest time until a sampled request is in a file (default: %(default)s)",
+    )
     add(
         "--long-run-ms",
         type=_milliseconds,
@@ -320,6 +360,16 @@ def _milliseconds(text: str) -> float:
         value = -1.0
     if not 0 <= value <= 3.6e6:  # noqa: PLR2004 -- an hour
         raise argparse.ArgumentTypeError(f"{text!r} is no time; give milliseconds from 0 to 3600000")
+    return value
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; give a number from 0 to 1")
     return value
 
 

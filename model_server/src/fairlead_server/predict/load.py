@@ -14,16 +14,18 @@ from fairlead.contract import Contract
 from fairlead.policy import Hydration
 from fairlead_server.hydrate.plan import compile_plan
 from fairlead_server.hydrate.thread import WorkerThread
-from fairlead_server.metrics import ServerMetrics
+from fairlead_server.metrics import ModelMetrics, ServerMetrics
 from fairlead_server.predict.binding import GraphRules, InputRules
 from fairlead_server.predict.executor import LongRuns
 from fairlead_server.predict.predictor import Predictor
 from fairlead_server.predict.session import Session, open_session, read_model
 from fairlead_server.predict.settings import PredictorSettings
 from fairlead_server.predict.signature import TensorSpec
+from fairlead_server.prediction_log.settings import Logged, LogSettings
 
 if TYPE_CHECKING:
     from fairlead_server.predict.connection import FeatureConnection
+    from fairlead_server.prediction_log.log import PredictionLog
 
 _LOG = logging.getLogger(__name__)
 _PLAIN_VERSION = "1"
@@ -72,10 +74,15 @@ async def load(
         # Feast takes seconds to import, and only this needs it.
         feast: Any = await asyncio.to_thread(importlib.import_module, "fairlead_server.predict.connection")
         connection = feast.FeatureConnection(settings, settings.feature_store, contract, plan, clock, metrics=of_model)
+    version = settings.model_version or contract.version
+    log: PredictionLog | None = None
+    if connection is not None and settings.prediction_log is not None:
+        logged = Logged(contract, settings.hydration, name, version, settings.variant, settings.revision)
+        log = await asyncio.to_thread(_open_log, settings.prediction_log, logged, of_model)
     predictor = Predictor(
         contract=contract,
         model_name=name,
-        version=settings.model_version or contract.version,
+        version=version,
         model_digest=digest,
         variant=settings.variant,
         revision=settings.revision,
@@ -83,6 +90,7 @@ async def load(
         rules=InputRules.of(contract, plan, settings.rows_limit),
         session=session,
         connection=connection,
+        log=log,
         long_runs=long_runs,
     )
     await asyncio.to_thread(predictor.batch.warm_up)
@@ -94,6 +102,13 @@ async def load(
         raise
     of_model.watch_degraded(lambda: predictor.degraded)
     return predictor
+
+
+def _open_log(settings: LogSettings, logged: Logged, metrics: ModelMetrics) -> PredictionLog:
+    """Return the log of a model; imports Arrow, which only this needs."""
+    log: Any = importlib.import_module("fairlead_server.prediction_log.log")
+    opened: PredictionLog = log.PredictionLog.of(settings, logged, metrics)
+    return opened
 
 
 def _plain(

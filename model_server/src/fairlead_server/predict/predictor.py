@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     # These import feast, which not every model needs.
     from fairlead_server.hydrate.hydrator import Hydrated
     from fairlead_server.predict.connection import FeatureConnection
+    from fairlead_server.prediction_log.log import PredictionLog
 
 Done = Callable[[PredictResponse | RequestError], None]
 """Is told a request's answer, or why there is none; called exactly once."""
@@ -55,6 +56,8 @@ class Predictor:
     session: Session
     connection: FeatureConnection | None
     """None for a model that is served without a feature store."""
+    log: PredictionLog | None = None
+    """Where a sample of hydrated requests is logged; None for nowhere."""
     long_runs: LongRuns | None = None
     """Threads for long runs; None to run everything on the event loop's thread."""
     batch: Batch = field(init=False)
@@ -151,7 +154,7 @@ class Predictor:
                         "this server has no feature store, and takes full requests only: "
                         f"send {', '.join(self.signature.inputs)}, or start it with --feature-store"
                     )
-                settle = partial(self._settle_hydrated, request, timer, done)
+                settle = partial(self._settle_hydrated, request, columns, timer, done)
                 connection.hydrator.submit(columns, request.rows, settle)
                 self._hydrating.value += 1
 
@@ -166,13 +169,15 @@ class Predictor:
         return await answered
 
     def _settle_hydrated(
-        self, request: PredictRequest, timer: StageTimer, done: Done, hydrated: Hydrated | RequestError
+        self, request: PredictRequest, keys: Columns, timer: StageTimer, done: Done, hydrated: Hydrated | RequestError
     ) -> None:
         self._hydrating.value -= 1
         if isinstance(hydrated, RequestError):
             done(hydrated)
             return
         timer.lap(Stage.HYDRATE)
+        if self.log is not None and self.log.takes():
+            done = self.log.recording(keys, request.rows, hydrated, done)
         settle = partial(_settle_run, timer, request, hydrated, done)
         self.batch.submit(hydrated.columns, request.rows, request.deadline_s, settle, request.gone)
 
@@ -180,6 +185,8 @@ class Predictor:
         """Stop what runs in the background; requests must have ended."""
         if self.connection is not None:
             await self.connection.close()
+        if self.log is not None:
+            await self.log.close()
         self.batch.close()
         self.session.close()
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fairlead.policy import Hydration
+from fairlead_server.prediction_log.settings import LogSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,3 +38,5 @@ class PredictorSettings:
     """Rows kept for the action LastGood, one per entity and view."""
     rows_limit: int = 10_000
     """Rows of one request beyond which it is refused."""
+    prediction_log: LogSettings | None = None
+    """How hydrated requests are logged; None for not at all."""

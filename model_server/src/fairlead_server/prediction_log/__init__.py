@@ -1,0 +1,1 @@
+"""The prediction log: a sample of hydrated requests, written to files off the request path."""
