@@ -13,7 +13,7 @@ from typing import Any
 from onnx import helper
 from prometheus_client import CollectorRegistry
 
-from fairlead.clock import SystemClock
+from fairlead.clock import Clock, SystemClock
 from fairlead.policy import Hydration
 from fairlead_server.exposure.assemble import feedback_of
 from fairlead_server.exposure.reporter import Pace
@@ -95,6 +95,8 @@ class Stand:
     service: Service
     metrics: CollectorRegistry
     connections: HttpConnections
+    reads_store: bool = False
+    """Whether requests may have to wait for a feature store."""
 
     def connect(self) -> Wire:
         """Open a connection."""
@@ -108,13 +110,31 @@ class Stand:
         before = len(wire.answers)
         for piece in pieces:
             wire.send(piece)
+        await self._settled(wire, before + answers)
+        return wire.answers[before:]
+
+    async def ask_together(self, *requests: bytes) -> list[list[tuple[int, tuple[bytes, ...], bytes]]]:
+        """Send requests in one turn of the event loop, each on a connection of its own."""
+        wires = [self.connect() for _ in requests]
+        for wire, request in zip(wires, requests, strict=True):
+            wire.send(request)
+        for wire in wires:
+            await self._settled(wire, 1)
+        for wire in wires:
+            wire.close()
+        await asyncio.sleep(0)
+        return [wire.answers for wire in wires]
+
+    async def _settled(self, wire: Wire, answers: int) -> None:
+        """Return when there are so many answers, the connection is closed, or nothing more will come."""
         seen = -1
         for _ in range(_MOST_TURNS):
-            if wire.is_closed or (len(wire.written) != seen and len(wire.answers) >= before + answers):
-                break
+            if wire.is_closed or (len(wire.written) != seen and len(wire.answers) >= answers):
+                return
             seen = len(wire.written)
             await asyncio.sleep(0)
-        return wire.answers[before:]
+            while self.reads_store and self.service.served().predictor.busy:  # noqa: ASYNC110 -- it sets no event
+                await asyncio.sleep(0)
 
     def counts(self, *families: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         """Return counters of metric families by their labels."""
@@ -138,20 +158,37 @@ def wide() -> bytes:
 
 
 async def stand_of(
-    model: Path, *, lane: bool, limits: Limits = LIMITS, serving_dir: Path | None = None, revision: str = ""
+    model: Path,
+    *,
+    lane: bool,
+    limits: Limits = LIMITS,
+    serving_dir: Path | None = None,
+    revision: str = "",
+    feature_store: Path | None = None,
+    clock: Clock | None = None,
 ) -> Stand:
-    """Serve a model file that needs no feature store, in the lane or by the application alone."""
+    """Serve a model file, in the lane or by the application alone.
+
+    Args:
+        model: The ONNX file.
+        lane: Whether in the lane.
+        limits: What one request may take.
+        serving_dir: Folder with what the operator tells.
+        revision: Of the server.
+        feature_store: Folder of ``feature_store.yaml``; None for a model that needs none.
+        clock: What ages of features are measured by; None for the system's.
+    """
     registry = CollectorRegistry()
     metrics = ServerMetrics(registry)
     settings = PredictorSettings(
-        model=model, feature_store=None, variant="v", revision=revision, hydration=Hydration(deadline_s=1.0)
+        model=model, feature_store=feature_store, variant="v", revision=revision, hydration=Hydration(deadline_s=60.0)
     )
-    predictor = await load(settings, clock=SystemClock(), metrics=metrics)
+    predictor = await load(settings, clock=clock or SystemClock(), metrics=metrics)
     service = Service(None, "v", metrics)
     service.serve(_served(predictor, serving_dir))
     application = RestApplication(service, registry, limits, _nothing)
     opener: Callable[..., HttpProtocol] | None = partial(LaneProtocol, Lane(service, limits)) if lane else None
-    return Stand(service, registry, HttpConnections(application, opener))
+    return Stand(service, registry, HttpConnections(application, opener), reads_store=feature_store is not None)
 
 
 def _served(predictor: Predictor, serving_dir: Path | None) -> Served:
