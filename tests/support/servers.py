@@ -6,7 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -24,12 +24,18 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 class RedisServer:
-    """A redis-server without persistence that can be stopped, frozen and started again on its port."""
+    """A redis-server without persistence that can be stopped, frozen and started again on its port.
 
-    def __init__(self, folder: Path, port: int | None = None, *, host: str = "127.0.0.1") -> None:
+    ``options`` are further arguments of its command line, and the last word.
+    """
+
+    def __init__(
+        self, folder: Path, port: int | None = None, *, host: str = "127.0.0.1", options: Sequence[str] = ()
+    ) -> None:
         self.host = host
         self.port = port or free_port(host)
         self._folder = folder
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -44,7 +50,7 @@ class RedisServer:
 
     def start(self) -> None:
         where = ["--port", str(self.port), "--bind", self.host, "--protected-mode", "no"]
-        command = ["redis-server", *where, "--save", "", "--appendonly", "no"]
+        command = ["redis-server", *where, "--save", "", "--appendonly", "no", *self._options]
         self._process = subprocess.Popen(command, cwd=self._folder, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         if not any(b"Ready to accept connections" in line for line in self._process.stdout):
@@ -81,7 +87,12 @@ class RedisServer:
 @contextmanager
 def redis_server(folder: Path) -> Iterator[RedisServer]:
     """Run a redis-server for a test; skips the test where there is none."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed (apt-get install redis-server)")
+    need_redis()
     with RedisServer(folder) as server:
         yield server
+
+
+def need_redis() -> None:
+    """Skip a test where there is no redis-server."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed (apt-get install redis-server)")

@@ -20,10 +20,12 @@ from feast import FeatureStore
 from feast.infra.key_encoding_utils import serialize_entity_key_prefix
 from feast.infra.online_stores.helpers import _mmh3, compute_versioned_name
 from feast.protos.feast.types.Value_pb2 import ValueType
+from redis.exceptions import ResponseError
 
 from fairlead_server.hydrate.found import Found, JoinKeys, Key, Lookup, ViewRead
 from fairlead_server.hydrate.plan import ViewPlan
-from fairlead_server.hydrate.redis_client import Command, RedisClient, Replies, open_client, pack
+from fairlead_server.hydrate.redis_client import open_client
+from fairlead_server.hydrate.redis_single import Command, RedisClient, Replies, pack
 from fairlead_server.hydrate.source import Table
 from fairlead_server.hydrate.wire import BROKEN, Reply, ViewDecoder
 
@@ -179,8 +181,8 @@ def _stored_name(store: FeatureStore, table: Table) -> str:
 
 
 def _check(replies: Replies) -> None:
-    """Raise what the server says if it refuses all; a key that it refuses alone is a STORE_ERROR of its own."""
-    if replies and all(isinstance(reply, Exception) for reply in replies):
+    """Raise what a server says if it refuses all; a key that is refused or cannot be had alone is a STORE_ERROR."""
+    if replies and all(isinstance(reply, ResponseError) for reply in replies):
         raise replies[0]
 
 

@@ -1,0 +1,239 @@
+"""Asks one Redis server, or the master behind Sentinel, on redis-py's own asyncio connections.
+
+A request goes out in one write and its replies are read one after the other, on a connection that is kept for the
+next. Nothing is retried but a read on a connection that turned out to be closed. Making a connection may take longer
+than a read may last (names, TLS, a password, a Sentinel that hangs), so it goes on when the read that wanted it has
+given up, and the next one has it. After a failure all idle connections are closed: one that was left over might lead
+to a server that is no master any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+_REPLIES_PER_TURN = 256
+"""After so many replies the event loop serves others."""
+
+Replies = list[Any]
+"""By command: values of the fields, or the error that stands in for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Asks for fields of one hash."""
+
+    key: bytes
+    fields: Sequence[bytes]
+    packed: bytes
+    """The command as it goes over the wire; see :func:`pack`."""
+
+
+class RedisClient(Protocol):
+    """Whatever hashes are asked of."""
+
+    async def ask(self, commands: Sequence[Command]) -> Replies:
+        """Ask for hashes; raises what redis-py raises, if none can be had."""
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+def pack(fields: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """Return what goes before the key's length and after the key in an ``HMGET`` of these fields."""
+    tail = b"".join(b"\r\n$%d\r\n%b" % (len(field), field) for field in fields)
+    return b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2), tail + b"\r\n"
+
+
+class SingleClient:
+    """One server, or the master behind Sentinel."""
+
+    def __init__(self, redis: Any, connect_s: float) -> None:
+        """Use the connections of a ``redis.asyncio.Redis``.
+
+        Args:
+            redis: What makes connections.
+            connect_s: Longest time that making one may take, seconds.
+        """
+        self._redis = redis
+        self._pool = redis.connection_pool
+        self._connect_s = connect_s
+        self._idle: list[Any] = []
+        self._making: asyncio.Task[None] | None = None
+
+    async def ask(self, commands: Sequence[Command]) -> Replies:
+        """Ask for hashes, all in one write.
+
+        Raises:
+            RedisError: The server cannot be asked.
+            OSError: The same.
+            TimeoutError: No connection can be made in time.
+        """
+        return await self.exchange(b"".join([command.packed for command in commands]), len(commands))
+
+    async def exchange(self, payload: bytes, amount: int) -> Replies:
+        """Send packed commands and return their replies; raises as :meth:`ask` does.
+
+        Args:
+            payload: Commands, packed.
+            amount: How many they are.
+        """
+        if self._idle:
+            try:
+                return await self._ask(self._idle.pop(), payload, amount)
+            except RedisConnectionError:
+                pass  # it was closed while nobody asked; the next one is new
+        return await self._ask(await self._connection(), payload, amount)
+
+    async def _connection(self) -> Any:
+        """Return a connection that nobody uses, made if need be."""
+        while not self._idle:
+            if self._making is None:
+                self._making = asyncio.get_running_loop().create_task(self._make())
+                self._making.add_done_callback(_look_at)
+            making = self._making
+            await asyncio.wait({making})
+            if making.cancelled():
+                raise RedisConnectionError("the client was closed")
+            making.result()
+        return self._idle.pop()
+
+    async def _make(self) -> None:
+        """Make a connection, whether anybody waits for it or not."""
+        try:
+            async with asyncio.timeout(self._connect_s):
+                self._idle.append(await self._pool.get_connection())
+        finally:
+            self._making = None
+
+    async def _ask(self, connection: Any, payload: bytes, amount: int) -> Replies:
+        replies: Replies = []
+        try:
+            await connection.send_packed_command(payload)
+            for i in range(amount):
+                try:
+                    replies.append(await connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+                if i % _REPLIES_PER_TURN == _REPLIES_PER_TURN - 1:
+                    await asyncio.sleep(0)
+        except BaseException:
+            # Replies that are still to come must not be taken for those of another request.
+            await self._close(connection)
+            raise
+        self._idle.append(connection)
+        return replies
+
+    async def _close(self, *broken: Any) -> None:
+        """Close these connections and those that nobody uses."""
+        idle, self._idle = self._idle, []
+        for connection in (*broken, *idle):
+            await connection.disconnect(nowait=True)
+            await self._pool.release(connection)
+
+    async def close(self) -> None:
+        """Close all connections."""
+
+
+def pack(fields: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """Return what goes before the key's length and after the key in an ``HMGET`` of these fields."""
+    tail = b"".join(b"\r\n$%d\r\n%b" % (len(field), field) for field in fields)
+    return b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2), tail + b"\r\n"
+
+
+class SingleClient:
+    """One server, or the master behind Sentinel."""
+
+    def __init__(self, redis: Any, connect_s: float) -> None:
+        """Use the connections of a ``redis.asyncio.Redis``.
+
+        Args:
+            redis: What makes connections.
+            connect_s: Longest time that making one may take, seconds.
+        """
+        self._redis = redis
+        self._pool = redis.connection_pool
+        self._connect_s = connect_s
+        self._idle: list[Any] = []
+        self._making: asyncio.Task[None] | None = None
+
+    async def ask(self, commands: Sequence[Command]) -> Replies:
+        """Ask for hashes, all in one write.
+
+        Raises:
+            RedisError: The server cannot be asked.
+            OSError: The same.
+            TimeoutError: No connection can be made in time.
+        """
+        return await self.exchange(b"".join([command.packed for command in commands]), len(commands))
+
+    async def exchange(self, payload: bytes, amount: int) -> Replies:
+        """Send packed commands and return their replies; raises as :meth:`ask` does.
+
+        Args:
+            payload: Commands, packed.
+            amount: How many they are.
+        """
+        if self._idle:
+            try:
+                return await self._ask(self._idle.pop(), payload, amount)
+            except RedisConnectionError:
+                pass  # it was closed while nobody asked; the next one is new
+        return await self._ask(await self._connection(), payload, amount)
+
+    async def _connection(self) -> Any:
+        """Return a connection that nobody uses, made if need be."""
+        while not self._idle:
+            if self._making is None:
+                self._making = asyncio.get_running_loop().create_task(self._make())
+                self._making.add_done_callback(_look_at)
+            making = self._making
+            await asyncio.wait({making})
+            if making.cancelled():
+                raise RedisConnectionError("the client was closed")
+            making.result()
+        return self._idle.pop()
+
+    async def _make(self) -> None:
+        """Make a connection, whether anybody waits for it or not."""
+        try:
+            async with asyncio.timeout(self._connect_s):
+                self._idle.append(await self._pool.get_connection())
+        finally:
+            self._making = None
+
+    async def _ask(self, line: Line, payload: bytes, amount: int) -> Replies:
+        try:
+            replies = await line.exchange(payload, amount)
+        except BaseException:
+            # Replies that are still to come must not be taken for those of another request.
+            await self._close(line)
+            raise
+        self._idle.append(line)
+        return replies
+
+    async def _close(self, *broken: Line) -> None:
+        """Close these connections and those that nobody uses."""
+        idle, self._idle = self._idle, []
+        for line in (*broken, *idle):
+            await line.connection.disconnect(nowait=True)
+            await self._pool.release(line.connection)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._making is not None:
+            self._making.cancel()
+            await asyncio.wait({self._making})
+        await self._close()
+        await self._redis.aclose()
+
+
+def _look_at(task: asyncio.Task[None]) -> None:
+    """Take note of a failure that nobody waits for any more, or asyncio logs it."""
+    if not task.cancelled():
+        task.exception()
