@@ -89,9 +89,11 @@ async def test_a_service_that_changes_and_changes_back_is_told_and_served_as_it_
             assert registry.report.differences_total >= 3
             assert registry.fingerprint not in {None, contract.fingerprint}
             assert await answers_as_before(rig)
+            assert rig.count("fairlead_contract_drift") == 1
             register(repo)
             await until(lambda: registry.report.fits is True)
             assert registry.fingerprint == contract.fingerprint
+            assert rig.count("fairlead_contract_drift") == 0
             assert rig.count("fairlead_registry_reads_total", outcome="differs") >= 1
             assert rig.count("fairlead_registry_reads_total", outcome="fits") >= 2
     assert caplog.text.count("registry changed fits=False") == 1

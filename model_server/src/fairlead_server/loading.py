@@ -15,6 +15,7 @@ from fairlead.features import light_feast
 from fairlead_server.exposure.assemble import feedback_of, primary_output
 from fairlead_server.exposure.exposures import Exposures
 from fairlead_server.exposure.reporter import Pace, Reporter
+from fairlead_server.hydrate.shared import Shared
 from fairlead_server.metrics import ServerMetrics
 from fairlead_server.models import ModelSet
 from fairlead_server.predict.executor import Bounds, LongRuns, usable_cores
@@ -92,6 +93,7 @@ class _Opener:
                 queue_deadline_s=settings.queue_deadline_s,
             )
         )
+        self._shared = Shared()
         self._feedback: dict[str, tuple[Exposures, Reporter]] = {}
 
     async def open_only(self) -> Served:
@@ -116,7 +118,7 @@ class _Opener:
 
     async def _open(self, settings: PredictorSettings, spool_dir: Path | None) -> Served:
         predictor: Predictor = await self._loader.load(
-            settings, clock=self._clock, metrics=self._metrics, long_runs=self._long_runs
+            settings, clock=self._clock, metrics=self._metrics, long_runs=self._long_runs, shared=self._shared
         )
         name = predictor.model_name
         if name not in self._feedback:

@@ -20,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from fairlead.policy import FeatureState
+from fairlead_server.hydrate.observed import Ages, HydrationMetrics, Watched
 
 _STAGE_BUCKETS_S = (
     *(25e-6, 50e-6, 100e-6, 250e-6, 500e-6),
@@ -54,10 +55,14 @@ class RegistryRead(StrEnum):
     """What a read of the registry came to."""
 
     FITS = "fits"
+    SWAPPED = "swapped"
+    """It fits, something else about it had changed, and the plan was compiled anew and is in force."""
+    POSTPONED = "postponed"
+    """The same, but the online store did not answer; the plan in force stays until the next read."""
     DIFFERS = "differs"
     """The registered feature service is not the contract's."""
     FAILED = "failed"
-    """It raised an error, or took too long."""
+    """It raised an error, or took too long; the plan in force stays."""
 
 
 class Unrun(StrEnum):
@@ -163,6 +168,7 @@ class ServerMetrics(Collector):
         self.feedback: dict[_Values, Callable[[], FeedbackState]] = {}
         self.logged_rows: dict[_Values, Count] = {}
         self.removed_log_files: dict[_Values, Count] = {}
+        self.hydration = HydrationMetrics()
         registry.register(self)
 
     def of(self, *, model: str, variant: str) -> ModelMetrics:
@@ -196,6 +202,7 @@ class ServerMetrics(Collector):
             ("circuit",),
             self.circuits,
         )
+        yield from self.hydration.collect()
         yield _counts(
             "fairlead_connection_failures",
             "Failed attempts to open the feature store, by the kind of error.",
@@ -314,6 +321,22 @@ class ModelMetrics:
         """Count one change of the breaker before the online store; ``circuit`` is what it changed to."""
         _child(self._metrics.circuits, (*self._model, circuit)).add()
 
+    def ages(self, view: str) -> Ages:
+        """Return where the ages of a view's rows are counted."""
+        return self._metrics.hydration.ages_of(self._model, view)
+
+    def limit_age(self, view: str, limit_s: float) -> None:
+        """Note the age in seconds beyond which a view's rows are STALE."""
+        self._metrics.hydration.limits_s[*self._model, view] = limit_s
+
+    def note_reader(self, view: str, reader: str) -> None:
+        """Note who reads or computes a view."""
+        self._metrics.hydration.readers[*self._model, view] = reader
+
+    def watch_hydration(self, watched: Watched) -> None:
+        """Ask ``watched`` at every scrape."""
+        self._metrics.hydration.watched[self._model] = watched
+
     def count_connection_failure(self, kind: str) -> None:
         """Count one failed attempt to open the feature store; ``kind`` is the exception's class."""
         _child(self._metrics.connection_failures, (*self._model, kind)).add()
@@ -381,6 +404,7 @@ class ModelMetrics:
         """Ask the model nothing any more, for it is gone; what was counted stays."""
         self._metrics.degraded.pop(self._model, None)
         self._metrics.queued.pop(self._model, None)
+        self._metrics.hydration.watched.pop(self._model, None)
 
     def unwatch_feedback(self) -> None:
         """Ask nothing any more about reports."""

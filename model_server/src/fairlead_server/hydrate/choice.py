@@ -11,6 +11,7 @@ from feast import FeatureStore
 from fairlead_server.hydrate.generic import GenericBackEnd
 from fairlead_server.hydrate.plan import HydrationPlan
 from fairlead_server.hydrate.reader import BackEnd
+from fairlead_server.hydrate.shared import Lease, Shared
 from fairlead_server.hydrate.source import Source
 from fairlead_server.hydrate.thread import WorkerThread
 
@@ -30,7 +31,13 @@ def why_through_feast(store: FeatureStore) -> str | None:
 
 
 def back_end_of(
-    store: FeatureStore, plan: HydrationPlan, source: Source, thread: WorkerThread, deadline_s: float
+    store: FeatureStore,
+    plan: HydrationPlan,
+    source: Source,
+    thread: WorkerThread,
+    deadline_s: float,
+    *,
+    shared: Shared | None = None,
 ) -> BackEnd:
     """Return the way to ask an opened store.
 
@@ -40,11 +47,42 @@ def back_end_of(
         source: The store's side of it.
         thread: Where a store without asynchronous reads is read.
         deadline_s: Longest wait of one request, seconds.
+        shared: What models of the process hold together, connections to Redis among it; None for connections alone.
     """
+    shared = Shared() if shared is None else shared
     reason = why_through_feast(store)
     if reason is None:
-        redis: Any = importlib.import_module("fairlead_server.hydrate.redis")  # only those who have it pay for it
-        of_redis: BackEnd = redis.open_back_end(store, plan.views, source.tables, deadline_s)
-        return of_redis
+        return _of_redis(store, plan, source, deadline_s, shared)
     _LOG.info("features are read through feast reason=%s", reason)
-    return GenericBackEnd(store, plan.views, source.tables, thread=thread, deadline_s=deadline_s)
+    online_store = store.provider.online_store
+    lease = shared.take(id(online_store), lambda: online_store, lambda opened: opened.close())
+    return GenericBackEnd(store, plan.views, source.tables, thread=thread, deadline_s=deadline_s, close=lease.close)
+
+
+class _LeasedClient:
+    """A client that others may hold, too."""
+
+    __slots__ = ("_lease", "ask")
+
+    def __init__(self, lease: Lease[Any]) -> None:
+        self._lease = lease
+        self.ask = lease.what.ask
+
+    async def close(self) -> None:
+        """Give it back."""
+        await self._lease.close()
+
+
+def _of_redis(store: FeatureStore, plan: HydrationPlan, source: Source, deadline_s: float, shared: Shared) -> BackEnd:
+    redis: Any = importlib.import_module("fairlead_server.hydrate.redis")  # only those who have it pay for it
+    clients: Any = importlib.import_module("fairlead_server.hydrate.redis_client")
+    config = store.config.online_store
+    lease: Lease[Any] = shared.take(
+        (_REDIS, config.model_dump_json(), deadline_s),
+        lambda: clients.open_client(config, deadline_s),
+        lambda client: client.close(),
+    )
+    of_redis: BackEnd = redis.RedisBackEnd(
+        store, plan.views, source.tables, client=_LeasedClient(lease), deadline_s=deadline_s
+    )
+    return of_redis

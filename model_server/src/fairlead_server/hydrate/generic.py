@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from feast import FeatureStore
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
@@ -42,6 +42,7 @@ class GenericBackEnd:
         *,
         thread: WorkerThread,
         deadline_s: float,
+        close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Make the back end; nothing is read yet.
 
@@ -49,8 +50,9 @@ class GenericBackEnd:
             store: The opened feature store.
             views: What may be looked up.
             tables: The store's side of ``views``, by name.
-            thread: Where a store without asynchronous reads is read; only by this back end.
+            thread: Where a store without asynchronous reads is read; only by back ends of this store.
             deadline_s: Longest wait of one request, seconds.
+            close: Lets go of the store's connections; None to close them.
         """
         self._config = store.config
         self._online_store = store.provider.online_store
@@ -60,6 +62,7 @@ class GenericBackEnd:
         self._names = {view.name: [feature.name for feature in view.features] for view in views}
         self._thread = thread
         self._deadline_s = deadline_s
+        self._close = close or self._online_store.close
         self.probe: Lookup = {view.join_keys: [tables[view.name].probe] for view in views}
 
     async def read(self, lookup: Lookup) -> Found:
@@ -77,7 +80,7 @@ class GenericBackEnd:
 
     async def close(self) -> None:
         """Let go of the store's connections."""
-        await self._online_store.close()
+        await self._close()
 
     def _read_view(self, view: ViewPlan, lookup: Lookup) -> list[StoredRow] | None:
         table = self._tables[view.name]

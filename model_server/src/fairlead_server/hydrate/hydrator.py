@@ -18,6 +18,7 @@ from fairlead.contract import Scalar
 from fairlead.policy import FeatureState
 from fairlead_server.errors import InferenceFailed, RequestError
 from fairlead_server.hydrate.found import Found, JoinKeys, Key
+from fairlead_server.hydrate.observed import Ages
 from fairlead_server.hydrate.plan import FeaturePlan, HydrationPlan, OnDemandPlan, ViewPlan
 from fairlead_server.hydrate.policy import LastGood, visible
 from fairlead_server.hydrate.reader import Asked, BackEnd, Reader, Together
@@ -96,7 +97,7 @@ class Hydrator:
         self._access = access
         self._clock = clock
         self._metrics = metrics
-        self._views = [_View(view, ViewResolver(view, last_good)) for view in plan.views]
+        self._views = [_View(view, ViewResolver(view, last_good), metrics.ages(view.name)) for view in plan.views]
         self._joins = tuple(dict.fromkeys(view.join_keys for view in plan.views))
         self._reader: Reader | None = None
         if access is not None:
@@ -185,6 +186,8 @@ class Hydrator:
         for view in self._views:
             names = view.plan.join_keys
             read = found[view.plan.name] if found else None
+            if read is not None:
+                view.ages.add(_of_rows(read.event_us, together.places[names]), now_us)
             of_view = view.resolver.resolve(read, together.lookup[names], now_us)
             resolved.append((view, of_view, together.places[names]))
             yield
@@ -257,11 +260,12 @@ class Hydrator:
 class _View:
     """A view and how it is resolved."""
 
-    __slots__ = ("inputs", "plan", "resolver")
+    __slots__ = ("ages", "inputs", "plan", "resolver")
 
-    def __init__(self, plan: ViewPlan, resolver: ViewResolver) -> None:
+    def __init__(self, plan: ViewPlan, resolver: ViewResolver, ages: Ages) -> None:
         self.plan = plan
         self.resolver = resolver
+        self.ages = ages
         self.inputs = tuple(feature.input for feature in plan.features)
 
 
@@ -304,6 +308,11 @@ def _event_us(
         view.plan.name: [of_view.event_us[key] for key in _Part(start, rows, places).keys] if of_view.event_us else ()
         for view, of_view, places in resolved
     }
+
+
+def _of_rows(event_us: Sequence[int], places: Sequence[int] | None) -> Sequence[int]:
+    """Return event times by row of those by key."""
+    return event_us if places is None else [event_us[key] for key in places]
 
 
 def _fail(asked: Sequence[Asked], error: Exception) -> None:

@@ -152,11 +152,25 @@ class Reader:
         """Whether the last read failed or was not answered within the deadline."""
         return self._failing
 
+    @property
+    def circuit_open(self) -> bool:
+        """Whether the store is left alone at the moment, but for attempts."""
+        return self._breaker.circuit is not Circuit.CLOSED
+
     async def answers(self) -> bool:
         """Whether every view can be read now, asked with one key each."""
         heard: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._attempt(heard)
         return await heard
+
+    async def drain(self) -> None:
+        """Wait until nobody waits for a read."""
+        while self._waiting or self._reads:
+            tasks = {read.task for read in self._reads if read.task is not None}
+            if tasks:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.sleep(0)
 
     async def close(self) -> None:
         """Stop reading and let go of the store's connections."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from feast import FeatureStore
+from feast.infra.online_stores.helpers import compute_versioned_name
 from feast.protos.feast.types.Value_pb2 import Value
 
 from fairlead.contract import Contract, DType, Scalar
@@ -35,6 +36,10 @@ class Table:
     """How each key is written."""
     probe: tuple[Scalar, ...]
     """A key to try a read with; nobody needs to have it."""
+    stored_name: str
+    """What the online store calls the view, with its version if it keeps versions apart."""
+    definition: bytes
+    """The view as it is registered, without its times, states and sources: tells whether it has changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class OnDemandFunction:
     """Request features that it declares."""
     by_row: bool
     """Called once per row with scalars (Feast's ``singleton``), else once with lists."""
+    text: str
+    """Its source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,24 @@ class Source:
 
     tables: Mapping[str, Table]
     functions: Mapping[str, OnDemandFunction]
+
+    def is_as(self, other: Source) -> bool:
+        """Whether the same is registered."""
+        return self._definitions() == other._definitions()
+
+    def moved_from(self, other: Source) -> Iterator[str]:
+        """Yield which views are kept elsewhere in the online store than in ``other``: their values are others."""
+        for name, table in self.tables.items():
+            before = other.tables[name].stored_name
+            if table.stored_name != before:
+                yield f"view {name} is read from {table.stored_name} in the online store, it was {before}"
+
+    def _definitions(self) -> tuple[Any, ...]:
+        tables = {
+            name: (table.definition, table.stored_name, table.join_keys, table.probe)
+            for name, table in self.tables.items()
+        }
+        return tables, {name: (f.text, f.inputs, f.by_row) for name, f in self.functions.items()}
 
 
 def source_of(store: FeatureStore, contract: Contract) -> Source:
@@ -81,14 +106,24 @@ def source_of(store: FeatureStore, contract: Contract) -> Source:
 def _table(store: FeatureStore, projection: Any, view: Any, types: Mapping[str, DType]) -> Table:
     own = tuple(store.get_entity(name).join_key for name in view.entities if name != "__dummy")
     if not own:
-        return Table(view, (_NO_ENTITY_KEY,), (_KEY_VALUES["string"],), ())
+        return Table(view, (_NO_ENTITY_KEY,), (_KEY_VALUES["string"],), (), *_stored(store, view))
     asked = [projection.join_key_map.get(key, key) for key in own]
     for key in asked:
         if types[key] not in _KEY_VALUES:
             known = ", ".join(_KEY_VALUES)
             raise ContractMismatch(f"join key {key} is {types[key]}; a key is one of: {known}")
     probe = tuple("" if types[key] == "string" else 0 for key in asked)
-    return Table(view, own, tuple(_KEY_VALUES[types[key]] for key in asked), probe)
+    return Table(view, own, tuple(_KEY_VALUES[types[key]] for key in asked), probe, *_stored(store, view))
+
+
+def _stored(store: FeatureStore, view: Any) -> tuple[str, bytes]:
+    """Return the view's name in the online store, and its definition."""
+    name: str = compute_versioned_name(view, store.config.registry.enable_online_feature_view_versioning)
+    spec = view.to_proto().spec
+    for source in ("batch_source", "stream_source"):  # which serving never reads, and which carry times
+        spec.ClearField(source)
+    definition: bytes = spec.SerializeToString(deterministic=True)
+    return name, definition
 
 
 def _function(view: Any) -> OnDemandFunction:
@@ -97,4 +132,5 @@ def _function(view: Any) -> OnDemandFunction:
             f"on-demand view {view.name} is written in mode {view.mode}, which is not served; write it in mode python"
         )
     inputs = tuple(field.name for source in view.source_request_sources.values() for field in source.schema)
-    return OnDemandFunction(view.feature_transformation.udf, inputs, bool(view.singleton))
+    transformation = view.feature_transformation
+    return OnDemandFunction(transformation.udf, inputs, bool(view.singleton), transformation.udf_string)

@@ -13,6 +13,7 @@ from fairlead.clock import Clock
 from fairlead.contract import Contract
 from fairlead.policy import Hydration
 from fairlead_server.hydrate.plan import compile_plan
+from fairlead_server.hydrate.shared import Shared
 from fairlead_server.hydrate.thread import WorkerThread
 from fairlead_server.metrics import ModelMetrics, ServerMetrics
 from fairlead_server.predict.binding import GraphRules, InputRules
@@ -32,7 +33,12 @@ _PLAIN_VERSION = "1"
 
 
 async def load(
-    settings: PredictorSettings, *, clock: Clock, metrics: ServerMetrics, long_runs: LongRuns | None = None
+    settings: PredictorSettings,
+    *,
+    clock: Clock,
+    metrics: ServerMetrics,
+    long_runs: LongRuns | None = None,
+    shared: Shared | None = None,
 ) -> Predictor:
     """Load a model and connect to its feature store.
 
@@ -44,6 +50,7 @@ async def load(
         clock: What ages of features are measured by.
         metrics: The process' metrics.
         long_runs: Threads for long runs; None to run everything on the event loop's thread.
+        shared: What the process' models hold together, such as connections to a store; None for a model by itself.
 
     Raises:
         ModelFileError: The file is not the model that was asked for, or not one that can be served; without a
@@ -73,7 +80,15 @@ async def load(
     else:
         # Feast takes seconds to import, and only this needs it.
         feast: Any = await asyncio.to_thread(importlib.import_module, "fairlead_server.predict.connection")
-        connection = feast.FeatureConnection(settings, settings.feature_store, contract, plan, clock, metrics=of_model)
+        connection = feast.FeatureConnection(
+            settings,
+            settings.feature_store,
+            contract,
+            plan,
+            clock,
+            metrics=of_model,
+            shared=Shared() if shared is None else shared,
+        )
     version = settings.model_version or contract.version
     log: PredictionLog | None = None
     if connection is not None and settings.prediction_log is not None:
@@ -101,6 +116,8 @@ async def load(
         await predictor.close()
         raise
     of_model.watch_degraded(lambda: predictor.degraded)
+    if connection is not None:
+        of_model.watch_hydration(connection.watched)
     return predictor
 
 

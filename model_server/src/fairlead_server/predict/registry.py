@@ -1,7 +1,8 @@
-"""Reads the registry again from time to time, so that a change under a running model is seen, and only seen.
+"""Reads the registry again from time to time, so that a change under a running model is seen.
 
-What was compiled at the start goes on serving: a changed service is for people to decide about. Reads are made in a
-thread of their own and through a store of their own, so that neither predictions nor a reconnection wait for them.
+A change that would alter what the model is served is told, and nothing else: it is for people to decide about, and
+what was compiled before goes on serving. Any other is handed on to be compiled anew. Reads are made in a thread of
+their own and through a store of their own, so that neither predictions nor a reconnection wait for them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from feast import FeatureStore
@@ -17,6 +19,7 @@ from feast import FeatureStore
 from fairlead.contract import Contract
 from fairlead.serving import RegistryReport
 from fairlead_server.errors import ContractMismatch
+from fairlead_server.hydrate.source import Source, source_of
 from fairlead_server.hydrate.thread import WorkerThread
 from fairlead_server.metrics import ModelMetrics, RegistryRead
 from fairlead_server.predict.store import open_store, read_registry
@@ -33,13 +36,28 @@ class Registered:
     fingerprint: str | None
     """None if the service cannot be described any more."""
     differences: tuple[str, ...] = ()
+    source: Source | None = None
+    """What is registered, where it fits and was read."""
+    outcome: RegistryRead = RegistryRead.FITS
+    """What was done about it, where it fits."""
+
+
+Adopt = Callable[[Source], Awaitable[Registered]]
+"""Takes over what is registered and fits, and says what came of it."""
 
 
 class RegistryWatch:
     """Knows how the registered feature service compares to the contract."""
 
     def __init__(
-        self, feature_store: Path, contract: Contract, metrics: ModelMetrics, *, interval_s: float, deadline_s: float
+        self,
+        feature_store: Path,
+        contract: Contract,
+        metrics: ModelMetrics,
+        adopt: Adopt,
+        *,
+        interval_s: float,
+        deadline_s: float,
     ) -> None:
         """Make the watch; :meth:`start` begins reading.
 
@@ -47,12 +65,14 @@ class RegistryWatch:
             feature_store: Folder of ``feature_store.yaml``, or such a file.
             contract: What the registered service is compared to.
             metrics: Where reads are counted.
+            adopt: Told what is registered at every read but the first, while it fits.
             interval_s: Seconds between reads; 0 never reads again.
             deadline_s: Seconds after which a read that has not ended counts as failed; it is waited for all the same.
         """
         self._path = feature_store
         self._contract = contract
         self._metrics = metrics
+        self._adopt = adopt
         self._interval_s = interval_s
         self._deadline_s = deadline_s
         self._thread = WorkerThread("registry")
@@ -89,7 +109,7 @@ class RegistryWatch:
             found.fingerprint, found.differences, reads=before.reads + 1, failures=before.failures
         )
         self._failing = False
-        self._metrics.count_registry_read(RegistryRead.DIFFERS if found.differences else RegistryRead.FITS)
+        self._metrics.count_registry_read(RegistryRead.DIFFERS if found.differences else found.outcome)
         if before.reads and before.differences != self.report.differences:
             _LOG.warning(
                 "registry changed fits=%s differences=%d first=%s",
@@ -115,6 +135,8 @@ class RegistryWatch:
         reading, self._reading = self._reading, None
         try:
             found = reading.result()
+            if found.source is not None:
+                found = replace(await self._adopt(found.source), fingerprint=found.fingerprint)
         except Exception as error:  # noqa: BLE001 -- whatever a registry raises, it is read again
             self._note_failure(type(error).__name__)
         else:
@@ -124,7 +146,10 @@ class RegistryWatch:
         if self._store is None:
             self._store = open_store(self._path)
         try:
-            return Registered(read_registry(self._store, self._contract).fingerprint)
+            read_registry(self._store, self._contract)
+            source = source_of(self._store, self._contract)
+            # Once more, for what is taken over must fit, and may have been changed in between.
+            return Registered(read_registry(self._store, self._contract).fingerprint, source=source)
         except ContractMismatch as error:
             return mismatch(error)
 

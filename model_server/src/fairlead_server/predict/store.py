@@ -18,6 +18,7 @@ from fairlead.contract import Contract
 from fairlead.features.service import FeatureServiceError, ServiceDescription, describe
 from fairlead.features.sqlite import SqliteStoreError, check_wal
 from fairlead_server.errors import ContractMismatch, ServerError, StartupError
+from fairlead_server.hydrate.thread import WorkerThread
 from fairlead_server.predict.matching import check_fits
 from fairlead_server.predict.offline import NO_OFFLINE_STORE
 
@@ -26,6 +27,38 @@ _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 class StoreNotReachable(ServerError):
     """Registry or online store does not answer (yet); worth another try."""
+
+
+class OpenStore:
+    """A feature store's configuration, and threads for its calls that block; models of a process share it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it; see :func:`open_store`.
+
+        Raises:
+            StartupError: There is none, or it is not valid.
+        """
+        self.store = open_store(path)
+        self.reads = WorkerThread("feature-store")
+        """Where the online store is read, if it cannot be read asynchronously."""
+        # A thread of its own: a read that hangs in the online store must not look like a registry that does.
+        self.opener = WorkerThread("feature-store-opener")
+        """Where the registry is read."""
+
+    async def close(self) -> None:
+        """Let the threads end; does not wait for them."""
+        self.opener.close()
+        self.reads.close()
+
+
+def configuration_of(path: Path) -> tuple[Path, str]:
+    """Return what names a feature store among others: its file and what that says now.
+
+    Raises:
+        StartupError: There is no such file.
+    """
+    _, file = _files(path)
+    return file.resolve(), os.path.expandvars(file.read_text())
 
 
 def open_store(path: Path) -> FeatureStore:
@@ -38,9 +71,7 @@ def open_store(path: Path) -> FeatureStore:
     Raises:
         StartupError: There is none, or it is not valid.
     """
-    folder, file = (path, get_default_yaml_file_path(path)) if path.is_dir() else (path.parent, path)
-    if not file.is_file():
-        raise StartupError(f"{file}: no such file; check --feature-store")
+    folder, file = _files(path)
     unset = _unset_variables(file)
     if unset:
         raise StartupError(f"{file}: ${{{unset[0]}}} is not set; put it into the Secret that fills the environment")
@@ -49,6 +80,14 @@ def open_store(path: Path) -> FeatureStore:
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise StartupError(f"{file}: not a valid feature store configuration: {reason}") from error
+
+
+def _files(path: Path) -> tuple[Path, Path]:
+    """Return the folder and the file of a configuration."""
+    folder, file = (path, get_default_yaml_file_path(path)) if path.is_dir() else (path.parent, path)
+    if not file.is_file():
+        raise StartupError(f"{file}: no such file; check --feature-store")
+    return folder, file
 
 
 def _config(folder: Path, file: Path) -> RepoConfig:

@@ -12,7 +12,7 @@ from typing import Any
 
 Snapshot = dict[str, Any]
 
-_HIGHEST = ("_degraded", "_timestamp_seconds", "_open", "_age_seconds")
+_HIGHEST = ("_degraded", "_timestamp_seconds", "_open", "_age_seconds", "_drift", "_reader")
 """Ends of the names of gauges whose highest value stands for all workers; others are summed."""
 _SUMMED = (
     "requests_",
