@@ -126,7 +126,7 @@ def _write(side: SideBySide, reports: Ledger, besides: Mapping[str, Any], how: M
     meta = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         **how,
-        "cpu": _cpu(),
+        "cpu": cpu_model(),
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
         "onnxruntime": ort.__version__,
@@ -139,6 +139,7 @@ def _write(side: SideBySide, reports: Ledger, besides: Mapping[str, Any], how: M
     (BUILD / "server.meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 
 
-def _cpu() -> str:
+def cpu_model() -> str:
+    """Return what the kernel calls the processor."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

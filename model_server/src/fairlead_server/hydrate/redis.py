@@ -25,7 +25,8 @@ from redis.exceptions import ResponseError
 from fairlead_server.hydrate.found import Found, JoinKeys, Key, Lookup, ViewRead
 from fairlead_server.hydrate.plan import ViewPlan
 from fairlead_server.hydrate.redis_client import open_client
-from fairlead_server.hydrate.redis_single import Command, RedisClient, Replies, pack
+from fairlead_server.hydrate.redis_line import Replies
+from fairlead_server.hydrate.redis_single import Command, RedisClient, pack
 from fairlead_server.hydrate.source import Table
 from fairlead_server.hydrate.wire import BROKEN, Reply, ViewDecoder
 
@@ -111,7 +112,7 @@ class RedisBackEnd:
             RedisError: It cannot be asked, or refuses every command.
             OSError: It cannot be asked.
         """
-        commands = [of_hash.command(key) for of_hash in self._hashes for key in lookup[of_hash.asked]]
+        commands = self.commands(lookup)
         async with asyncio.timeout(_GIVE_UP_AFTER * self._deadline_s):
             replies = await self._client.ask(commands)
         _check(replies)
@@ -123,6 +124,10 @@ class RedisBackEnd:
                 found[name] = await _decode(decoder, replies[start:end])
             start = end
         return found
+
+    def commands(self, lookup: Lookup) -> list[Command]:
+        """Return what is asked for keys: a command for each in each of its hashes."""
+        return [of_hash.command(key) for of_hash in self._hashes for key in lookup[of_hash.asked]]
 
     async def close(self) -> None:
         """Close all connections."""

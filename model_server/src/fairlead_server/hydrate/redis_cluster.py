@@ -22,7 +22,8 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from fairlead_server.hydrate.breaker import Breaker, Circuit
-from fairlead_server.hydrate.redis_single import Command, Replies, SingleClient
+from fairlead_server.hydrate.redis_line import Replies
+from fairlead_server.hydrate.redis_single import Command, SingleClient
 
 _LOG = logging.getLogger(__name__)
 _HOPS = 3

@@ -1,10 +1,10 @@
-"""Asks one Redis server, or the master behind Sentinel, on redis-py's own asyncio connections.
+"""Asks one Redis server, or the master behind Sentinel, on connections that redis-py makes.
 
-A request goes out in one write and its replies are read one after the other, on a connection that is kept for the
-next. Nothing is retried but a read on a connection that turned out to be closed. Making a connection may take longer
-than a read may last (names, TLS, a password, a Sentinel that hangs), so it goes on when the read that wanted it has
-given up, and the next one has it. After a failure all idle connections are closed: one that was left over might lead
-to a server that is no master any more.
+A request goes out in one write, on a connection that is kept for the next. Nothing is retried but a read on a
+connection that turned out to be closed. Making a connection may take longer than a read may last (names, TLS, a
+password, a Sentinel that hangs), so it goes on when the read that wanted it has given up, and the next one has it.
+After a failure all idle connections are closed: one that was left over might lead to a server that is no master any
+more.
 """
 
 from __future__ import annotations
@@ -15,13 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 
-_REPLIES_PER_TURN = 256
-"""After so many replies the event loop serves others."""
-
-Replies = list[Any]
-"""By command: values of the fields, or the error that stands in for them."""
+from fairlead_server.hydrate.redis_line import Line, Replies
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +58,7 @@ class SingleClient:
         self._redis = redis
         self._pool = redis.connection_pool
         self._connect_s = connect_s
-        self._idle: list[Any] = []
+        self._idle: list[Line] = []
         self._making: asyncio.Task[None] | None = None
 
     async def ask(self, commands: Sequence[Command]) -> Replies:
@@ -90,7 +85,7 @@ class SingleClient:
                 pass  # it was closed while nobody asked; the next one is new
         return await self._ask(await self._connection(), payload, amount)
 
-    async def _connection(self) -> Any:
+    async def _connection(self) -> Line:
         """Return a connection that nobody uses, made if need be."""
         while not self._idle:
             if self._making is None:
@@ -107,34 +102,26 @@ class SingleClient:
         """Make a connection, whether anybody waits for it or not."""
         try:
             async with asyncio.timeout(self._connect_s):
-                self._idle.append(await self._pool.get_connection())
+                self._idle.append(Line(await self._pool.get_connection()))
         finally:
             self._making = None
 
-    async def _ask(self, connection: Any, payload: bytes, amount: int) -> Replies:
-        replies: Replies = []
+    async def _ask(self, line: Line, payload: bytes, amount: int) -> Replies:
         try:
-            await connection.send_packed_command(payload)
-            for i in range(amount):
-                try:
-                    replies.append(await connection.read_response())
-                except ResponseError as error:
-                    replies.append(error)
-                if i % _REPLIES_PER_TURN == _REPLIES_PER_TURN - 1:
-                    await asyncio.sleep(0)
+            replies = await line.exchange(payload, amount)
         except BaseException:
             # Replies that are still to come must not be taken for those of another request.
-            await self._close(connection)
+            await self._close(line)
             raise
-        self._idle.append(connection)
+        self._idle.append(line)
         return replies
 
-    async def _close(self, *broken: Any) -> None:
+    async def _close(self, *broken: Line) -> None:
         """Close these connections and those that nobody uses."""
         idle, self._idle = self._idle, []
-        for connection in (*broken, *idle):
-            await connection.disconnect(nowait=True)
-            await self._pool.release(connection)
+        for line in (*broken, *idle):
+            await line.connection.disconnect(nowait=True)
+            await self._pool.release(line.connection)
 
     async def close(self) -> None:
         """Close all connections."""
