@@ -67,7 +67,7 @@ def test_pieces_are_the_whole() -> None:
 
 def test_a_wrong_answer_an_error_logged_and_a_raising_callback_are_findings(rig: Rig) -> None:
     with pytest.raises(Unforeseen, match="500 Internal"):
-        require_no_failure(b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 500 Internal Server Error\r\n\r\n", b"")
+        require_no_failure(b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 500 Internal Server Error\r\n\r\n")
     logging.getLogger("fairlead_server.protocol").error("request failed")
     with pytest.raises(Unforeseen, match="request failed"):
         rig.require_calm()

@@ -27,7 +27,7 @@ from fairlead.feedback.token import PREDICTION_HEADER, read
 from fairlead.policy import Action, Hydration
 from fairlead.route import EXPERIMENT_HEADER, UNIT_HEADER, ExperimentRoute
 from fairlead.serving import FeedbackReport
-from fairlead_server.errors import Overloaded, RequestError
+from fairlead_server.errors import DeadlinePassed, Overloaded, RequestError
 from fairlead_server.exposure.experiment import ExperimentReader
 from fairlead_server.exposure.exposures import Exposures
 from fairlead_server.exposure.keys import FILE_NAME, RouteKeys
@@ -153,8 +153,9 @@ async def test_a_fault_of_ours_over_grpc_is_one_too(rig: Rig, tally: Tally, tmp_
 
 def test_every_error_of_ours_says_who_failed_and_no_mistake_of_a_client_does() -> None:
     told = {kind: kind.failure is not None for kind in RequestError.__subclasses__()}
-    # A server that has no time for a request is no mistake of the client's.
-    assert told == {kind: kind.http_status >= 500 or kind is Overloaded for kind in told}
+    # A server that has no time for a request, or not enough, is no mistake of the client's.
+    ours = {Overloaded, DeadlinePassed}
+    assert told == {kind: kind.http_status >= 500 or kind in ours for kind in told}
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,24 @@ async def test_a_body_that_does_not_come_in_time_is_refused_and_the_connection_g
     await stand.connections.drain(0.0)
 
 
+@pytest.mark.parametrize("lane", [True, False])
+async def test_a_deadline_that_the_client_sets_and_misses_is_408(model: Path, lane: bool) -> None:
+    stand = await stand_of(model, lane=lane)
+    loop = asyncio.get_running_loop()
+    wire = stand.connect()
+    wire.send(post(body_of(ROW), b"X-Envoy-Expected-Rq-Timeout-Ms: 1"))
+    if not lane:
+        await asyncio.sleep(0)  # the application has begun with it
+    end_s = loop.time() + 0.003
+    while loop.time() < end_s:  # nobody else has the event loop meanwhile
+        pass
+    ((status, _, body),) = await stand.ask(wire)
+    assert (status, json.loads(body)["error"][:32]) == (408, "the request's deadline passed be")
+    (answer,) = await stand.ask(wire, post(body_of(ROW)))
+    assert doubled(answer) == [3.0, -4.0, 0.5]
+    await stand.connections.drain(0.0)
+
+
 @pytest.mark.parametrize("pieces", [1, 3])
 async def test_a_body_over_the_limit_is_refused(stand: Stand, pieces: int) -> None:
     wire = stand.connect()

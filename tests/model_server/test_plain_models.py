@@ -208,7 +208,9 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "another datatype that loses": (tensor_x([1, 3], "FP64", data=[0.1, 1, 2]), "x: is FP64 with values that FP32"),
     "text for a float": (tensor_x([1, 3], "BYTES", data=["a", "b", "c"]), "x: is BYTES, must be FP32"),
     "no such datatype": (tensor_x([1, 3], "FP8"), "x: datatype 'FP8' is not one of"),
-    "unknown input": (tensor_x([1, 3], name="z"), "input x is missing; the model takes x"),
+    "unknown input": (tensor_x([1, 3], name="z"), "input z is unknown; the model takes x"),
+    "unknown input with a null": (tensor_x([1, 3], name="z", data=[1, None, 3]), "input z is unknown"),
+    "unknown input with other values": (tensor_x([1, 3], name="z", data=["a"]), "input z is unknown"),
 }
 
 
@@ -340,7 +342,7 @@ def test_v1_names_the_tensors_of_several() -> None:
         ([[1, [2]]], "x, row 1: a list where FP32 is needed"),
         ([{"x": [1, 2]}, [3, 4]], r"instances\[1\] must be an object"),
         ([[1, 2], {"x": [1, 2]}], r"nested data is not of shape"),
-        ([{"z": 1}], "input x is missing"),
+        ([{"z": 1}], "input z is unknown"),
         ([{"x": [1, 2], "z": 1}], "input z is unknown"),
     ],
 )

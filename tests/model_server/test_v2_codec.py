@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from fairlead.policy import FeatureState
 from fairlead_server.errors import InvalidRequest, RequestTooLarge
 from fairlead_server.predict.request import PredictRequest, PredictResponse
-from fairlead_server.predict.signature import NUMPY_OF
+from fairlead_server.predict.signature import ANY, NUMPY_OF, TensorSpec
 from fairlead_server.protocol import tensors, v2
 from fairlead_server.protocol.call import InferCall
 from fairlead_server.protocol.schema import Schema
@@ -48,14 +49,14 @@ JSON = st.recursive(
 )
 
 
-def decode_json(tensor: dict[str, Any], **rest: Any) -> InferCall:
-    return v2.decode(json.dumps({"inputs": [tensor], **rest}).encode(), None, SCHEMA)
+def decode_json(tensor: dict[str, Any], *, schema: Schema = SCHEMA, **rest: Any) -> InferCall:
+    return v2.decode(json.dumps({"inputs": [tensor], **rest}).encode(), None, schema)
 
 
-def decode_binary(name: str, datatype: str, shape: list[int], raw: bytes) -> InferCall:
+def decode_binary(name: str, datatype: str, shape: list[int], raw: bytes, *, schema: Schema = SCHEMA) -> InferCall:
     tensor = {"name": name, "datatype": datatype, "shape": shape, "parameters": {"binary_data_size": len(raw)}}
     head = orjson.dumps({"inputs": [tensor]})
-    return v2.decode(head + raw, str(len(head)), SCHEMA)
+    return v2.decode(head + raw, str(len(head)), schema)
 
 
 @given(column=COLUMNS, nested=st.booleans())
@@ -63,9 +64,11 @@ def test_json_and_binary_tensors_mean_the_same_array(column: tuple[str, list[Any
     datatype, values = column
     shape = [len(values), 1] if nested else [len(values)]
     listed = [[value] for value in values] if nested else values
-    from_json = decode_json({"name": "x", "datatype": datatype, "shape": shape, "data": listed}).request.inputs["x"]
+    schema = replace(SCHEMA, inputs={"x": TensorSpec("x", datatype, (ANY,) * len(shape))})
+    tensor = {"name": "x", "datatype": datatype, "shape": shape, "data": listed}
+    from_json = decode_json(tensor, schema=schema).request.inputs["x"]
     raw = tensors.to_bytes(np.array(values, NUMPY_OF[datatype]))
-    from_bytes = decode_binary("x", datatype, shape, raw).request.inputs["x"]
+    from_bytes = decode_binary("x", datatype, shape, raw, schema=schema).request.inputs["x"]
     assert from_json.dtype == from_bytes.dtype == NUMPY_OF[datatype]
     assert from_json.shape == from_bytes.shape == tuple(shape)
     assert from_json.tolist() == from_bytes.tolist() == listed

@@ -130,7 +130,7 @@ async def _send(target: str, server: Server, data: bytes) -> None:
     match target:
         case "http":
             heard = await exchange(server.http_port, list(pieces(data, zlib.crc32(data))))
-            require_no_failure(heard, data)
+            require_no_failure(heard)
         case "frames":
             await exchange(server.grpc_port, list(pieces(PREFACE + data, zlib.crc32(data))))
         case "protobuf":
@@ -151,4 +151,4 @@ async def _post(server: Server, path: str, body: bytes, extra: bytes = b"") -> N
     heard = await exchange(server.http_port, [head + extra + b"\r\n" + body], ends=False)
     if not heard.startswith(b"HTTP/1.1 "):
         raise Unforeseen(f"{path}: a whole request is answered {heard[:100]!r}")
-    require_no_failure(heard, b"")
+    require_no_failure(heard)

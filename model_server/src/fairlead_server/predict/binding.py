@@ -107,8 +107,9 @@ def bind(rules: InputRules | GraphRules, request: PredictRequest) -> FullInputs 
 def _bound_to_graph(rules: GraphRules, request: PredictRequest) -> Mapping[str, Array]:
     inputs, given = rules.signature.inputs, request.inputs
     if given.keys() != inputs.keys():
-        odd = min(given.keys() ^ inputs.keys())
-        fault = "missing" if odd in inputs else "unknown"
+        unknown = given.keys() - inputs.keys()
+        odd = min(unknown or inputs.keys() - given.keys())
+        fault = "unknown" if unknown else "missing"
         raise InvalidRequest(f"input {odd} is {fault}; the model takes {', '.join(inputs)}", field=odd)
     for name, spec in inputs.items():
         array = given[name]

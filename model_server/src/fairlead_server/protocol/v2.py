@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 import orjson
 
 from fairlead_server.errors import InvalidRequest
@@ -37,6 +38,8 @@ from fairlead_server.protocol.tensors import (
 
 LENGTH_HEADER = "inference-header-content-length"
 """Header that says how many bytes of a body are its JSON."""
+_UNREAD: Final[Array] = np.array(None)
+"""Stands for the values of an input that the model does not have, which binding refuses by its name."""
 
 
 def decode(body: bytes, json_length: str | None, schema: Schema) -> InferCall:
@@ -117,12 +120,15 @@ def _input(tensor: dict[str, Any], name: str, tail: memoryview, start: int, sche
     parameters = document.parameters(tensor, f"parameters of {name}")
     _refuse_shared_memory(parameters, name)
     size = parameters.get("binary_data_size")
+    is_known = name in schema.inputs
     if size is None:
-        return _from_list(tensor.get("data"), datatype, shape, name, schema), start
+        return _from_list(tensor.get("data"), datatype, shape, name, schema) if is_known else _UNREAD, start
     if type(size) is not int or not 0 <= size <= len(tail) - start:
         raise InvalidRequest(f"{name}: binary_data_size {size!r} is not within the body", field=name)
     if "data" in tensor:
         raise InvalidRequest(f"{name}: has data and binary_data_size; send one of them", field=name)
+    if not is_known:
+        return _UNREAD, start + size
     array = from_bytes(bytes(tail[start : start + size]), datatype, math.prod(shape), name)
     return bound_to_schema(array, name, shape, schema), start + size
 
