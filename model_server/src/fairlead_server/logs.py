@@ -6,10 +6,47 @@ import logging
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 QUIET = ("kserve", "kserve.trace", "uvicorn", "uvicorn.error", "uvicorn.access", "grpc", "feast", "asyncio")
 """Loggers that are heard only when something goes wrong."""
+
+
+_AT_ONCE = 100
+"""Lines of one message within a window; the others are counted."""
+_WINDOW_S = 60.0
+_MOST_MESSAGES = 256
+_OURS = "fairlead"
+
+
+class Damper(logging.Filter):
+    """Lets each message through so many times a minute, so that no client can fill a log with what it does wrong.
+
+    What was held back is told by the message's next line. Messages are constants; a library's count as one.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin; ``clock`` gives seconds."""
+        super().__init__()
+        self._clock = clock
+        self._windows: dict[tuple[str, str], list[float]] = {}
+        """Start of the window in seconds, and lines since, by logger and message."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether to write a record; one that follows others that were not says how many."""
+        key = (record.name, str(record.msg) if record.name.startswith(_OURS) else "")
+        now_s = self._clock()
+        window = self._windows.get(key)
+        if window is None or now_s - window[0] >= _WINDOW_S:
+            held_back = 0 if window is None else max(0, int(window[1]) - _AT_ONCE)
+            if len(self._windows) >= _MOST_MESSAGES:
+                self._windows.clear()
+            window = self._windows[key] = [now_s, 0]
+            if held_back:
+                record.msg, record.args = f"{record.getMessage()} held_back={held_back}", None
+        window[1] += 1
+        return window[1] <= _AT_ONCE
 
 
 class KeyValueFormatter(logging.Formatter):
@@ -26,6 +63,7 @@ def configure() -> None:
     """Send every logger of the process to standard error, libraries from ``ERROR`` on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(KeyValueFormatter())
+    handler.addFilter(Damper())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
