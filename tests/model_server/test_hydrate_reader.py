@@ -92,6 +92,9 @@ class DeadStore:
         self.reads = 0
         self.dead = True
 
+    async def connect(self) -> None:
+        """There is nothing to connect to."""
+
     async def read(self, lookup: Lookup) -> Found:
         del lookup
         self.reads += 1

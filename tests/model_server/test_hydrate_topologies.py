@@ -88,6 +88,16 @@ async def test_behind_sentinel_the_new_master_is_read_after_the_old_one_was_kill
             assert not rig.predictor.degraded
 
 
+async def test_behind_sentinel_a_sentinel_that_hangs_does_not_hide_the_others(tmp_path: Path) -> None:
+    with sentinel(tmp_path, sentinels=3) as store:
+        repo = make_repo(tmp_path / "repo", online_store=store.online_store)
+        write_planes(repo)
+        store.freeze_sentinel(0)
+        store.freeze_sentinel(1)
+        async with running(repo.path, contract_for(repo), tmp_path, hydration=Hydration(deadline_s=0.05)) as rig:
+            await until(lambda: all_are_present(rig))
+
+
 async def test_a_slot_of_a_cluster_that_moves_is_followed_without_an_error(tmp_path: Path) -> None:
     with cluster(tmp_path) as store:
         repo = make_repo(tmp_path / "repo", online_store=store.online_store)

@@ -65,6 +65,9 @@ class GenericBackEnd:
         self._close = close or self._online_store.close
         self.probe: Lookup = {view.join_keys: [tables[view.name].probe] for view in views}
 
+    async def connect(self) -> None:
+        """Nothing is made in advance: the store connects when it is read."""
+
     async def read(self, lookup: Lookup) -> Found:
         """Look up keys; a view that fails is None."""
         if not self._is_async:

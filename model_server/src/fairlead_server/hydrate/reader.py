@@ -42,6 +42,9 @@ class BackEnd(Protocol):
     def probe(self) -> Lookup:
         """A key for each view to try a read with; nobody needs to have it."""
 
+    async def connect(self) -> None:
+        """Make connections before the first read, which may take longer than a read may; what fails, reads tell."""
+
     async def read(self, lookup: Lookup) -> Found:
         """Look up keys; an error is an answer too: that of every view."""
 
@@ -159,6 +162,7 @@ class Reader:
 
     async def answers(self) -> bool:
         """Whether every view can be read now, asked with one key each."""
+        await self._back_end.connect()
         heard: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._attempt(heard)
         return await heard

@@ -104,6 +104,10 @@ class RedisBackEnd:
             one.compile()
         self.probe: Lookup = {view.join_keys: [tables[view.name].probe] for view in views}
 
+    async def connect(self) -> None:
+        """Make connections, which may take longer than a read may."""
+        await self._client.connect()
+
     async def read(self, lookup: Lookup) -> Found:
         """Look up keys.
 

@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError
+from redis.exceptions import AskError, ClusterDownError, MovedError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from fairlead_server.hydrate.breaker import Breaker, Circuit
 from fairlead_server.hydrate.redis_line import Replies
-from fairlead_server.hydrate.redis_single import Command, SingleClient
+from fairlead_server.hydrate.redis_single import UNREACHABLE, Command, SingleClient
 
 _LOG = logging.getLogger(__name__)
 _HOPS = 3
@@ -33,7 +33,6 @@ _SHARE_OF_DEADLINE = 0.75
 _CLUSTER_SLOTS = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n"
 _PING = b"*1\r\n$4\r\nPING\r\n"
 _ASKING = b"*1\r\n$6\r\nASKING\r\n"
-_UNREACHABLE = (RedisError, OSError, TimeoutError)
 
 Address = tuple[str, int]
 Connect = Callable[[str, int], SingleClient]
@@ -96,6 +95,15 @@ class ClusterClient:
         self._learning: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
+    async def connect(self) -> None:
+        """Learn where keys live, and connect to every node."""
+        try:
+            await self._learned()
+        except UNREACHABLE as error:
+            _LOG.info("no node of the cluster can be asked error=%s", type(error).__name__)
+            return
+        await asyncio.gather(*(node.client.connect() for node in self._nodes.values()))
+
     async def ask(self, commands: Sequence[Command]) -> Replies:
         """Ask for hashes, each of the node that has it.
 
@@ -151,7 +159,7 @@ class ClusterClient:
         try:
             async with asyncio.timeout_at(give_up_s):
                 replies = await node.client.exchange(b"".join(asked.payload), len(asked.payload))
-        except _UNREACHABLE as error:
+        except UNREACHABLE as error:
             self._note_failure(node)
             return error
         node.note_answer()
@@ -179,7 +187,7 @@ class ClusterClient:
     def _raise_if_none_is_well(self, replies: Replies) -> None:
         if any(not node.failing for node in self._nodes.values()):
             return
-        error = next((reply for reply in replies if isinstance(reply, _UNREACHABLE)), None)
+        error = next((reply for reply in replies if isinstance(reply, UNREACHABLE)), None)
         if error is not None:
             raise error
 
@@ -214,7 +222,7 @@ class ClusterClient:
         try:
             async with asyncio.timeout(self._patience_s):
                 await node.client.exchange(_PING, 1)
-        except _UNREACHABLE:
+        except UNREACHABLE:
             self._note_failure(node)
         else:
             node.note_answer()
@@ -251,7 +259,7 @@ class ClusterClient:
                     (reply,) = await node.client.exchange(_CLUSTER_SLOTS, 1)
                 if isinstance(reply, Exception):
                     raise reply
-            except _UNREACHABLE as error:
+            except UNREACHABLE as error:
                 failed = error
                 continue
             if reply:
@@ -277,5 +285,5 @@ async def _close(node: _Node) -> None:
         node.next_try.cancel()
     try:
         await node.client.close()
-    except _UNREACHABLE:
+    except UNREACHABLE:
         _LOG.info("cluster node could not be left in order node=%s:%s", *node.address)

@@ -10,13 +10,19 @@ more.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 
 from fairlead_server.hydrate.redis_line import Line, Replies
+
+_LOG = logging.getLogger(__name__)
+UNREACHABLE = (RedisError, OSError, TimeoutError)
+"""What asking a server may raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +40,9 @@ class RedisClient(Protocol):
 
     async def ask(self, commands: Sequence[Command]) -> Replies:
         """Ask for hashes; raises what redis-py raises, if none can be had."""
+
+    async def connect(self) -> None:
+        """Make connections in advance; what fails is told by whoever asks next."""
 
     async def close(self) -> None:
         """Close all connections."""
@@ -60,6 +69,13 @@ class SingleClient:
         self._connect_s = connect_s
         self._idle: list[Line] = []
         self._making: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        """Make a connection, unless there is one."""
+        try:
+            self._idle.append(await self._connection())
+        except UNREACHABLE as error:
+            _LOG.info("redis cannot be connected to error=%s", type(error).__name__)
 
     async def ask(self, commands: Sequence[Command]) -> Replies:
         """Ask for hashes, all in one write.
