@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
@@ -104,6 +105,9 @@ async def test_states_are_reported_on_request(channel: grpc.aio.Channel) -> None
     message.parameters["report_states"].bool_param = True
     answer = pb.ModelInferResponse.FromString(await call(channel, "ModelInfer", message))
     assert '"plane__seats":["PRESENT"]' in answer.parameters["feature_states"].string_param
+    assert set(json.loads(answer.parameters["feature_ages_s"].string_param)) == {
+        *("origin_weather", "tail_performance", "plane", "pair_performance")
+    }
     assert answer.parameters["degraded"].bool_param is False
 
 

@@ -143,8 +143,9 @@ def test_outputs_of_every_type_are_written_by_row() -> None:
 
 def test_states_are_written_per_feature_and_row() -> None:
     states = {"view__name": (FeatureState.PRESENT, FeatureState.STALE)}
-    answer = PredictResponse({"p": np.zeros(2, np.float32)}, states, degraded=True)
+    answer = PredictResponse({"p": np.zeros(2, np.float32)}, states, degraded=True, ages_s={"view": [0.5, None]})
     assert orjson.loads(v1.encode(answer, SCHEMA))["parameters"] == {
         "feature_states": {"view__name": ["PRESENT", "STALE"]},
+        "feature_ages_s": {"view": [0.5, None]},
         "degraded": True,
     }

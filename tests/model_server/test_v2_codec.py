@@ -166,6 +166,7 @@ ANSWER = PredictResponse(
     {"p": np.array([0.1, np.nan], np.float32), "t": np.array(["x", "é"], object)},
     {"view__name": (FeatureState.PRESENT, FeatureState.NOT_FOUND)},
     degraded=False,
+    ages_s={"view": [0.5, None]},
 )
 
 
@@ -179,6 +180,7 @@ def test_an_answer_in_json_has_null_for_what_is_not_finite() -> None:
     ]
     assert (content["model_name"], content["model_version"], content["id"]) == ("m", "1", "7")
     assert json.loads(content["parameters"]["feature_states"]) == {"view__name": ["PRESENT", "NOT_FOUND"]}
+    assert json.loads(content["parameters"]["feature_ages_s"]) == {"view": [0.5, None]}
 
 
 def test_an_answer_mixes_json_and_bytes_as_asked() -> None:

@@ -187,6 +187,36 @@ _MODELS: Final = Dashboard(
             "error, timeout and refused bring no features.",
         ),
         Panel(
+            "Breaker of the online store",
+            "short",
+            {
+                "{{variant}} left alone": f"max by (variant) (fairlead_store_circuit_open{{{_OF_MODEL}}})",
+                "{{variant}} {{circuit}} per minute": (
+                    f"60 * sum by (variant, circuit) (rate(fairlead_store_circuits_total{{{_OF_MODEL}}}[5m]))"
+                ),
+            },
+            "1 while a sick store is not asked, and how often that changes.",
+        ),
+        Panel(
+            "Age of rows",
+            "s",
+            {
+                f"{{{{view}}}} p{percent}": (
+                    f"histogram_quantile(0.{percent}, sum by (view, le) "
+                    f"(rate(fairlead_feature_age_seconds_bucket{{{_OF_MODEL}}}[15m])))"
+                )
+                for percent in (50, 95)
+            }
+            | {"{{view}} limit": f"max by (view) (fairlead_feature_max_age_seconds{{{_OF_MODEL}}})"},
+            "Of the rows that requests found; beyond the limit they are STALE.",
+        ),
+        Panel(
+            "Who reads the views",
+            "short",
+            {"{{view}} {{reader}}": f"max by (view, reader) (fairlead_feature_reader{{{_OF_MODEL}}})"},
+            "redis is read directly, other stores through Feast.",
+        ),
+        Panel(
             "Without online store",
             "short",
             {"{{model}} {{variant}}": f"max by (model, variant) (fairlead_degraded{{{_OF_MODEL}}})"},
@@ -203,6 +233,12 @@ _MODELS: Final = Dashboard(
             "mismatch should not occur at all.",
         ),
         Panel(
+            "Contract drift",
+            "short",
+            {"{{model}} {{variant}}": f"max by (model, variant) (fairlead_contract_drift{{{_OF_MODEL}}})"},
+            "1 while the registered features are others than those that are served.",
+        ),
+        Panel(
             "Registry and connections",
             "ops",
             {
@@ -211,7 +247,7 @@ _MODELS: Final = Dashboard(
                     f"sum by (kind) (rate(fairlead_connection_failures_total{{{_OF_MODEL}}}[15m]))"
                 ),
             },
-            "differs and failed say that the features are not those of the model, or cannot be read.",
+            "differs and failed say that the features are not those of the model, or unread; swapped is a new plan.",
         ),
     ),
 )

@@ -50,6 +50,14 @@ class Hydrated:
     event_us: Callable[[], Mapping[str, Sequence[int]]]
     """Tells event times by view, one per row, microseconds since 1970; 0 where there is none, empty if not read."""
 
+    def ages_s(self, rows: int) -> Mapping[str, Sequence[float | None]]:
+        """Return ages by view, one per row, seconds; None where no row was read."""
+        times = self.event_us()
+        return {
+            view: [(self.at_us - us) / 1e6 if us else None for us in of_view] if of_view else (None,) * rows
+            for view, of_view in times.items()
+        }
+
 
 Done = Callable[[Hydrated | RequestError], None]
 """Told what became of a request."""

@@ -207,8 +207,11 @@ def _settle_run(
     if isinstance(outputs, RequestError):
         done(outputs)
         return
-    states = hydrated.states if request.report_states else None
-    done(PredictResponse(outputs, states, degraded=hydrated.degraded, features=hydrated.columns))
+    if request.report_states:
+        states, ages_s = hydrated.states, hydrated.ages_s(request.rows)
+        done(PredictResponse(outputs, states, hydrated.degraded, ages_s, hydrated.columns))
+    else:
+        done(PredictResponse(outputs, None, degraded=hydrated.degraded, features=hydrated.columns))
 
 
 def _settle_full(timer: StageTimer, columns: Columns, done: Done, outputs: Columns | RequestError) -> None:

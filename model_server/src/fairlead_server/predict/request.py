@@ -38,5 +38,7 @@ class PredictResponse:
     """Per stored feature (``view__name``) one state per row; None for a full request or when not asked for."""
     degraded: bool
     """Whether any feature was replaced because the store failed."""
+    ages_s: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
+    """Per stored view one age per row, seconds; None where no row was read. Told where the states are."""
     features: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
     """What the model was fed: arrays by input name; of a contract model ``view__name``, shape [rows]."""

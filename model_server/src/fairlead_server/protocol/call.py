@@ -86,4 +86,8 @@ def answer_parameters(response: PredictResponse) -> dict[str, str | bool]:
     """Return the answer's V2 parameters: scalars only, so that the states travel as JSON text."""
     if response.states is None:
         return {}
-    return {"feature_states": orjson.dumps(response.states).decode(), "degraded": response.degraded}
+    return {
+        "feature_states": orjson.dumps(response.states).decode(),
+        "feature_ages_s": orjson.dumps(response.ages_s).decode(),
+        "degraded": response.degraded,
+    }

@@ -75,7 +75,11 @@ def content_of(response: PredictResponse, schema: Schema) -> dict[str, Any]:
     """
     content: dict[str, Any] = {"predictions": _predictions(response, schema)}
     if response.states is not None:
-        content["parameters"] = {"feature_states": response.states, "degraded": response.degraded}
+        content["parameters"] = {
+            "feature_states": response.states,
+            "feature_ages_s": response.ages_s,
+            "degraded": response.degraded,
+        }
     return content
 
 
