@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from fairlead.contract import DType, Feature, Scalar
 from fairlead.policy import FeatureState, Hydration
 from fairlead_server.hydrate.found import Key
+from fairlead_server.hydrate.hashes import HashDecoder
 from fairlead_server.hydrate.plan import ViewPlan, compile_plan
 from fairlead_server.hydrate.redis import HashPlan
 from fairlead_server.hydrate.redis_client import parse
@@ -44,6 +45,14 @@ values = st.one_of(
     st.just(Value()),
 ).map(lambda value: value.SerializeToString())
 cells = st.one_of(values, values, st.none(), st.binary(max_size=12))
+FULL: dict[str, st.SearchStrategy[Value]] = {
+    "float32": st.builds(lambda x: Value(float_val=x), st.floats(width=32, allow_nan=False, allow_infinity=False)),
+    "float64": st.builds(lambda x: Value(double_val=x), st.floats(allow_nan=False, allow_infinity=False)),
+    "int64": st.builds(lambda x: Value(int64_val=x), int64s),
+    "int32": st.builds(lambda x: Value(int32_val=x), int32s),
+    "bool": st.builds(lambda x: Value(bool_val=x), st.booleans()),
+    "string": st.builds(lambda x: Value(string_val=x), st.text(max_size=20)),
+}
 NOW = Timestamp(seconds=1_383_000_000, nanos=123_456_789).SerializeToString()
 NOW_US = 1_383_000_000_123_456
 
@@ -122,6 +131,37 @@ def test_blocks_of_doubles_and_floats_are_read_as_they_are(rows: list[tuple[floa
     assert read.columns[1].tolist() == [row[1] for row in rows]
     assert read.columns[2].tolist() == shorts
     assert all(column.flags.writeable and column.shape == (len(rows),) for column in read.columns)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_all_views_of_a_hash_at_once_are_as_each_by_itself(data: st.DataObject) -> None:
+    of_views = data.draw(st.lists(st.lists(st.sampled_from(DTYPES), min_size=1, max_size=4), min_size=1, max_size=3))
+    views, start = [], 0
+    for dtypes in of_views:
+        view = view_of(dtypes)
+        registered = {f.name: FEAST_TYPES.get(f.dtype, "String") for f in view.features}
+        views.append((view, ViewDecoder(view, registered, start)))
+        start += len(dtypes) + 1
+    whole = st.tuples(
+        *(cell for view, decoder in views for cell in (*(_full(view, n) for n in decoder.names), st.just(NOW)))
+    )
+    odd = st.tuples(
+        *(cell for view, decoder in views for cell in (*(cells for _ in decoder.names), st.sampled_from([NOW, None])))
+    )
+    replies = data.draw(st.lists(st.one_of(whole, whole, whole, odd), min_size=1, max_size=3))
+    together = HashDecoder([decoder for _, decoder in views]).decode(replies)
+    for found, (_, decoder) in zip(together, views, strict=True):
+        wanted = decoder.decode(replies)
+        assert found.event_us == wanted.event_us
+        assert list(found.odd) == list(wanted.odd)
+        assert [(c.dtype, c.tolist()) for c in found.columns] == [(c.dtype, c.tolist()) for c in wanted.columns]
+
+
+def _full(view: ViewPlan, name: str) -> st.SearchStrategy[bytes]:
+    """Draw a cell as a feature's values are usually stored."""
+    (dtype,) = [feature.dtype for feature in view.features if feature.name == name]
+    return FULL[dtype].map(lambda value: value.SerializeToString())
 
 
 @pytest.mark.parametrize("raw", [b"\xff", b"\x08", b"no time"])

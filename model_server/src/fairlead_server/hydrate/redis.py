@@ -23,12 +23,13 @@ from feast.protos.feast.types.Value_pb2 import ValueType
 from redis.exceptions import ResponseError
 
 from fairlead_server.hydrate.found import Found, JoinKeys, Key, Lookup, ViewRead
+from fairlead_server.hydrate.hashes import HashDecoder
 from fairlead_server.hydrate.plan import ViewPlan
 from fairlead_server.hydrate.redis_client import open_client
 from fairlead_server.hydrate.redis_line import Replies
 from fairlead_server.hydrate.redis_single import Command, RedisClient, pack
 from fairlead_server.hydrate.source import Table
-from fairlead_server.hydrate.wire import BROKEN, Reply, ViewDecoder
+from fairlead_server.hydrate.wire import BROKEN, ViewDecoder
 
 _KEY_VERSION = 3
 _READS_AT_ONCE = 2
@@ -124,8 +125,10 @@ class RedisBackEnd:
         start = 0
         for of_hash in self._hashes:
             end = start + len(lookup[of_hash.asked])
-            for name, decoder in of_hash.views:
-                found[name] = await _decode(decoder, replies[start:end])
+            if end - start <= _REPLIES_PER_TURN:
+                found.update(zip(of_hash.names, of_hash.decode(replies[start:end]), strict=True))
+            else:
+                found.update(zip(of_hash.names, await _decode_bit_by_bit(of_hash, replies[start:end]), strict=True))
             start = end
         return found
 
@@ -152,31 +155,40 @@ class HashPlan:
         """
         self.asked = asked
         """Names of the keys in a request."""
-        self.views: list[tuple[str, ViewDecoder]] = []
-        """Views in the hash, by name."""
+        self.names: list[str] = []
+        """Of the views in the hash."""
+        self._views: list[ViewDecoder] = []
         order = sorted(range(len(stored)), key=lambda i: stored[i])
         self._values = [(i, _ENCODINGS[kinds[i]]) for i in order]
         self._prefix: bytes = serialize_entity_key_prefix(list(stored), entity_key_serialization_version=_KEY_VERSION)
         self._project = project.encode()
         self._fields: list[bytes] = []
         self._head, self._tail = b"", b""
+        self._decoder = HashDecoder([])
 
     def add(self, view: ViewPlan, table: Table, stored_name: str) -> None:
         """Ask for a view, too."""
         decoder = ViewDecoder(view, {field.name: str(field.dtype) for field in table.view.features}, len(self._fields))
         self._fields += [_mmh3(f"{stored_name}:{name}") for name in decoder.names]
         self._fields.append(f"_ts:{stored_name}".encode())
-        self.views.append((view.name, decoder))
+        self.names.append(view.name)
+        self._views.append(decoder)
 
     def compile(self) -> None:
         """Fix what is asked for."""
         self._head, self._tail = pack(self._fields)
+        self._decoder = HashDecoder(self._views)
 
     def command(self, key: Key) -> Command:
         """Return the command for one entity."""
         values = key or _NO_ENTITY
         stored = b"".join([self._prefix, *[encode(values[i]) for i, encode in self._values], self._project])
         return Command(stored, self._fields, b"%b%d\r\n%b%b" % (self._head, len(stored), stored, self._tail))
+
+    def decode(self, replies: Replies) -> list[ViewRead]:
+        """Decode every view of some replies; an error in place of one is a STORE_ERROR of its row."""
+        broken = (BROKEN,) * len(self._fields)
+        return self._decoder.decode([broken if isinstance(reply, Exception) else reply for reply in replies])
 
 
 def _kinds(table: Table) -> tuple[str, ...]:
@@ -191,16 +203,13 @@ def _stored_name(store: FeatureStore, table: Table) -> str:
 
 def _check(replies: Replies) -> None:
     """Raise what a server says if it refuses all; a key that is refused or cannot be had alone is a STORE_ERROR."""
-    if replies and all(isinstance(reply, ResponseError) for reply in replies):
+    if replies and isinstance(replies[0], ResponseError) and all(isinstance(reply, ResponseError) for reply in replies):
         raise replies[0]
 
 
-async def _decode(decoder: ViewDecoder, replies: Replies) -> ViewRead:
-    rows: list[Reply] = [(BROKEN,) * decoder.end if isinstance(reply, Exception) else reply for reply in replies]
-    if len(rows) <= _REPLIES_PER_TURN:
-        return decoder.decode(rows)
-    parts: list[ViewRead] = []
-    for start in range(0, len(rows), _REPLIES_PER_TURN):
-        parts.append(decoder.decode(rows[start : start + _REPLIES_PER_TURN]))
+async def _decode_bit_by_bit(of_hash: HashPlan, replies: Replies) -> list[ViewRead]:
+    parts: list[list[ViewRead]] = []
+    for start in range(0, len(replies), _REPLIES_PER_TURN):
+        parts.append(of_hash.decode(replies[start : start + _REPLIES_PER_TURN]))
         await asyncio.sleep(0)
-    return ViewRead.joined(parts)
+    return [ViewRead.joined(of_view) for of_view in zip(*parts, strict=True)]

@@ -8,10 +8,11 @@ protobuf's encoding goes to its parser.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Any
+from itertools import chain, groupby
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 from feast.protos.feast.types.Value_pb2 import Value
@@ -46,49 +47,67 @@ class Stored:
     tag: int
     dtype: str
     """Of the value that follows the tag."""
-
-    @property
-    def size(self) -> int:
-        """Bytes of a cell."""
-        return 1 + np.dtype(self.dtype).itemsize
+    size: int
+    """Bytes of a cell."""
 
 
-STORED: Mapping[str, Stored] = {"Float32": Stored(0x35, "<f4"), "Float64": Stored(0x29, "<f8")}
+STORED: Mapping[str, Stored] = {"Float32": Stored(0x35, "<f4", 5), "Float64": Stored(0x29, "<f8", 9)}
 """By the name of Feast's type."""
 
+Kind = tuple[str, DType]
+"""Feast's type, empty for one of no fixed size, and what it becomes."""
 
-@dataclass(frozen=True, slots=True)
-class _Block:
-    """Features that are stored alike and become alike, side by side in a reply."""
 
-    stored: Stored
-    target: np.dtype[Any]
-    features: tuple[int, ...]
-    """Places in the view's plan."""
-    start: int
-    """Place of the first in the reply."""
-    narrows: bool
+class Block:
+    """Cells of a reply that are stored alike and become alike."""
+
+    __slots__ = ("_cells", "_dtype", "_narrows", "_size", "_tag", "_target", "_width")
+
+    def __init__(self, kind: Kind, places: Sequence[int]) -> None:
+        """Compile a block.
+
+        Args:
+            kind: What the cells are; of a fixed size.
+            places: Where they are in a reply.
+        """
+        name, dtype = kind
+        stored = STORED[name]
+        self._tag, self._size, self._dtype = stored.tag, stored.size, np.dtype(stored.dtype)
+        self._target = ARRAY_TYPES[dtype]
+        self._narrows = stored.dtype == "<f8" and dtype == "float32"
+        self._width = len(places)
+        first, last = places[0], places[-1]
+        together = tuple(places) == tuple(range(first, last + 1))
+        self._cells: Callable[[Reply], Iterable[Any]] = itemgetter(*([slice(first, last + 1)] if together else places))
 
     def decode(self, replies: Sequence[Reply]) -> list[NDArray[Any]] | None:
-        """Return a column per feature; None unless every cell has a finite value of the type."""
-        rows, width, size = len(replies), len(self.features), self.stored.size
-        end = self.start + width
+        """Return a column per place; None unless every cell has a finite value of the type."""
+        rows, width, size = len(replies), self._width, self._size
         try:
             if rows == 1:
-                raw = b"".join(replies[0][self.start : end])  # type: ignore[arg-type]  # None is a TypeError
+                raw = b"".join(self._cells(replies[0]))
             else:
-                raw = b"".join([cell for reply in replies for cell in reply[self.start : end]])  # type: ignore[misc]
-        except TypeError:
+                raw = b"".join(chain.from_iterable(map(self._cells, replies)))
+        except TypeError:  # one of them is None
             return None
-        if len(raw) != rows * width * size or raw[::size].count(self.stored.tag) != rows * width:
+        if len(raw) != rows * width * size or raw[::size].count(self._tag) != rows * width:
             return None
-        cells: NDArray[Any] = np.ndarray((width, rows), self.stored.dtype, raw, 1, (size, width * size))
-        if self.narrows:
+        cells: NDArray[Any] = np.ndarray((width, rows), self._dtype, raw, 1, (size, width * size))
+        if self._narrows:
             with np.errstate(over="ignore"):
-                values = cells.astype(self.target, order="C")
+                values = cells.astype(self._target, order="C")
         else:
-            values = cells.astype(self.target, order="C")
+            values = cells.astype(self._target, order="C")
         return list(values) if np.isfinite(values).all() else None
+
+
+class Cell(NamedTuple):
+    """Where a feature is."""
+
+    feature: int
+    """Place in the view's plan."""
+    place: int
+    """Place in a reply."""
 
 
 class ViewDecoder:
@@ -102,29 +121,33 @@ class ViewDecoder:
             types: Names of Feast's types by feature, as registered.
             start: Where the view's part of a reply begins.
         """
-        self._features = view.features
+        self.features = view.features
+        """In the plan's order."""
         self._times: dict[bytes, int] = {}
-        self._blocks: list[_Block] = []
-        self._singles: list[tuple[int, int]] = []
+        self._blocks: list[tuple[Block, Sequence[Cell]]] = []
+        self.singles: list[Cell] = []
+        """Features of no fixed size."""
+        self.alike: dict[Kind, list[Cell]] = {}
+        """Features of a fixed size by how they are stored and what they become."""
         order = sorted(range(len(view.features)), key=lambda i: _kind(view.features[i], types))
         place = start
-        for (stored, dtype), alike in groupby(order, key=lambda i: _kind(view.features[i], types)):
+        for kind, alike in groupby(order, key=lambda i: _kind(view.features[i], types)):
             features = tuple(alike)
-            if stored:
-                narrows = STORED[stored].dtype == "<f8" and dtype == "float32"
-                self._blocks.append(_Block(STORED[stored], ARRAY_TYPES[dtype], features, place, narrows))
+            cells = [Cell(feature, at) for at, feature in enumerate(features, place)]
+            if kind[0]:
+                self.alike[kind] = cells
+                self._blocks.append((Block(kind, [cell.place for cell in cells]), cells))
             else:
-                self._singles += zip(features, range(place, place + len(features)), strict=True)
+                self.singles += cells
             place += len(features)
         self.names = tuple(view.features[i].name for i in order)
         """Features in the order in which they must be asked for; the event time comes after them."""
-        self._time = place
-        self.end = place + 1
-        """Where the view's part of a reply ends."""
+        self.time = place
+        """Place of the event time in a reply."""
 
     def decode(self, replies: Sequence[Reply]) -> ViewRead:
         """Decode the view of every reply."""
-        event_us = [self._event_us(reply[self._time]) for reply in replies]
+        event_us = [self.event_us(reply[self.time]) for reply in replies]
         if None in event_us:
             replies = [[BROKEN] * len(r) if us is None else r for r, us in zip(replies, event_us, strict=True)]
         known_us = [1 if us is None else us for us in event_us]
@@ -132,18 +155,17 @@ class ViewDecoder:
         if 0 in known_us:
             there = [j for j, us in enumerate(known_us) if us]
             if not there:
-                empty = [np.zeros(len(known_us), ARRAY_TYPES[feature.dtype]) for feature in self._features]
+                empty = [np.zeros(len(known_us), ARRAY_TYPES[feature.dtype]) for feature in self.features]
                 return ViewRead(known_us, empty, [])
             replies = [replies[j] for j in there]
         odd: list[Odd] = []
-        columns: list[NDArray[Any]] = [_NOTHING] * len(self._features)
-        for block in self._blocks:
-            decoded = block.decode(replies)
-            for i, feature in enumerate(block.features):
-                column = decoded[i] if decoded else self._cells(feature, block.start + i, replies, odd)
-                columns[feature] = column
-        for feature, place in self._singles:
-            columns[feature] = self._cells(feature, place, replies, odd)
+        columns: list[NDArray[Any]] = [_NOTHING] * len(self.features)
+        for block, cells in self._blocks:
+            decoded = block.decode(replies) or [self._cells(*cell, replies, odd) for cell in cells]
+            for cell, column in zip(cells, decoded, strict=True):
+                columns[cell.feature] = column
+        for cell in self.singles:
+            columns[cell.feature] = self._cells(*cell, replies, odd)
         if there is not None:
             columns = [_spread(column, there, len(known_us)) for column in columns]
             odd = [Odd(feature, there[key], state) for feature, key, state in odd]
@@ -151,7 +173,7 @@ class ViewDecoder:
 
     def _cells(self, i: int, place: int, replies: Sequence[Reply], odd: list[Odd]) -> NDArray[Any]:
         """Decode one column cell by cell."""
-        feature = self._features[i]
+        feature = self.features[i]
         values: list[Scalar] = []
         for j, reply in enumerate(replies):
             value = _cell(feature, reply[place])
@@ -161,7 +183,7 @@ class ViewDecoder:
             values.append(value)
         return array_of(feature, values, len(values))
 
-    def _event_us(self, raw: bytes | None) -> int | None:
+    def event_us(self, raw: bytes | None) -> int | None:
         """Return microseconds since 1970; 0 if there is no row, None if what is there is no time."""
         if raw is None:
             return 0
@@ -182,8 +204,7 @@ class ViewDecoder:
 _NOTHING: NDArray[Any] = np.zeros(0)
 
 
-def _kind(feature: FeaturePlan, types: Mapping[str, str]) -> tuple[str, DType]:
-    """Return how a feature is stored, if that is in a fixed size, and what it becomes."""
+def _kind(feature: FeaturePlan, types: Mapping[str, str]) -> Kind:
     stored = types.get(feature.name, "")
     fixed = stored in STORED and feature.dtype in ("float32", "float64")
     return (stored if fixed else "", feature.dtype)
@@ -201,7 +222,7 @@ def _cell(feature: FeaturePlan, raw: bytes | None) -> Scalar | FeatureState:
         return FeatureState.NEVER_WRITTEN
     if not raw:
         return FeatureState.NULL
-    value = _plain(feature.dtype, raw)
+    value = plain(feature.dtype, raw)
     if value is not None:
         return value
     try:
@@ -210,7 +231,7 @@ def _cell(feature: FeaturePlan, raw: bytes | None) -> Scalar | FeatureState:
         return FeatureState.STORE_ERROR
 
 
-def _plain(dtype: DType, raw: bytes) -> Scalar | None:
+def plain(dtype: DType, raw: bytes) -> Scalar | None:
     """Decode what most cells of a type are; None for the others."""
     tag = raw[0]
     if dtype == "bool":
