@@ -26,8 +26,9 @@ from fairlead_server.protocol.grpc.index import control_messages
 from fairlead_server.protocol.grpc.messages import pb
 from fairlead_server.protocol.grpc.methods import SERVICE
 from fairlead_server.protocol.grpc.reflection import PATHS
-from fairlead_server.protocol.port import FirstBytes
+from fairlead_server.protocol.port import Bounds, Door
 from fairlead_server.protocol.service import Service
+from support.doors import EchoConnections
 from support.engines import ENGINES, require_engine
 from support.http2 import Connection, Flag, Kind, frame, framed, head
 
@@ -354,18 +355,8 @@ async def outcome(channel: grpc.aio.Channel, path: str, message: bytes) -> Any:
 
 
 async def test_one_port_takes_both_protocols(host: Host) -> None:
-    class Http(asyncio.Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            self.transport: Any = transport
-
-        def data_received(self, data: bytes) -> None:
-            self.transport.write(b"http:" + data)
-            self.transport.close()
-
-    def open_port() -> FirstBytes:
-        return FirstBytes(Http, host.connections.open)
-
-    server = await asyncio.get_running_loop().create_server(open_port, "127.0.0.1", 0)
+    door = Door(EchoConnections(), host.connections, Bounds())
+    server = await asyncio.get_running_loop().create_server(door.open, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         assert await channel.unary_unary(LIVE)(b"", timeout=20)

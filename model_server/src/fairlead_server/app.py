@@ -28,10 +28,11 @@ from fairlead_server.protocol.grpc.engines import chosen, maker_of
 from fairlead_server.protocol.http import HttpConnections
 from fairlead_server.protocol.kserve_pages import KServePages
 from fairlead_server.protocol.lane import Lane, LaneProtocol
-from fairlead_server.protocol.port import FirstBytes
+from fairlead_server.protocol.port import Bounds, Door
 from fairlead_server.protocol.rest import Limits, RestApplication
 from fairlead_server.protocol.service import Service
 from fairlead_server.settings import Settings
+from fairlead_server.sockets import room_for
 
 _LOG = logging.getLogger(__name__)
 
@@ -82,23 +83,28 @@ class ServerProcess:
         others = self._entrance.others(self._service, self._registry)
         application = RestApplication(self._service, self._registry, limits, KServePages(self._service), others)
         http = HttpConnections(application, partial(LaneProtocol, Lane(self._service, limits)))
+        room = Bounds(connections=room_for(settings.max_connections))
         engine = chosen(settings.grpc_engine)
         if engine == "grpcio":
             grpcio = importlib.import_module("fairlead_server.protocol.grpc.grpcio")
             server = grpcio.GrpcioServer(
                 self._service, settings.host, self._entrance.release_grpc(), settings.max_body_bytes
             )
-            await self._entrance.open(Ways(http.open, None, lambda: http.count, stop))
+            await self._let_in(Door(http, None, room), stop, grpc=False)
             await server.start()
             self._log_listening(engine, server.port)
             return http, server
         bounds = limits_of(settings.max_body_bytes)
         lifetimes = Lifetimes(age_s=settings.grpc_max_age_s, grace_s=settings.drain_deadline_s)
         grpc = GrpcConnections(self._service, maker_of(engine, bounds), bounds, lifetimes)
-        either = partial(FirstBytes, http.open, grpc.open)
-        await self._entrance.open(Ways(either, either, lambda: http.count + grpc.count, stop))
+        await self._let_in(Door(http, grpc, room), stop, grpc=True)
         self._log_listening(engine, self._entrance.grpc_port)
         return http, grpc
+
+    async def _let_in(self, door: Door, stop: Callable[[], None], *, grpc: bool) -> None:
+        """Let connections in; ``grpc`` says whether those to gRPC's port come through this door too."""
+        door.watch(self._registry)
+        await self._entrance.open(Ways(door.open, door.open if grpc else None, lambda: door.count, stop))
 
     def _log_listening(self, engine: str, grpc_port: int) -> None:
         host, http_port = self._settings.host, self._entrance.http_port

@@ -95,6 +95,8 @@ class Settings:
     """Longest expected wait for such a thread, of a request whose client names no deadline."""
     max_body_bytes: int
     """Largest body of a REST request, and largest gRPC message."""
+    max_connections: int
+    """Open connections of the process, REST and gRPC together."""
     grpc_engine: str
     """``auto``, ``native``, ``python`` or ``grpcio``."""
     grpc_max_age_s: float
@@ -291,6 +293,13 @@ def _parser() -> argparse.ArgumentParser:
         "--max-body-bytes", type=_size, default=16 * 1024**2, metavar="N", help="largest request (default: %(default)s)"
     )
     add(
+        "--max-connections",
+        type=_connections,
+        default=8192,
+        metavar="N",
+        help="open connections of each process; one more is closed at once (default: %(default)s)",
+    )
+    add(
         "--grpc-engine",
         choices=ENGINES,
         default="auto",
@@ -350,6 +359,12 @@ def _positive(text: str) -> float:
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) <= 1024):  # noqa: PLR2004 -- threads enough for anybody
         raise argparse.ArgumentTypeError(f"{text!r} is no number of threads; give 0 to 1024")
+    return int(text)
+
+
+def _connections(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 2**20):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of connections; give one from 1 to {2**20}")
     return int(text)
 
 

@@ -26,7 +26,7 @@ from fairlead_server.protocol.grpc.engines import maker_of
 from fairlead_server.protocol.grpc.methods import InferenceMethods
 from fairlead_server.protocol.http import HttpConnections
 from fairlead_server.protocol.lane import Lane, LaneProtocol
-from fairlead_server.protocol.port import FirstBytes
+from fairlead_server.protocol.port import Bounds, Door
 from fairlead_server.protocol.rest import Answer, Limits, RestApplication
 from fairlead_server.protocol.service import Served, Service, Version
 from fuzz import models
@@ -136,7 +136,7 @@ class Rig:
 
     def either(self, engine: str) -> Wire:
         """Return a new connection to a port that takes both protocols."""
-        return Wire(FirstBytes(self._http.open, self._grpc[engine].open))
+        return Wire(Door(self._http, self._grpc[engine], Bounds()).open())
 
     async def strictly(self, path: str, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> Answer:
         """Return what the ordinary application answers to a POST."""
@@ -178,9 +178,9 @@ class Rig:
 
 def engines() -> tuple[str, ...]:
     """Return the gRPC engines that are here."""
-    from fairlead_server.protocol.grpc import native  # noqa: PLC0415 -- looked at when asked
+    from fairlead_server.native import native  # noqa: PLC0415 -- looked at when asked
 
-    return ("python",) if native.native is None else ("python", "native")
+    return ("python",) if native is None else ("python", "native")
 
 
 def _taken(written: bytearray) -> Heard | None:
