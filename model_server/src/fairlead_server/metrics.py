@@ -311,7 +311,11 @@ class ModelMetrics:
 
     def count_features(self, view: str, state: FeatureState, amount: int) -> None:
         """Count ``amount`` features of a view found in ``state``."""
-        _child(self._metrics.features, (*self._model, view, state)).add(amount)
+        self.features(view, state).add(amount)
+
+    def features(self, view: str, state: FeatureState) -> Count:
+        """Return where features of a view found in ``state`` are counted."""
+        return _child(self._metrics.features, (*self._model, view, state))
 
     def count_read(self, outcome: ReadOutcome, requests: int = 1) -> None:
         """Count reads of the online store, by the requests that they were made for."""
