@@ -12,7 +12,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from fairlead.policy import Hydration
-from fairlead_server.hydrate.found import Found, Lookup
+from fairlead_server.hydrate.found import Found, Heard, Lookup
 from fairlead_server.hydrate.generic import GenericBackEnd
 from fairlead_server.hydrate.plan import compile_plan
 from fairlead_server.hydrate.reader import Asked, BackEnd, Reader, Together
@@ -94,6 +94,10 @@ class DeadStore:
 
     async def connect(self) -> None:
         """There is nothing to connect to."""
+
+    def start(self, lookup: Lookup, heard: Heard) -> bool:
+        del lookup, heard
+        return False
 
     async def read(self, lookup: Lookup) -> Found:
         del lookup

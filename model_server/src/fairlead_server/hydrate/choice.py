@@ -62,11 +62,12 @@ def back_end_of(
 class _LeasedClient:
     """A client that others may hold, too."""
 
-    __slots__ = ("_lease", "ask", "connect")
+    __slots__ = ("_lease", "ask", "connect", "start")
 
     def __init__(self, lease: Lease[Any]) -> None:
         self._lease = lease
         self.ask = lease.what.ask
+        self.start = lease.what.start
         self.connect = lease.what.connect
 
     async def close(self) -> None:

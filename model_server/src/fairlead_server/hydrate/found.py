@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
@@ -64,3 +64,6 @@ class ViewRead:
 
 Found = Mapping[str, ViewRead | None]
 """By view; None where it could not be read."""
+
+Heard = Callable[[Found | Exception], None]
+"""Told what was found, or why nothing was."""

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from feast import FeatureStore
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 
-from fairlead_server.hydrate.found import Found, Key, Lookup, ViewRead
+from fairlead_server.hydrate.found import Found, Heard, Key, Lookup, ViewRead
 from fairlead_server.hydrate.plan import ViewPlan
 from fairlead_server.hydrate.source import Table
 from fairlead_server.hydrate.states import StoredRow, columns_of
@@ -67,6 +67,11 @@ class GenericBackEnd:
 
     async def connect(self) -> None:
         """Nothing is made in advance: the store connects when it is read."""
+
+    def start(self, lookup: Lookup, heard: Heard) -> bool:
+        """Return False: Feast's calls are awaited."""
+        del lookup, heard
+        return False
 
     async def read(self, lookup: Lookup) -> Found:
         """Look up keys; a view that fails is None."""

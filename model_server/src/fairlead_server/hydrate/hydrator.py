@@ -18,7 +18,6 @@ from fairlead.contract import Scalar
 from fairlead.policy import FeatureState
 from fairlead_server.errors import InferenceFailed, RequestError
 from fairlead_server.hydrate.found import Found, JoinKeys, Key
-from fairlead_server.hydrate.observed import Ages
 from fairlead_server.hydrate.plan import FeaturePlan, HydrationPlan, OnDemandPlan, ViewPlan
 from fairlead_server.hydrate.policy import LastGood, visible
 from fairlead_server.hydrate.reader import Asked, BackEnd, Reader, Together
@@ -105,7 +104,8 @@ class Hydrator:
         self._access = access
         self._clock = clock
         self._metrics = metrics
-        self._views = [_View(view, ViewResolver(view, last_good), metrics.ages(view.name)) for view in plan.views]
+        self._views = [_View(view, ViewResolver(view, last_good), metrics) for view in plan.views]
+        self._inputs = tuple(name for view in self._views for name in view.inputs)
         self._joins = tuple(dict.fromkeys(view.join_keys for view in plan.views))
         self._reader: Reader | None = None
         if access is not None:
@@ -169,7 +169,7 @@ class Hydrator:
     def _settle(self, asked: Sequence[Asked], together: Together, found: Found | None) -> None:
         """Answer requests of what was found for them."""
         steps = self._steps(asked, together, found)
-        if sum(one.rows for one in asked) > _ROWS_PER_TURN:
+        if (asked[0].rows if len(asked) == 1 else sum(one.rows for one in asked)) > _ROWS_PER_TURN:
             task = asyncio.get_running_loop().create_task(self._take(steps, asked))
             self._slow.add(task)
             task.add_done_callback(self._slow.discard)
@@ -199,30 +199,36 @@ class Hydrator:
             of_view = view.resolver.resolve(read, together.lookup[names], now_us)
             resolved.append((view, of_view, together.places[names]))
             yield
-        start = 0
+        start, alone = 0, len(asked) == 1
         loop = asyncio.get_running_loop()
         for one in asked:
             if not one.settled:
                 one.settled = True
-                loop.call_soon(one.request.done, self._outcome(one, start, resolved, now_us))
+                loop.call_soon(one.request.done, self._outcome(one, start, resolved, now_us, alone=alone))
             start += one.rows
             yield
 
     def _outcome(
-        self, asked: Asked, start: int, resolved: Sequence[tuple[_View, Resolved, Sequence[int] | None]], now_us: int
+        self,
+        asked: Asked,
+        start: int,
+        resolved: Sequence[tuple[_View, Resolved, Sequence[int] | None]],
+        now_us: int,
+        *,
+        alone: bool,
     ) -> Hydrated | RequestError:
         """Cut one request out of what was resolved for several."""
         columns: dict[str, NDArray[np.generic]] = {}
-        states: dict[str, Sequence[FeatureState]] = {}
+        states: dict[str, Sequence[FeatureState]] = dict.fromkeys(self._inputs, (FeatureState.PRESENT,) * asked.rows)
         error: RequestError | None = None
         degraded = self._access is None and bool(self._plan.on_demand)
         for view, of_view, places in resolved:
-            part = _Part(start, asked.rows, places)
-            columns.update(zip(view.inputs, part.columns(of_view.columns), strict=True))
+            part = None if alone and places is None else _Part(start, asked.rows, places)
+            columns.update(zip(view.inputs, part.columns(of_view.columns) if part else of_view.columns, strict=True))
             if of_view.states is None:
-                states |= dict.fromkeys(view.inputs, (FeatureState.PRESENT,) * asked.rows)
-                self._metrics.count_features(view.plan.name, FeatureState.PRESENT, asked.rows * len(view.inputs))
+                view.present.add(asked.rows * len(view.inputs))
                 continue
+            part = part or _Part(start, asked.rows, places)
             of_rows = part.states(of_view.states)
             states.update(zip(view.inputs, of_rows, strict=True))
             self._count(view, of_rows)
@@ -268,12 +274,13 @@ class Hydrator:
 class _View:
     """A view and how it is resolved."""
 
-    __slots__ = ("ages", "inputs", "plan", "resolver")
+    __slots__ = ("ages", "inputs", "plan", "present", "resolver")
 
-    def __init__(self, plan: ViewPlan, resolver: ViewResolver, ages: Ages) -> None:
+    def __init__(self, plan: ViewPlan, resolver: ViewResolver, metrics: ModelMetrics) -> None:
         self.plan = plan
         self.resolver = resolver
-        self.ages = ages
+        self.ages = metrics.ages(plan.name)
+        self.present = metrics.features(plan.name, FeatureState.PRESENT)
         self.inputs = tuple(feature.input for feature in plan.features)
 
 

@@ -13,10 +13,11 @@ import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from fairlead_server.hydrate.breaker import Breaker, Circuit
-from fairlead_server.hydrate.found import Found, JoinKeys, Key, Lookup
+from fairlead_server.hydrate.found import Found, Heard, JoinKeys, Key, Lookup
 from fairlead_server.metrics import ModelMetrics, ReadOutcome
 
 _LOG = logging.getLogger(__name__)
@@ -44,6 +45,9 @@ class BackEnd(Protocol):
 
     async def connect(self) -> None:
         """Make connections before the first read, which may take longer than a read may; what fails, reads tell."""
+
+    def start(self, lookup: Lookup, heard: Heard) -> bool:
+        """Look up keys at once if that takes no task; return whether it does, and then tell in a later turn."""
 
     async def read(self, lookup: Lookup) -> Found:
         """Look up keys; an error is an answer too: that of every view."""
@@ -226,6 +230,8 @@ class Reader:
             rows = 0
             while self._waiting and (not turns or rows + self._waiting[0].rows <= _ROWS_PER_READ):
                 turn = self._waiting.popleft()
+                if turn is self._turn:  # it is read now; whoever comes later has another
+                    self._turn = None
                 if not turn.settled:
                     turns.append(turn)
                     rows += turn.rows
@@ -238,16 +244,32 @@ class Reader:
         for turn in turns:
             turn.read = read
         self._reads.append(read)
-        read.task = asyncio.get_running_loop().create_task(self._read(read))
-
-    async def _read(self, read: _Read) -> None:
-        asked = [one for turn in read.turns for one in turn.asked]
+        asked = turns[0].asked if len(turns) == 1 else [one for turn in turns for one in turn.asked]
         together = Together.of(asked) if asked else None
-        found: Found | None = None
+        lookup = together.lookup if together else self._back_end.probe
+        ended = partial(self._ended, read, asked, together)
         try:
-            found = await self._back_end.read(together.lookup if together else self._back_end.probe)
+            if self._back_end.start(lookup, ended):
+                return
+        except Exception as error:  # noqa: BLE001 -- as in _read
+            asyncio.get_running_loop().call_soon(ended, error)
+            return
+        read.task = asyncio.get_running_loop().create_task(self._read(lookup, ended))
+
+    async def _read(self, lookup: Lookup, ended: Heard) -> None:
+        found: Found | Exception
+        try:
+            found = await self._back_end.read(lookup)
         except Exception as error:  # noqa: BLE001 -- whatever a store raises is a STORE_ERROR; it is counted
-            _LOG.info("online store read failed reader=%s error=%s", self._back_end.name, type(error).__name__)
+            found = error
+        ended(found)
+
+    def _ended(
+        self, read: _Read, asked: Sequence[Asked], together: Together | None, outcome: Found | Exception
+    ) -> None:
+        found = None if isinstance(outcome, Exception) else outcome
+        if found is None:
+            _LOG.info("online store read failed reader=%s error=%s", self._back_end.name, type(outcome).__name__)
         self._reads.remove(read)
         self._note_end(read, found)
         self._start()

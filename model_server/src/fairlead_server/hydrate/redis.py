@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from feast import FeatureStore
@@ -22,7 +23,7 @@ from feast.infra.online_stores.helpers import _mmh3, compute_versioned_name
 from feast.protos.feast.types.Value_pb2 import ValueType
 from redis.exceptions import ResponseError
 
-from fairlead_server.hydrate.found import Found, JoinKeys, Key, Lookup, ViewRead
+from fairlead_server.hydrate.found import Found, Heard, JoinKeys, Key, Lookup, ViewRead
 from fairlead_server.hydrate.hashes import HashDecoder
 from fairlead_server.hydrate.plan import ViewPlan
 from fairlead_server.hydrate.redis_client import open_client
@@ -91,7 +92,7 @@ class RedisBackEnd:
             deadline_s: Longest wait of one request, seconds.
         """
         self._client = client
-        self._deadline_s = deadline_s
+        self._give_up_s = _GIVE_UP_AFTER * deadline_s
         hashes: dict[tuple[JoinKeys, JoinKeys, tuple[str, ...]], HashPlan] = {}
         for view in views:
             table = tables[view.name]
@@ -118,17 +119,45 @@ class RedisBackEnd:
             OSError: It cannot be asked.
         """
         commands = self.commands(lookup)
-        async with asyncio.timeout(_GIVE_UP_AFTER * self._deadline_s):
+        async with asyncio.timeout(self._give_up_s):
             replies = await self._client.ask(commands)
+        if len(commands) <= _REPLIES_PER_TURN:
+            return self._found(lookup, replies)
         _check(replies)
         found: dict[str, ViewRead | None] = {}
         start = 0
         for of_hash in self._hashes:
             end = start + len(lookup[of_hash.asked])
-            if end - start <= _REPLIES_PER_TURN:
-                found.update(zip(of_hash.names, of_hash.decode(replies[start:end]), strict=True))
-            else:
-                found.update(zip(of_hash.names, await _decode_bit_by_bit(of_hash, replies[start:end]), strict=True))
+            found.update(zip(of_hash.names, await _decode_bit_by_bit(of_hash, replies[start:end]), strict=True))
+            start = end
+        return found
+
+    def start(self, lookup: Lookup, heard: Heard) -> bool:
+        """Look up keys at once, if a connection is free and not too much is asked for; return whether that was so."""
+        commands = self.commands(lookup)
+        if len(commands) > _REPLIES_PER_TURN:
+            return False
+        return self._client.start(commands, self._give_up_s, partial(self._hear, lookup, heard))
+
+    def _hear(self, lookup: Lookup, heard: Heard, replies: Replies | Exception) -> None:
+        found: Found | Exception
+        try:
+            found = replies if isinstance(replies, Exception) else self._found(lookup, replies)
+        except Exception as error:  # noqa: BLE001 -- whoever asked must hear of it; it is counted there
+            found = error
+        heard(found)
+
+    def _found(self, lookup: Lookup, replies: Replies) -> Found:
+        """Decode the replies of all hashes; raises what the server says if it refuses all."""
+        _check(replies)
+        if len(self._hashes) == 1:
+            (of_hash,) = self._hashes
+            return dict(zip(of_hash.names, of_hash.decode(replies), strict=True))
+        found: dict[str, ViewRead | None] = {}
+        start = 0
+        for of_hash in self._hashes:
+            end = start + len(lookup[of_hash.asked])
+            found.update(zip(of_hash.names, of_hash.decode(replies[start:end]), strict=True))
             start = end
         return found
 

@@ -22,7 +22,7 @@ from redis.exceptions import AskError, ClusterDownError, MovedError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from fairlead_server.hydrate.breaker import Breaker, Circuit
-from fairlead_server.hydrate.redis_line import Replies
+from fairlead_server.hydrate.redis_line import Heard, Replies
 from fairlead_server.hydrate.redis_single import UNREACHABLE, Command, SingleClient
 
 _LOG = logging.getLogger(__name__)
@@ -134,6 +134,11 @@ class ClusterClient:
                 break
         self._raise_if_none_is_well(replies)
         return replies
+
+    def start(self, commands: Sequence[Command], give_up_s: float, heard: Heard) -> bool:
+        """Return False: several nodes are waited for."""
+        del commands, give_up_s, heard
+        return False
 
     async def close(self) -> None:
         """Close all connections."""

@@ -8,6 +8,8 @@ former protocol still hears that the connection is lost, so that redis-py can cl
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import hiredis
@@ -16,6 +18,9 @@ from redis.exceptions import InvalidResponse, RedisError
 
 Replies = list[Any]
 """By command: values of the fields, or the error that stands in for them."""
+
+Heard = Callable[[Replies | Exception], None]
+"""Told replies, or why there are none."""
 
 
 class Line(asyncio.Protocol):
@@ -35,25 +40,35 @@ class Line(asyncio.Protocol):
         self._error_of: Any = connection._parser.parse_error  # noqa: SLF001 -- as above
         self._replies: Replies = []
         self._amount = 0
-        self._heard: asyncio.Future[Replies] | None = None
+        self._heard: Heard | None = None
         self._lost: Exception | None = None
         self._loop = asyncio.get_running_loop()
         self._transport.set_protocol(self)
 
-    def exchange(self, payload: bytes, amount: int) -> asyncio.Future[Replies]:
-        """Send packed commands; the future has their replies, or the error by which the connection was lost.
+    def send(self, payload: bytes, amount: int, heard: Heard) -> None:
+        """Send packed commands.
 
         Args:
             payload: Commands, packed.
             amount: How many they are.
+            heard: Told their replies, or the error by which the connection was lost, in a later turn of the event loop.
         """
-        heard = self._heard = self._loop.create_future()
         if self._lost is not None:
-            heard.set_exception(self._lost)
-            return heard
-        self._replies, self._amount = [], amount
+            self._loop.call_soon(heard, self._lost)
+            return
+        self._replies, self._amount, self._heard = [], amount, heard
         self._transport.write(payload)
-        return heard
+
+    def exchange(self, payload: bytes, amount: int) -> asyncio.Future[Replies]:
+        """Send as :meth:`send` does; the future has what is heard."""
+        future: asyncio.Future[Replies] = self._loop.create_future()
+        self.send(payload, amount, partial(_settle, future))
+        return future
+
+    def hang_up(self, error: Exception) -> None:
+        """Close the connection and tell whoever waits why."""
+        self._fail(error)
+        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; asyncio's interface."""
@@ -63,20 +78,19 @@ class Line(asyncio.Protocol):
             while (reply := parser.gets()) is not False:
                 replies.append(reply)
         except RedisError as error:
-            self._lose(error)
+            self.hang_up(error)
             return
         if len(replies) < self._amount:
             return
         heard = self._heard
         if heard is None or len(replies) > self._amount:
-            self._lose(RedisConnectionError("the server said something that nobody had asked for"))
+            self.hang_up(RedisConnectionError("the server said something that nobody had asked for"))
             return
         if self._lost is not None:
-            self._lose(self._lost)
+            self.hang_up(self._lost)
             return
         self._heard = None
-        if not heard.done():
-            heard.set_result(replies)
+        heard(replies)
 
     def connection_lost(self, error: Exception | None) -> None:
         """Fail whoever waits; asyncio's interface."""
@@ -98,12 +112,17 @@ class Line(asyncio.Protocol):
             self._lost = error
         return error
 
-    def _lose(self, error: Exception) -> None:
-        self._fail(error)
-        self._transport.abort()
-
     def _fail(self, error: Exception) -> None:
         self._lost = self._lost or error
         heard, self._heard = self._heard, None
-        if heard is not None and not heard.done():
-            heard.set_exception(self._lost)
+        if heard is not None:
+            heard(self._lost)
+
+
+def _settle(future: asyncio.Future[Replies], outcome: Replies | Exception) -> None:
+    if future.done():  # nobody waits any more
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)

@@ -13,12 +13,13 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from fairlead_server.hydrate.redis_line import Line, Replies
+from fairlead_server.hydrate.redis_line import Heard, Line, Replies
 
 _LOG = logging.getLogger(__name__)
 UNREACHABLE = (RedisError, OSError, TimeoutError)
@@ -41,6 +42,15 @@ class RedisClient(Protocol):
     async def ask(self, commands: Sequence[Command]) -> Replies:
         """Ask for hashes; raises what redis-py raises, if none can be had."""
 
+    def start(self, commands: Sequence[Command], give_up_s: float, heard: Heard) -> bool:
+        """Ask for hashes at once, without a task; return whether that could be done.
+
+        Args:
+            commands: What is asked for.
+            give_up_s: Seconds after which the connection is given up if nothing is heard.
+            heard: Told replies or the failure, in a later turn of the event loop; never if False is returned.
+        """
+
     async def connect(self) -> None:
         """Make connections in advance; what fails is told by whoever asks next."""
 
@@ -52,6 +62,17 @@ def pack(fields: Sequence[bytes]) -> tuple[bytes, bytes]:
     """Return what goes before the key's length and after the key in an ``HMGET`` of these fields."""
     tail = b"".join(b"\r\n$%d\r\n%b" % (len(field), field) for field in fields)
     return b"*%d\r\n$5\r\nHMGET\r\n$" % (len(fields) + 2), tail + b"\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A read that no task waits for."""
+
+    payload: bytes
+    amount: int
+    """Of commands."""
+    give_up_s: float
+    heard: Heard
 
 
 class SingleClient:
@@ -69,6 +90,10 @@ class SingleClient:
         self._connect_s = connect_s
         self._idle: list[Line] = []
         self._making: asyncio.Task[None] | None = None
+        self._busy: set[Line] = set()
+        """Connections of reads that no task waits for."""
+        self._mending: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def connect(self) -> None:
         """Make a connection, unless there is one."""
@@ -86,6 +111,41 @@ class SingleClient:
             TimeoutError: No connection can be made in time.
         """
         return await self.exchange(b"".join([command.packed for command in commands]), len(commands))
+
+    def start(self, commands: Sequence[Command], give_up_s: float, heard: Heard) -> bool:
+        """Ask on an idle connection, if there is one; see :class:`RedisClient`."""
+        if not self._idle:
+            return False
+        line = self._idle.pop()
+        payload = commands[0].packed if len(commands) == 1 else b"".join([command.packed for command in commands])
+        asked = _Asked(payload, len(commands), give_up_s, heard)
+        timer = asyncio.get_running_loop().call_later(give_up_s, line.hang_up, TimeoutError("no answer in time"))
+        self._busy.add(line)
+        line.send(payload, asked.amount, partial(self._ended, line, timer, asked))
+        return True
+
+    def _ended(self, line: Line, timer: asyncio.TimerHandle, asked: _Asked, outcome: Replies | Exception) -> None:
+        timer.cancel()
+        self._busy.discard(line)
+        if isinstance(outcome, Exception):
+            task = asyncio.get_running_loop().create_task(self._mend(line, asked, outcome))
+            self._mending.add(task)
+            task.add_done_callback(self._mending.discard)
+            return
+        self._idle.append(line)
+        asked.heard(outcome)
+
+    async def _mend(self, line: Line, asked: _Asked, error: Exception) -> None:
+        """Close a connection that failed; if it was closed while nobody asked, ask again on a new one."""
+        outcome: Replies | Exception = error
+        try:
+            async with asyncio.timeout(asked.give_up_s):
+                await self._close(line)
+                if isinstance(error, RedisConnectionError) and not self._closed:
+                    outcome = await self._ask(await self._connection(), asked.payload, asked.amount)
+        except UNREACHABLE as failed:
+            outcome = failed
+        asked.heard(outcome)
 
     async def exchange(self, payload: bytes, amount: int) -> Replies:
         """Send packed commands and return their replies; raises as :meth:`ask` does.
@@ -141,9 +201,14 @@ class SingleClient:
 
     async def close(self) -> None:
         """Close all connections."""
+        self._closed = True
+        for line in list(self._busy):
+            line.hang_up(RedisConnectionError("the client was closed"))
         if self._making is not None:
             self._making.cancel()
             await asyncio.wait({self._making})
+        if self._mending:
+            await asyncio.wait(self._mending)
         await self._close()
         await self._redis.aclose()
 
