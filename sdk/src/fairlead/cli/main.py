@@ -16,6 +16,7 @@ import fairlead
 from fairlead.cli.completion import completion, prepare_completion
 from fairlead.cli.errors import CommandError
 from fairlead.cli.inspect import inspect
+from fairlead.cli.skew import skew
 from fairlead.features import light_feast
 
 PLUGINS = "fairlead.commands"
@@ -37,6 +38,7 @@ def application() -> typer.Typer:
     """Return the application with the commands of every installed package."""
     app = bare_application("fairlead", _root)
     app.command()(inspect)
+    app.command()(skew)
     app.command()(completion)
     for plugin in sorted(importlib.metadata.entry_points(group=PLUGINS), key=lambda entry: entry.name):
         plugin.load()(app)

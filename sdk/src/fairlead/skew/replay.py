@@ -1,0 +1,75 @@
+"""Point-in-time features of the rows of a log, by Feast's own join."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from fairlead import prediction_log as form
+from fairlead.contract import Contract
+from fairlead.skew.errors import SkewError
+
+if TYPE_CHECKING:
+    from feast import FeatureStore
+
+_AT = "event_timestamp"
+_PLACE = "fairlead_place"
+_ROWS_AT_ONCE = 5_000
+
+
+def replay(
+    store: FeatureStore, contract: Contract, rows: pd.DataFrame, advance: Callable[[int], None]
+) -> tuple[pd.DataFrame, pd.Series[bool]]:
+    """Join features to the rows of a log, as of the time at which each was served.
+
+    Args:
+        store: The feature store.
+        contract: Of the model that served them.
+        rows: Of the log, in the order of serving.
+        advance: Told of rows that are done.
+
+    Returns:
+        Features by input name, one row for each of ``rows``; and whether the join gave a row at all: Feast's file
+        store leaves out rows of which some view is older than its ttl.
+
+    Raises:
+        SkewError: The offline store failed, or lacks a feature.
+    """
+    asked = [*contract.key_inputs, _AT]
+    given = rows[[*(form.KEY + name for name in contract.key_inputs), form.SERVED_AT]].set_axis(asked, axis="columns")
+    place = given.groupby(asked, sort=False, dropna=False).ngroup()
+    distinct = given[~place.duplicated()].reset_index(drop=True)
+    distinct[_PLACE] = distinct.index
+    service = store.get_feature_service(contract.feature_service)
+    joined: list[pd.DataFrame] = []
+    for part in _parts(distinct, [*(entity.join_key for entity in contract.entities), _AT]):
+        try:
+            frame = store.get_historical_features(part, service, full_feature_names=True).to_df()
+        except Exception as error:
+            raise SkewError(f"the offline store failed with {type(error).__name__}: {error}") from error
+        joined.append(_checked(frame, contract))
+        advance(int(place.isin(part[_PLACE]).sum()))
+    found = pd.concat(joined, ignore_index=True).set_index(_PLACE)
+    present = place.isin(found.index).set_axis(rows.index)
+    return found.reindex(place).set_axis(rows.index), present
+
+
+def _parts(distinct: pd.DataFrame, keys: list[str]) -> Iterator[pd.DataFrame]:
+    """Cut rows into parts in which no two have the same keys and time: Feast's file store would join one of them."""
+    nth = distinct.groupby(keys, sort=False, dropna=False).cumcount()
+    for _, of_nth in distinct.groupby(nth):
+        for start in range(0, len(of_nth), _ROWS_AT_ONCE):
+            yield of_nth.iloc[start : start + _ROWS_AT_ONCE]
+
+
+def _checked(frame: pd.DataFrame, contract: Contract) -> pd.DataFrame:
+    names: list[Any] = [feature.input for feature in contract.features]
+    missing = [name for name in names if name not in frame]
+    if missing:
+        raise SkewError(
+            f"feature service {contract.feature_service}: has no {missing[0]} now; compare with the feature repository "
+            "of the model's time, or package the model again"
+        )
+    return frame[[_PLACE, *names]]
