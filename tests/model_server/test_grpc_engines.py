@@ -295,6 +295,47 @@ def test_a_farewell_lets_calls_end(make: Callable[..., Client]) -> None:
     assert client.engine.closed
 
 
+def goaway(error: int = 0) -> bytes:
+    return frame(Kind.GOAWAY, 0, 0, struct.pack(">II", 0, error))
+
+
+def test_a_client_that_says_that_it_goes_is_still_answered(make: Callable[..., Client]) -> None:
+    client = make()
+    client.call(1)
+    client.feed(client.open(3))
+    assert client.feed(goaway()) == []
+    assert not client.engine.closed
+    assert client.feed(client.data(3, framed(b"late"), ended=True)) == [(3, PATH, b"late", False, False, None, None)]
+    assert client.engine.reply(1, b"one")
+    assert client.answer(1)[0] == framed(b"one")
+    assert not client.engine.closed
+    assert client.engine.reply(3, b"x" * 900)
+    assert client.answer(3)[0] == framed(b"x" * 900)
+    assert client.engine.closed
+
+
+def test_an_answer_waits_for_the_window_of_a_client_that_goes(make: Callable[..., Client]) -> None:
+    client = make(settings=struct.pack(">HI", 4, 100))
+    client.call(1)
+    client.engine.reply(1, b"x" * 195)
+    first, _ = client.answer(1)
+    client.feed(goaway())
+    assert not client.engine.closed
+    client.feed(frame(Kind.WINDOW_UPDATE, 0, 1, struct.pack(">I", 1000)))
+    rest, _ = client.answer(1)
+    assert first + rest == framed(b"x" * 195)
+    assert client.engine.closed
+
+
+def test_a_client_that_has_failed_is_answered_nothing(make: Callable[..., Client]) -> None:
+    client = make()
+    client.call(1)
+    client.feed(goaway(error=2))
+    client.engine.reply(1, b"one")
+    client.take()
+    assert client.engine.closed
+
+
 def test_what_is_no_http2_ends_the_connection(make: Callable[..., Client]) -> None:
     client = make()
     assert client.feed(frame(Kind.DATA, 0, 1, b"")) == []

@@ -25,7 +25,7 @@ from h2.events import (
 )
 from h2.exceptions import H2Error, ProtocolError
 from h2.settings import SettingCodes, Settings
-from hyperframe.frame import GoAwayFrame
+from hyperframe.frame import Frame, GoAwayFrame
 
 from fairlead_server.errors import InvalidRequest, RequestError, RequestTooLarge, UnsupportedEncoding
 from fairlead_server.protocol.grpc.budget import Account, Budget
@@ -84,6 +84,18 @@ class _Answering:
     parked: _Parked | None = field(default=None)
 
 
+class _Connection(H2Connection):
+    """Goes on when the client says that it goes away: hyper-h2 would forget what it was asked, and what it had to send.
+
+    RFC 9113, 6.8: whoever sends GOAWAY may still be answered; the streams that it forbids would be the server's own.
+    """
+
+    def _receive_goaway_frame(self, frame: GoAwayFrame) -> tuple[list[Frame], list[Any]]:
+        told = ConnectionTerminated()
+        told.error_code = frame.error_code
+        return [], [told]
+
+
 class PythonEngine:
     """See :class:`~fairlead_server.protocol.grpc.engine.Engine`."""
 
@@ -91,7 +103,7 @@ class PythonEngine:
         """Wait for a client's first bytes."""
         self._limits = limits
         self._account = Account(limits.held_bytes, budget)
-        self._h2 = H2Connection(_CONFIG)
+        self._h2 = _Connection(_CONFIG)
         self._h2.local_settings = Settings(
             client=False,
             initial_values={
@@ -118,6 +130,8 @@ class PythonEngine:
         self._resets = limits.resets
         self._glitches = _GLITCHES
         self._leaving = False
+        self._is_left = False
+        """Whether the client has said that it goes away."""
         self.greeted = False
         self._closed = False
         self._handlers: dict[type[Any], Callable[[Any, list[Event]], None]] = {
@@ -137,7 +151,8 @@ class PythonEngine:
     @property
     def closed(self) -> bool:
         """See ``Engine``."""
-        return self._closed or (self._leaving and self._last_allowed != _LAST_STREAM and self.idle)
+        is_over = self._is_left or (self._leaving and self._last_allowed != _LAST_STREAM)
+        return self._closed or (is_over and self.idle)
 
     @property
     def idle(self) -> bool:
@@ -382,8 +397,12 @@ class PythonEngine:
         if event.ping_data == _FAREWELL:
             self._leave()
 
-    def _terminated(self, _event: ConnectionTerminated, _events: list[Event]) -> None:
-        self._close()
+    def _terminated(self, event: ConnectionTerminated, _events: list[Event]) -> None:
+        self._glitches -= 1
+        if event.error_code == ErrorCodes.NO_ERROR:
+            self._is_left = True
+        else:
+            self._close()
 
     # what they are sent
 
