@@ -215,7 +215,7 @@ async def test_outputs_are_rounded_to_float32_and_too_large_ones_are_infinite(
     outputs = {"probability_late": np.array([0.1, 1e300], np.float64)}
     token = exposures.answered(headers(rig), PredictResponse(outputs, None, degraded=False), 7)
     assert token is not None
-    assert read(token, ROOT).outputs == (float(np.float32(0.1)), float("inf"))
+    assert read(token.decode(), ROOT).outputs == (float(np.float32(0.1)), float("inf"))
 
 
 async def test_an_arm_that_the_ledger_would_not_take_is_neither_tallied_nor_answered_with_a_token(

@@ -1,5 +1,6 @@
-//! What Python sees: `fairlead_server_native.Connection`, whose events are tuples.
+//! What Python sees: `fairlead_server_native.Connection`, whose events are tuples, and `Heads`.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -9,8 +10,10 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::budget;
 use crate::engine::{Engine, Event, Limits};
+use crate::head::{self, Names};
 
 const PATHS_KEPT: usize = 16;
+const LONGEST_PATH_KEPT: usize = 256;
 
 /// What all connections of a process may hold together, in bytes.
 #[pyclass(frozen)]
@@ -171,12 +174,92 @@ fn kept<'py>(py: Python<'py>, path: &str, paths: &mut Vec<(String, Py<PyString>)
     text
 }
 
+/// Reads requests that came whole and plain; see `head`.
+#[pyclass(frozen)]
+struct Heads {
+    names: Names,
+    targets: Mutex<Vec<Py<PyBytes>>>,
+}
+
+/// Target, body, length of its JSON, timeout, headers of an experiment.
+type Plain<'py> = (
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Option<Bound<'py, PyBytes>>,
+    Option<Bound<'py, PyBytes>>,
+    Option<Fields>,
+);
+
+#[pymethods]
+impl Heads {
+    #[new]
+    fn new(json_length: String, timeout: String, experiment: String) -> Self {
+        Self { names: Names { json_length, timeout, experiment }, targets: Mutex::default() }
+    }
+
+    fn read<'py>(&self, py: Python<'py>, data: &Bound<'py, PyBytes>) -> Option<Plain<'py>> {
+        let received = data.as_bytes();
+        let found = head::plain(received, &self.names)?;
+        let told = |range: Option<Range<usize>>| range.map(|range| PyBytes::new(py, &received[range]));
+        let in_experiment = !found.headers.is_empty();
+        Some((
+            self.target(py, &received[found.target]),
+            PyBytes::new(py, &received[found.body..]),
+            told(found.json_length),
+            told(found.timeout),
+            in_experiment.then(|| Fields { data: data.clone().unbind(), places: found.headers }),
+        ))
+    }
+}
+
+impl Heads {
+    /// Return a target as the same Python bytes each time it is one of the first few.
+    fn target<'py>(&self, py: Python<'py>, target: &[u8]) -> Bound<'py, PyBytes> {
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = targets.iter().find(|known| known.as_bytes(py) == target) {
+            return known.bind(py).clone();
+        }
+        let made = PyBytes::new(py, target);
+        if targets.len() < PATHS_KEPT && target.len() <= LONGEST_PATH_KEPT {
+            targets.push(made.clone().unbind());
+        }
+        made
+    }
+}
+
+/// The headers of one request.
+#[pyclass(frozen)]
+struct Fields {
+    data: Py<PyBytes>,
+    places: Vec<(Range<usize>, Range<usize>)>,
+}
+
+#[pymethods]
+impl Fields {
+    /// Return a header's value as Latin-1, values of several joined by commas.
+    fn get(&self, py: Python<'_>, name: &str) -> Option<String> {
+        let data = self.data.as_bytes(py);
+        let named = |place: &&(Range<usize>, Range<usize>)| data[place.0.clone()].eq_ignore_ascii_case(name.as_bytes());
+        let mut values = self.places.iter().filter(named).map(|(_, value)| latin_1(&data[value.clone()]));
+        let mut found = values.next()?;
+        for more in values {
+            found.push(',');
+            found.push_str(&more);
+        }
+        Some(found)
+    }
+}
+
+fn latin_1(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if bytes.is_ascii() => text.to_owned(),
+        _ => bytes.iter().map(|&byte| char::from(byte)).collect(),
+    }
+}
+
 /// Return headers as pairs of text, bytes as Latin-1.
 fn metadata<'py>(py: Python<'py>, headers: &HeaderMap) -> PyResult<Bound<'py, PyList>> {
-    let pairs = headers.iter().map(|(name, value)| {
-        let text: String = value.as_bytes().iter().map(|&byte| char::from(byte)).collect();
-        (name.as_str(), text)
-    });
+    let pairs = headers.iter().map(|(name, value)| (name.as_str(), latin_1(value.as_bytes())));
     PyList::new(py, pairs.collect::<Vec<_>>())
 }
 
@@ -192,5 +275,5 @@ fn extra(metadata: Option<Metadata>) -> PyResult<Vec<(HeaderName, HeaderValue)>>
 #[pymodule]
 mod fairlead_server_native {
     #[pymodule_export]
-    use super::{Budget, Connection};
+    use super::{Budget, Connection, Fields, Heads};
 }

@@ -363,9 +363,10 @@ class ModelMetrics:
         """Where answers with a prediction token are counted."""
         return _child(self._metrics.tokens, self._model)
 
-    def count_token(self) -> None:
-        """Count one answer with a prediction token."""
-        _child(self._metrics.tokens, self._model).add()
+    @property
+    def tokens(self) -> Count:
+        """Where answers with a prediction token are counted."""
+        return _child(self._metrics.tokens, self._model)
 
     def count_exposed_failure(self, error: str) -> None:
         """Count one request of an exposed unit that got no prediction; ``error`` is the exception's class."""

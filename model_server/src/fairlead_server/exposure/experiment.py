@@ -7,7 +7,7 @@ import hmac
 import logging
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fairlead.assignment import assign
@@ -16,6 +16,7 @@ from fairlead.route import EXPERIMENT_HEADER, UNIT_PATTERN, RouteError
 from fairlead.serving import ExperimentCounts
 from fairlead_server.exposure.keys import RouteKeys
 from fairlead_server.exposure.routes import Headers, KnownRoute, KnownRoutes
+from fairlead_server.exposure.tally import Place
 from fairlead_server.metrics import Count, ModelMetrics
 
 _LOG = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ class Judgement:
     """The verified route; None if there is none or it does not verify."""
     unit: bytes | None
     """What stands for the unit, ``UNIT_BYTES`` long, the same for a unit throughout an experiment; None without one."""
+    place: Place = field(default_factory=Place, repr=False, compare=False)
+    """Where the requests of an exposed unit are added up."""
 
     @property
     def unit_digest(self) -> str | None:

@@ -19,10 +19,10 @@ from fairlead_server.errors import FeatureRejected, InferenceFailed, RequestErro
 from fairlead_server.exposure.experiment import ExperimentReader, Judgement, Outcome
 from fairlead_server.exposure.routes import Headers, KnownRoute
 from fairlead_server.exposure.tally import Tally
-from fairlead_server.metrics import ModelMetrics
+from fairlead_server.metrics import Count, ModelMetrics
+from fairlead_server.predict.joint import Part, float32_of
 from fairlead_server.predict.request import PredictResponse
 
-_FLOAT32 = np.dtype("<f4")
 _MOST_SIGNERS = 256
 _Columns = Mapping[str, NDArray[np.generic]]
 
@@ -41,47 +41,72 @@ class Exposures:
     metrics: ModelMetrics
     nonce: Callable[[int], bytes]
     """Gives so many random bytes."""
+    tokens: Count = field(init=False)
+    """How many tokens were minted."""
     _signers: dict[bytes, tuple[SigningKey, Signer]] = field(init=False, default_factory=dict)
     """By context."""
+
+    def __post_init__(self) -> None:
+        """Count where the metrics do."""
+        object.__setattr__(self, "tokens", self.metrics.tokens)
 
     @property
     def counts(self) -> ExperimentCounts:
         """How many requests came to what, since the start."""
         return self.reader.counts
 
-    def answered(self, headers: Headers, response: PredictResponse, latency_us: int) -> str | None:
+    def answered(self, headers: Headers, response: PredictResponse, latency_us: int) -> bytes | None:
+        """Do what :meth:`settled` does, for a response."""
+        return self.settled(headers, response.outputs, response.features, latency_us, degraded=response.degraded)
+
+    def settled(
+        self, headers: Headers, outputs: _Columns, features: _Columns, latency_us: int, *, degraded: bool
+    ) -> bytes | None:
         """Count a request that was answered with a prediction, and return its token.
 
         Args:
             headers: Of the request; see ``ExperimentReader.judge``. May be empty if no experiment is named in them.
-            response: What was predicted.
+            outputs: What was predicted.
+            features: What the model was fed, by input name.
             latency_us: From the request's last byte until now.
+            degraded: Whether any feature was replaced because the store failed.
 
         Returns:
-            The prediction token; None unless the request is exposed, and the server is told what to sign with.
+            The prediction token, ASCII; None unless the request is exposed, and the server is told what to sign with.
         """
         feedback = self.feedback()
         judgement = self.reader.judge(headers, feedback.keys if feedback else None)
         self.reader.count(judgement)
-        met = None if feedback is None else self._met(judgement)
-        if feedback is None or met is None:
+        if feedback is None:
             return None
-        known, arm, unit = met
         at_us = self.clock.now_us()
-        self.tally.add(
-            arm,
-            known.context,
-            unit,
-            at_us=at_us,
-            latency_us=latency_us,
-            failure=None,
-            degraded=response.degraded,
-            covariate=lambda: _covariate(feedback.covariates.get(arm.salt), response.features),
+        known, unit = judgement.known, judgement.unit
+        # A unit that was here since the last report is exposed and has met its arm: so it is for nearly all requests.
+        again = (
+            not degraded and known is not None and self.tally.add_again(judgement.place, known.block, at_us, latency_us)
         )
-        self.metrics.count_token()
-        rows, floats = _answered(response.outputs, self.output)
+        if not again:
+            met = self._met(judgement)
+            if met is None:
+                return None
+            known, arm, unit = met
+            self.tally.add(
+                arm,
+                known.context,
+                unit,
+                at_us=at_us,
+                latency_us=latency_us,
+                failure=None,
+                degraded=degraded,
+                covariate=lambda: _covariate(feedback.covariates.get(arm.salt), features),
+                places=(judgement.place, known.block),
+            )
+        if known is None or unit is None:  # pragma: no cover -- nobody is added then
+            return None
+        self.tokens.value += 1
+        rows, floats = _answered(outputs, self.output)
         signer = self._signer(feedback.keys.signing[0], known.context)
-        return signer.mint(unit, at_us, rows, floats, self.nonce(NONCE_BYTES)).decode()
+        return signer.mint(unit, at_us, rows, floats, self.nonce(NONCE_BYTES))
 
     def count_unexposed(self) -> None:
         """Count a request that was answered with a prediction, and names no experiment."""
@@ -142,16 +167,14 @@ class Exposures:
 
 def _answered(outputs: _Columns, output: str | None) -> tuple[int, bytes]:
     """Return the rows that were answered, and an output as float32 can hold it; nothing if that is too much."""
+    if type(outputs) is Part:
+        rows = outputs.stop - outputs.start
+        return rows, outputs.floats(output) if output is not None and rows <= MOST_OUTPUTS else b""
     if output is None:
         return len(next(iter(outputs.values()))), b""
     answered = outputs[output]
     rows = len(answered)
-    if rows > MOST_OUTPUTS:
-        return rows, b""
-    if answered.dtype != _FLOAT32:
-        with np.errstate(over="ignore"):
-            answered = answered.astype(_FLOAT32)
-    return rows, answered.tobytes()
+    return rows, float32_of(answered).tobytes() if rows <= MOST_OUTPUTS else b""
 
 
 def _covariate(feature: str | None, features: _Columns) -> float | None:

@@ -15,6 +15,7 @@ from fairlead.feedback.messages import Arm
 from fairlead.feedback.token import Context
 from fairlead.route import COOKIE_SOURCE, HEADER_SOURCE, ExperimentRoute, cookie_pattern, verify
 from fairlead_server.exposure.keys import RouteKeys
+from fairlead_server.exposure.tally import BlockPlace
 
 if TYPE_CHECKING:
     from fairlead_server.exposure.experiment import Judgement
@@ -44,6 +45,8 @@ class KnownRoute:
     """``Context.encoded()``."""
     exposed: dict[str, Judgement] = field(default_factory=dict, compare=False)
     """What was found of units that are exposed, by the text they came in."""
+    block: BlockPlace = field(default_factory=BlockPlace, compare=False)
+    """Where the arm's requests are added up."""
 
 
 class KnownRoutes:

@@ -99,6 +99,29 @@ class Taken:
         return not self.arms and not self.dropped
 
 
+class Place:
+    """Where the requests of a unit are added up; good for as long as ``window`` is the tally's."""
+
+    __slots__ = ("sums", "window")
+
+    def __init__(self) -> None:
+        """Be good for nothing yet."""
+        self.sums = Sums()
+        self.window = -1
+
+
+class BlockPlace:
+    """Where the requests of an arm's minute are added up; good for as long as ``window`` is the tally's."""
+
+    __slots__ = ("block", "minute", "window")
+
+    def __init__(self) -> None:
+        """Be good for nothing yet."""
+        self.block = Block()
+        self.minute = -1
+        self.window = -1
+
+
 class Tally:
     """Adds requests up until somebody takes the sums away."""
 
@@ -115,12 +138,36 @@ class Tally:
         self._arms: dict[bytes, ArmTally] = {}
         self._sums = 0
         self._dropped = 0
+        self.window = 0
+        """Grows whenever what was added is taken away."""
         self.dropped_total = 0
         """Requests that found no room, since the start."""
         self.firsts_total = 0
         """First exposures, since the start; a unit that was forgotten meanwhile is in it again."""
         self.forgotten_total = 0
         """Units that were pushed out of the memory of those reported, since the start."""
+
+    def add_again(self, place: Place, block_place: BlockPlace, at_us: int, latency_us: int) -> bool:
+        """Add one request that was answered, of a unit that has its place; False if :meth:`add` has to.
+
+        Args:
+            place: What :meth:`add` has filled for this unit.
+            block_place: What it has filled for the unit's arm.
+            at_us: When it was answered, microseconds since 1970-01-01 UTC.
+            latency_us: How long that took.
+        """
+        window = self.window
+        if place.window != window or block_place.window != window or block_place.minute != at_us // _MINUTE_US:
+            return False
+        sums, block = place.sums, block_place.block
+        sums.requests += 1
+        sums.latency_us += latency_us
+        block.requests += 1
+        block.latency_us += latency_us
+        edge = latency_edge(latency_us)
+        counts = block.latency_counts
+        counts[edge] = counts.get(edge, 0) + 1
+        return True
 
     def add(
         self,
@@ -133,6 +180,7 @@ class Tally:
         failure: Failure | None,
         degraded: bool,
         covariate: Callable[[], float | None],
+        places: tuple[Place, BlockPlace] | None = None,
     ) -> None:
         """Add one request of an exposed unit, or count it as dropped.
 
@@ -145,6 +193,7 @@ class Tally:
             failure: Who failed, if the answer was an error of ours.
             degraded: Whether it was made without the online store.
             covariate: Gives the covariate's value; asked for at a first exposure alone.
+            places: Filled for :meth:`add_again`.
         """
         of_arm = self._arms.get(context)
         minute = at_us // _MINUTE_US
@@ -159,19 +208,14 @@ class Tally:
             of_arm = of_arm or self._arms.setdefault(context, ArmTally(arm))
             of_unit = of_unit or of_arm.units.setdefault(unit, Sums())
             of_minute = of_minute or of_arm.minutes.setdefault(minute, Block())
-        if failure is None and not degraded:  # as add() below, without its calls: so it is for nearly all requests
-            of_unit.requests += 1
-            of_unit.latency_us += latency_us
-            of_minute.requests += 1
-            of_minute.latency_us += latency_us
-            edge = latency_edge(latency_us)
-            counts = of_minute.latency_counts
-            counts[edge] = counts.get(edge, 0) + 1
-        else:
-            of_unit.add(latency_us, failure=failure, degraded=degraded)
-            of_minute.add(latency_us, failure=failure, degraded=degraded)
+        of_unit.add(latency_us, failure=failure, degraded=degraded)
+        of_minute.add(latency_us, failure=failure, degraded=degraded)
         if self._is_first(context, unit):
             of_arm.firsts.setdefault(unit, First(at_us, covariate()))
+        if places is not None:
+            place, block_place = places
+            place.sums, place.window = of_unit, self.window
+            block_place.block, block_place.minute, block_place.window = of_minute, minute, self.window
 
     def add_mismatch(self, arm: Arm, context: bytes) -> None:
         """Add one request whose unit belongs to another arm than its route said."""
@@ -188,6 +232,7 @@ class Tally:
         """Return what was added since the last time, and start anew."""
         taken = Taken(tuple(self._arms.values()), self._dropped)
         self._arms, self._sums, self._dropped = {}, 0, 0
+        self.window += 1
         return taken
 
     @property

@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
+_FLOAT32: Final = np.dtype("<f4")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Packed(Mapping[str, Array]):
 class Joint:
     """What one run gave, for all who shared it."""
 
-    __slots__ = ("_bodies", "_raw", "_texts", "arrays", "mark_s", "rows", "tails")
+    __slots__ = ("_bodies", "_floats", "_raw", "_texts", "arrays", "mark_s", "rows", "tails")
 
     def __init__(self, arrays: Mapping[str, Array], rows: int) -> None:
         """Share ``arrays``, outputs by name, of ``rows`` rows each."""
@@ -69,6 +71,7 @@ class Joint:
         self._texts: dict[str, list[bytes]] = {}
         self._bodies: dict[bytes, list[bytes]] = {}
         self._raw: dict[str, bytes] = {}
+        self._floats: dict[str, bytes] = {}
 
     def texts(self, name: str) -> list[bytes]:
         """Return a numeric output as JSON by row, each row's elements separated by commas, without brackets."""
@@ -93,6 +96,13 @@ class Joint:
         if found is None:
             array = self.arrays[name]
             found = self._raw[name] = array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        return found
+
+    def floats(self, name: str) -> bytes:
+        """Return a numeric output as little-endian float32, as near as they come."""
+        found = self._floats.get(name)
+        if found is None:
+            found = self._floats[name] = float32_of(self.arrays[name]).tobytes()
         return found
 
 
@@ -129,6 +139,20 @@ class Part(Mapping[str, Array]):
         raw = self.joint.raw(name)
         row_bytes = len(raw) // self.joint.rows
         return raw[self.start * row_bytes : self.stop * row_bytes]
+
+    def floats(self, name: str) -> bytes:
+        """Return an output as little-endian float32, as near as they come."""
+        floats = self.joint.floats(name)
+        row_bytes = len(floats) // self.joint.rows
+        return floats[self.start * row_bytes : self.stop * row_bytes]
+
+
+def float32_of(array: Array) -> NDArray[np.float32]:
+    """Return an array as little-endian float32; what is beyond their range becomes infinite."""
+    if array.dtype == _FLOAT32:
+        return array  # type: ignore[return-value]  # numpy's types do not know it by its dtype
+    with np.errstate(over="ignore"):
+        return array.astype(_FLOAT32)
 
 
 def joined(parts: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:

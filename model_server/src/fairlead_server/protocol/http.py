@@ -40,6 +40,10 @@ class HttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         self._lost()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note a header, without the white space after its value, which the parser leaves there."""
+        super().on_header(name, value.rstrip(b" \t"))
+
     def send_400_response(self, msg: str) -> None:
         """Refuse bytes that are not an HTTP request."""
         body = b'{"error":"%s"}' % msg.encode("ascii", "replace")

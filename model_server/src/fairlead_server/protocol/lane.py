@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
@@ -21,31 +19,25 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from uvicorn.server import ServerState
 
 from fairlead.route import EXPERIMENT_HEADER
-from fairlead_server.errors import InferenceFailed, RequestError
-from fairlead_server.exposure.experiment import Outcome, RawHeaders
-from fairlead_server.metrics import Stage, StageTimer
-from fairlead_server.predict.batch import Columns, Waiting
-from fairlead_server.predict.joint import Part
-from fairlead_server.predict.request import PredictResponse
-from fairlead_server.protocol import v1, v2
-from fairlead_server.protocol.call import InferCall
-from fairlead_server.protocol.forms import Form, Forms
+from fairlead_server.errors import RequestError
+from fairlead_server.exposure.experiment import RawHeaders
+from fairlead_server.exposure.routes import Headers
+from fairlead_server.protocol import v2
+from fairlead_server.protocol.heads import reader
 from fairlead_server.protocol.http import KEEP_ALIVE_S, HttpProtocol
-from fairlead_server.protocol.paths import Resource, Target, resolve
+from fairlead_server.protocol.paths import resolve
+from fairlead_server.protocol.replies import FormedRequest, Route, Strict
 from fairlead_server.protocol.rest import (
     PROTOCOLS,
     TIMEOUT_HEADER,
     Answer,
     Limits,
-    by_deadline,
     deadline_of,
-    encode_v1,
-    octets,
     refusal,
     slow_body,
     with_token,
 )
-from fairlead_server.protocol.service import Served, Service
+from fairlead_server.protocol.service import Service
 
 _LENGTH_HEADER: Final = v2.LENGTH_HEADER.encode()
 _EXPERIMENT_HEADER: Final = EXPERIMENT_HEADER.encode()
@@ -63,58 +55,9 @@ _MARKED: Final = frozenset(
 )
 """Headers that the lane looks at."""
 _MOST_PATHS: Final = 1024
-_MOST_HEADS: Final = 4096
-_MOST_SEEN: Final = 16_384
-_LONGEST_HEAD: Final = 2048
 _QUIET_LOOKS: Final = 5
 _LOOK_S: Final = KEEP_ALIVE_S / _QUIET_LOOKS
 """A connection is looked at so often; when nothing has happened in as many looks, it is closed."""
-
-
-class Route:
-    """A path of predictions, what it is answered from, and the counters that move with each request."""
-
-    __slots__ = (
-        "answered",
-        "batch",
-        "decode",
-        "encode",
-        "exposures",
-        "forms",
-        "is_v1",
-        "protocol",
-        "served",
-        "target",
-        "unexposed",
-    )
-
-    def __init__(self, target: Target, served: Served) -> None:
-        """Answer ``target`` from ``served``."""
-        metrics = served.predictor.metrics
-        self.target = target
-        self.served = served
-        self.is_v1 = target.resource is Resource.V1_PREDICT
-        self.protocol = PROTOCOLS[target.resource]
-        self.forms = Forms(served.schema)
-        self.batch = served.predictor.batch
-        self.exposures = served.exposures
-        self.answered = metrics.requests(self.protocol, "200")
-        self.unexposed = metrics.exposed(Outcome.NONE)
-        self.decode = metrics.durations(Stage.DECODE)
-        self.encode = metrics.durations(Stage.ENCODE)
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The head of a request that came before, byte by byte, as the parser read it."""
-
-    url: bytes
-    length: int
-    """Size of the body."""
-    json_length: bytes | None
-    timeout: bytes | None
-    headers: RawHeaders | None
-    """None if no experiment is named in them."""
 
 
 class Lane:
@@ -129,10 +72,8 @@ class Lane:
         """
         self.service = service
         self.limits = limits
-        self.heads: dict[bytes, Head] = {}
-        """Heads that came more than once, by their bytes."""
-        self._seen: set[int] = set()
-        """Hashes of heads that came once."""
+        self.read = reader()
+        """Reads a request that came whole and plain; None if only the parser can."""
         self._routes: dict[bytes, Route] = {}
         service.on_change(self._routes.clear)
         self.headers: Sequence[tuple[bytes, bytes]] | None = None
@@ -154,7 +95,7 @@ class Lane:
         except RequestError:
             return None
         if served is not route.served:
-            route = self._routes[url] = Route(target, served)
+            route = self._routes[url] = Route(target, served, self.service)
         return route
 
     def _found(self, url: bytes) -> Route | None:
@@ -169,22 +110,8 @@ class Lane:
             return None
         if len(self._routes) >= _MOST_PATHS:
             self._routes.clear()
-        route = self._routes[url] = Route(target, served)
+        route = self._routes[url] = Route(target, served, self.service)
         return route
-
-    def learn(self, raw: bytes, head: Head) -> None:
-        """Take note of a head that the parser has read; one that comes again need not be read again."""
-        if len(raw) > _LONGEST_HEAD:
-            return
-        place = hash(raw)
-        if place not in self._seen:
-            if len(self._seen) >= _MOST_SEEN:
-                self._seen.clear()
-            self._seen.add(place)
-            return
-        if len(self.heads) >= _MOST_HEADS:
-            self.heads.clear()
-        self.heads[raw] = head
 
     def renew(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Write the headers that every answer has from now on."""
@@ -208,10 +135,6 @@ class LaneProtocol(HttpProtocol):
         """
         super().__init__(config, state, lost)
         self._lane = lane
-        self._data = b""
-        """What is being parsed."""
-        self._is_whole = False
-        """Whether it started with a request, and has had no other."""
         self._is_between = True
         """Whether the parser has read whole requests, and nothing of the next."""
         self._route: Route | None = None
@@ -251,18 +174,16 @@ class LaneProtocol(HttpProtocol):
     def data_received(self, data: bytes) -> None:
         """Read requests."""
         self._is_heard = True
-        if self._is_between and self._is_free():
-            end = data.find(b"\r\n\r\n") + 4
-            head = self._lane.heads.get(data[:end])
-            if head is not None and len(data) - end == head.length:
-                route = self._lane.route(head.url)
-                if route is not None:
-                    self._ask(route, data[end:], head.json_length, head.timeout, head.headers)
+        lane = self._lane
+        if lane.read is not None and self._is_between and self._is_free():
+            plain = lane.read(data)
+            if plain is not None:
+                url, body, json_length, timeout, headers = plain
+                route = lane.route(url)
+                if route is not None and len(body) <= lane.limits.body_bytes:
+                    self._ask(route, body, json_length, timeout, headers)
                     return
-            self._data = data
-            self._is_whole = True
         super().data_received(data)
-        self._data = b""
         if self._route is not None and self._body_deadline is None:
             self._wait_for_body()
 
@@ -310,7 +231,6 @@ class LaneProtocol(HttpProtocol):
 
     def on_message_begin(self) -> None:
         """Start a request."""
-        self._is_whole = self._is_whole and self._is_between
         self._is_between = False
         self._is_in_head = True
         self.url = b""
@@ -323,6 +243,7 @@ class LaneProtocol(HttpProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Note a header."""
         name = name.lower()
+        value = value.rstrip(b" \t")
         self.headers.append((name, value))
         if name in _MARKED:
             self._mark(name, value)
@@ -398,15 +319,7 @@ class LaneProtocol(HttpProtocol):
             return
         self._read_no_more()
         headers = RawHeaders(self.headers) if self._is_experiment else None
-        if self._is_whole:
-            self._learn(len(body), headers)
         self._ask(route, body, self._json_length, self._timeout, headers)
-
-    def _learn(self, length: int, headers: RawHeaders | None) -> None:
-        data = self._data
-        end = len(data) - length
-        if data.find(b"\r\n\r\n") + 4 == end and data.startswith(b"POST "):
-            self._lane.learn(data[:end], Head(self.url, length, self._json_length, self._timeout, headers))
 
     def _leave_with_body(self) -> None:
         """Give the request to the application, with what there is of its body."""
@@ -452,9 +365,9 @@ class LaneProtocol(HttpProtocol):
         body: bytes,
         json_length: bytes | None,
         timeout: bytes | None,
-        headers: RawHeaders | None,
+        headers: Headers | None,
     ) -> None:
-        """Have a request answered."""
+        """Have a request answered; ``headers`` are None if no experiment is named in them."""
         self._is_asked = True
         deadline_s = None if timeout is None else deadline_of(timeout, self.loop.time())
         start_s = perf_counter()
@@ -466,20 +379,18 @@ class LaneProtocol(HttpProtocol):
         else:
             reading = forms.read_binary(body, json_length)
         if reading is None:
-            _Strict(self, self._lane.service, route, headers).begin(body, json_length, deadline_s)
+            Strict(self, route, headers).begin(body, json_length, deadline_s)
             return
-        one = _Formed()
-        one.connection = self
-        one.route = route
+        one = FormedRequest()
+        one.asker = self
+        one.path = route
         one.headers = headers
         one.start_s = start_s
-        one.form, one.columns, one.rows = reading
-        one.deadline_s = deadline_s
         one.gone = self.transport.is_closing
-        route.decode.add(perf_counter() - start_s)
-        route.batch.enqueue(one)
+        one.form, rows, count = reading
+        one.begin(rows, count, deadline_s)
 
-    def write_prediction(self, body: bytes, token: str | None) -> None:
+    def write_prediction(self, body: bytes, token: bytes | None) -> None:
         """Answer what was asked with a prediction in JSON."""
         lane, transport = self._lane, self.transport
         if self.server_state.default_headers is not lane.headers:
@@ -493,7 +404,7 @@ class LaneProtocol(HttpProtocol):
         if token is None:
             transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (lane.json_start, len(body), body))
         else:
-            named = (lane.json_start, token.encode(), len(body), body)
+            named = (lane.json_start, token, len(body), body)
             transport.write(b"%bx-prediction-id: %b\r\ncontent-length: %d\r\n\r\n%b" % named)
 
     def write_answer(self, answer: Answer) -> None:
@@ -529,113 +440,3 @@ class LaneProtocol(HttpProtocol):
             self.pipeline.appendleft((cycle, app))
         else:
             super()._start_asgi_task(cycle, app)
-
-
-class _Formed(Waiting):
-    """A request of a known form, and its answer."""
-
-    __slots__ = ("connection", "form", "headers", "route", "start_s")
-
-    connection: LaneProtocol
-    route: Route
-    headers: RawHeaders | None
-    """None if no experiment is named in them."""
-    form: Form
-    start_s: float
-
-    def done(self, outcome: Columns | RequestError) -> None:
-        """Answer."""
-        route = self.route
-        if type(outcome) is not Part:
-            error = outcome if isinstance(outcome, RequestError) else InferenceFailed("rows were not run as rows")
-            self._fail(error)
-            return
-        try:
-            body, json_length = self.form.answer(outcome)
-            joint = outcome.joint
-            now_s = perf_counter()
-            route.encode.add(now_s - joint.mark_s)
-            joint.mark_s = now_s
-            if self.headers is None:
-                route.unexposed.value += 1
-                token = None
-            else:
-                response = PredictResponse(outcome, None, degraded=False, features=self.columns)
-                token = route.exposures.answered(self.headers, response, int((now_s - self.start_s) * 1e6))
-        except Exception as error:  # noqa: BLE001 -- the top of a request: a client never sees a traceback
-            self._fail(error)
-            return
-        route.answered.value += 1
-        if json_length is None:
-            self.connection.write_prediction(body, token)
-        else:
-            self.connection.write_answer(with_token(Answer(200, body, octets(json_length)), token))
-
-    def _fail(self, error: Exception) -> None:
-        elapsed_us = int((perf_counter() - self.start_s) * 1e6)
-        self.connection.write_answer(_failed(self.connection.service, self.route, self.headers, error, elapsed_us))
-
-
-class _Strict:
-    """A request that is read as the application reads it, and its answer."""
-
-    __slots__ = ("_connection", "_encode", "_headers", "_route", "_service", "_timer")
-
-    def __init__(self, connection: LaneProtocol, service: Service, route: Route, headers: RawHeaders | None) -> None:
-        """Answer on ``connection``; ``headers`` are None if no experiment is named in them."""
-        self._connection = connection
-        self._service = service
-        self._route = route
-        self._headers = headers
-        self._timer: StageTimer = route.served.predictor.metrics.timer()
-
-    def begin(self, body: bytes, json_length: bytes | None, deadline_s: float | None) -> None:
-        """Read the body, and have its rows run."""
-        served = self._route.served
-        call: InferCall | None = None
-        try:
-            if self._route.is_v1:
-                request = v1.decode(body, served.schema)
-                self._encode = partial(encode_v1, schema=served.schema)
-            else:
-                call = v2.decode(body, None if json_length is None else json_length.decode("latin-1"), served.schema)
-                request = call.request
-                self._encode = partial(v2.encode, call, schema=served.schema)
-            self._timer.lap(Stage.DECODE)
-            served.predictor.submit(by_deadline(request, deadline_s), self._timer, self._answer)
-        except Exception as error:  # noqa: BLE001 -- the top of a request: a client never sees a traceback
-            self._fail(error)
-            return
-        self._route.forms.learn(body, json_length, call)
-
-    def _answer(self, outcome: PredictResponse | RequestError) -> None:
-        if isinstance(outcome, RequestError):
-            self._fail(outcome)
-            return
-        timer, exposures = self._timer, self._route.exposures
-        try:
-            body, json_length = self._encode(outcome)
-            timer.lap(Stage.ENCODE)
-            if self._headers is None:
-                exposures.count_unexposed()
-                token = None
-            else:
-                token = exposures.answered(self._headers, outcome, timer.elapsed_us)
-        except Exception as error:  # noqa: BLE001 -- as above
-            self._fail(error)
-            return
-        self._route.answered.value += 1
-        answer = Answer(200, body) if json_length is None else Answer(200, body, octets(json_length))
-        self._connection.write_answer(with_token(answer, token))
-
-    def _fail(self, error: Exception) -> None:
-        answer = _failed(self._service, self._route, self._headers, error, self._timer.elapsed_us)
-        self._connection.write_answer(answer)
-
-
-def _failed(service: Service, route: Route, headers: RawHeaders | None, error: Exception, elapsed_us: int) -> Answer:
-    """Count a request that gets no prediction, and return its answer."""
-    route.exposures.failed({} if headers is None else headers, error, elapsed_us)
-    answer = refusal(service.failure(error, route.protocol))
-    service.metrics_of(route.target.model).count_request(route.protocol, str(answer.status))
-    return answer

@@ -93,9 +93,9 @@ def octets(json_length: int) -> tuple[tuple[bytes, bytes], ...]:
     return (_OCTETS, (_LENGTH_HEADER, b"%d" % json_length))
 
 
-def with_token(answer: Answer, token: str | None) -> Answer:
+def with_token(answer: Answer, token: bytes | None) -> Answer:
     """Return an answer with the prediction's token in a header, if there is one."""
-    return answer if token is None else replace(answer, headers=(*answer.headers, (_PREDICTION_HEADER, token.encode())))
+    return answer if token is None else replace(answer, headers=(*answer.headers, (_PREDICTION_HEADER, token)))
 
 
 def encode_v1(response: PredictResponse, schema: Schema) -> tuple[bytes, int | None]:

@@ -15,7 +15,8 @@ from fairlead_server.errors import DeadlinePassed, Overloaded, RequestError
 from fairlead_server.protocol.grpc.compression import packed, unpacked
 from fairlead_server.protocol.grpc.engine import Call, Engine, Limits, Metadata
 from fairlead_server.protocol.grpc.health import CHECK, WATCH, HealthMethods
-from fairlead_server.protocol.grpc.methods import INFER, PROTOCOL, SERVICE, InferenceMethods, Method, SlowMethod
+from fairlead_server.protocol.grpc.inference import PROTOCOL
+from fairlead_server.protocol.grpc.methods import INFER, SERVICE, InferenceMethods, Method, SlowMethod
 from fairlead_server.protocol.grpc.reflection import PATHS, Reflection
 from fairlead_server.protocol.grpc.status import NUMBER_OF, encoded
 from fairlead_server.protocol.service import Service
@@ -69,6 +70,10 @@ class _Ongoing:
         self.size_bytes = size_bytes
         self.stream = stream
         self.task: asyncio.Task[None] | None = None
+
+    def gone(self) -> bool:
+        """See ``Reply``."""
+        return self.over is not None
 
     def answer(self, message: bytes, token: str | None = None) -> bool:
         """See ``Reply``."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from fairlead_server.errors import StartupError
+from fairlead_server.native import native as installed
 from fairlead_server.protocol.grpc import native
 from fairlead_server.protocol.grpc.engine import MIB, Engine, Limits
 
@@ -20,7 +21,7 @@ def chosen(name: str) -> str:
     """Return the engine that a name stands for: what ``auto`` finds, or the name."""
     if name != "auto":
         return name
-    return "python" if native.native is None else "native"
+    return "python" if installed is None else "native"
 
 
 def maker_of(name: str, limits: Limits, held_bytes: int = PROCESS_BYTES) -> Callable[[], Engine]:

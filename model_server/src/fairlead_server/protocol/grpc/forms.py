@@ -7,14 +7,14 @@ a known form goes to the codec, and so does whatever the codec would refuse.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fairlead_server.errors import RequestError
+from fairlead_server.predict.joint import Layout, Part
 from fairlead_server.predict.request import PredictResponse
 from fairlead_server.protocol.call import InferCall
 from fairlead_server.protocol.grpc import codec
@@ -27,70 +27,82 @@ _RAW_OUTPUT: Final = b"\x32"
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class InferForm:
+    """What messages of one form have in common."""
+
     before: bytes
     """All of the message but the contents."""
-    name: str
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    call: InferCall
-    """A call of this form."""
+    layout: Layout
+    rows: int
+    outputs: tuple[str, ...]
+    """Those that are answered, in order."""
+    encode: Callable[[PredictResponse], bytes]
+    """The strict codec."""
+    answers: dict[tuple[tuple[int, ...], ...], tuple[bytes, ...] | None] = field(default_factory=dict)
+    """By dimensions of the outputs: what stands before each one's contents; None where only the codec can tell."""
+
+    def answer(self, part: Part) -> bytes:
+        """Return the ``ModelInferResponse``."""
+        tails = part.joint.tails
+        try:
+            before = self.answers[tails]
+        except KeyError:
+            if len(self.answers) >= _MOST:
+                self.answers.clear()
+            before = self.answers[tails] = self._before(part)
+        if before is None:
+            return self.encode(PredictResponse(part, None, degraded=False))
+        pieces: list[bytes] = []
+        for name, piece in zip(self.outputs, before, strict=True):
+            pieces += (piece, part.raw(name))
+        return b"".join(pieces)
+
+    def _before(self, part: Part) -> tuple[bytes, ...] | None:
+        """Find the contents in an answer of the codec's, whatever their bytes are."""
+        if any(part[name].dtype.kind not in "fiu" for name in self.outputs):
+            return None
+        encoded = self.encode(PredictResponse(part, None, degraded=False))
+        before = [_RAW_OUTPUT + _varint(len(part.raw(name))) for name in self.outputs]
+        end = b"".join([piece + part.raw(name) for name, piece in zip(self.outputs, before, strict=True)])
+        if not encoded.endswith(end):
+            return None
+        before[0] = encoded[: len(encoded) - len(end)] + before[0]
+        return tuple(before)
 
 
 class InferForms:
-    """The forms of one model's requests and answers."""
+    """Learns the forms of one model's messages."""
 
-    __slots__ = ("_answers", "_requests", "_schema")
+    __slots__ = ("_left", "_schema")
 
     def __init__(self, schema: Schema) -> None:
         """Know no form."""
         self._schema = schema
-        self._requests: dict[int, _Form] = {}
-        self._answers: dict[tuple[object, ...], bytes] = {}
+        self._left = _MOST
 
-    def decode(self, raw: bytes) -> InferCall:
-        """Read a ``ModelInferRequest``; see :func:`codec.decode`.
-
-        Raises:
-            RequestError: As there.
-        """
-        form = self._requests.get(len(raw))
-        if form is not None and raw.startswith(form.before):
-            contents = np.frombuffer(raw, form.dtype, offset=len(form.before)).reshape(form.shape)
-            call = form.call
-            return InferCall(replace(call.request, inputs={form.name: contents}), call.id, call.outputs)
-        call = codec.decode(raw, self._schema)
-        self._learn(raw, call)
-        return call
-
-    def encode(self, call: InferCall, response: PredictResponse) -> bytes:
-        """Write the ``ModelInferResponse``; see :func:`codec.encode`."""
-        if response.states is not None or call.id or not call.outputs or not call.outputs[0][1]:
-            return codec.encode(call, response, self._schema)
-        arrays = [response.outputs[name] for name, _ in call.outputs]
-        key = (call.outputs, *[(array.dtype, array.shape) for array in arrays])
-        before = self._answers.get(key)
-        if before is not None:
-            return before + _contents(arrays)
-        encoded = codec.encode(call, response, self._schema)
-        if all(array.dtype.kind in "fiu" for array in arrays) and len(self._answers) < _MOST:
-            contents = _contents(arrays)
-            if encoded.endswith(contents) and len(encoded) - len(contents) < _LONGEST_BYTES:
-                self._answers[key] = encoded[: len(encoded) - len(contents)]
-        return encoded
-
-    def _learn(self, raw: bytes, call: InferCall) -> None:
-        """Know the form of a message from now on, if it is one whose numbers are its last bytes."""
-        if len(call.request.inputs) != 1 or len(self._requests) >= _MOST:
-            return
-        ((name, array),) = call.request.inputs.items()
+    def learnt(self, raw: bytes, call: InferCall) -> InferForm | None:
+        """Return the form of a message that the codec has read, if it is one whose numbers are its last bytes."""
+        schema, request = self._schema, call.request
+        if self._left <= 0 or len(request.inputs) != 1 or call.id or request.report_states or not schema.batched:
+            return None
+        ((name, array),) = request.inputs.items()
+        spec = schema.inputs.get(name)
+        if spec is None or spec.column or array.dtype.kind not in "fiu" or not array.nbytes or not call.outputs:
+            return None
         before = raw[: len(raw) - array.nbytes]
         tail = _RAW_INPUT + _varint(array.nbytes)
-        if array.dtype.kind not in "fiu" or not array.nbytes or len(before) > _LONGEST_BYTES:
-            return
-        if not before.endswith(tail) or not all(self._holds(before, array, byte) for byte in (b"\x00", b"\x01")):
-            return
-        self._requests[len(raw)] = _Form(before, name, array.dtype, array.shape, call)
+        if len(before) > _LONGEST_BYTES or not before.endswith(tail) or not call.outputs[0][1]:
+            return None
+        if not all(self._holds(before, array, byte) for byte in (b"\x00", b"\x01")):
+            return None
+        self._left -= 1
+        return InferForm(
+            before=before,
+            layout=Layout(name, array.dtype, array.shape[1:]),
+            rows=request.rows,
+            outputs=tuple(output for output, _ in call.outputs),
+            encode=lambda response: codec.encode(call, response, schema),
+        )
 
     def _holds(self, before: bytes, array: NDArray[Any], byte: bytes) -> bool:
         """Whether the last bytes are the tensor's, whatever they are: the codec is asked about others."""
@@ -102,12 +114,6 @@ class InferForms:
         ((other),) = found.values()
         same = other.dtype == array.dtype and other.shape == array.shape
         return same and other.tobytes() == contents
-
-
-def _contents(arrays: Sequence[NDArray[Any]]) -> bytes:
-    """Return arrays as ``raw_output_contents``."""
-    fields = [array.tobytes() for array in arrays]
-    return b"".join([_RAW_OUTPUT + _varint(len(field)) + field for field in fields])
 
 
 def _varint(number: int) -> bytes:

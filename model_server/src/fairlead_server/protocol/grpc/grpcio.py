@@ -14,7 +14,8 @@ from fairlead.route import EXPERIMENT_HEADER
 from fairlead_server.errors import PortTaken, RequestError
 from fairlead_server.protocol.grpc.engine import Metadata
 from fairlead_server.protocol.grpc.health import HEALTH, HealthMethods
-from fairlead_server.protocol.grpc.methods import PROTOCOL, SERVICE, InferenceMethods, Method, SlowMethod
+from fairlead_server.protocol.grpc.inference import PROTOCOL
+from fairlead_server.protocol.grpc.methods import SERVICE, InferenceMethods, Method, SlowMethod
 from fairlead_server.protocol.service import Service
 
 _Handler = Callable[[bytes, Any], Awaitable[bytes]]
@@ -95,6 +96,10 @@ class _Reply:
     def over(self) -> str | None:
         """See ``Reply``: grpcio cancels the handler, and the future with it."""
         return "CANCELLED" if self.done.cancelled() else None
+
+    def gone(self) -> bool:
+        """See ``Reply``."""
+        return self.done.cancelled()
 
     def answer(self, message: bytes, token: str | None) -> bool:
         """See ``Reply``."""

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
-from typing import Any
 
+from fairlead_server.native import native
 from fairlead_server.protocol.grpc.engine import Engine, Limits
-
-try:
-    native: Any = importlib.import_module("fairlead_server_native")
-except ImportError:
-    native = None
 
 
 def maker(limits: Limits, held_bytes: int) -> Callable[[], Engine]:
