@@ -42,7 +42,7 @@ struct Driven {
 #[pyclass(frozen)]
 struct Connection(Mutex<Driven>);
 
-type Metadata = Vec<(String, String)>;
+type Pairs = Vec<(String, String)>;
 
 impl Connection {
     fn driven(&self) -> MutexGuard<'_, Driven> {
@@ -97,7 +97,7 @@ impl Connection {
     }
 
     #[pyo3(signature = (stream, message, compressed=false, metadata=None))]
-    fn reply(&self, stream: u32, message: &[u8], compressed: bool, metadata: Option<Metadata>) -> PyResult<bool> {
+    fn reply(&self, stream: u32, message: &[u8], compressed: bool, metadata: Option<Pairs>) -> PyResult<bool> {
         let extra = extra(metadata)?;
         Ok(self.driven().engine.reply(stream, message, compressed, &extra))
     }
@@ -107,7 +107,7 @@ impl Connection {
     }
 
     #[pyo3(signature = (stream, status, text="", metadata=None))]
-    fn finish(&self, stream: u32, status: u32, text: &str, metadata: Option<Metadata>) -> PyResult<bool> {
+    fn finish(&self, stream: u32, status: u32, text: &str, metadata: Option<Pairs>) -> PyResult<bool> {
         let extra = extra(metadata)?;
         Ok(self.driven().engine.finish(stream, status, text, &extra))
     }
@@ -151,7 +151,7 @@ fn tuple<'py>(py: Python<'py>, event: Event, paths: &mut Vec<(String, Py<PyStrin
             let path = kept(py, head.uri.path(), paths);
             let compressed = message.as_ref().is_some_and(|message| message.compressed);
             let bytes = message.map(|message| PyBytes::new(py, &message.bytes));
-            let metadata = head.headers.as_ref().map(|headers| metadata(py, headers)).transpose()?;
+            let metadata = head.headers.map(Metadata);
             (stream, path, bytes, compressed, head.takes_gzip, head.timeout_s, metadata).into_pyobject(py)
         }
         Event::Message(stream, message) => {
@@ -240,14 +240,18 @@ impl Fields {
     fn get(&self, py: Python<'_>, name: &str) -> Option<String> {
         let data = self.data.as_bytes(py);
         let named = |place: &&(Range<usize>, Range<usize>)| data[place.0.clone()].eq_ignore_ascii_case(name.as_bytes());
-        let mut values = self.places.iter().filter(named).map(|(_, value)| latin_1(&data[value.clone()]));
-        let mut found = values.next()?;
-        for more in values {
-            found.push(',');
-            found.push_str(&more);
-        }
-        Some(found)
+        joined(self.places.iter().filter(named).map(|(_, value)| &data[value.clone()]))
     }
+}
+
+/// Return values as Latin-1, joined by commas; None if there are none.
+fn joined<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<String> {
+    let mut found = latin_1(values.next()?);
+    for more in values {
+        found.push(',');
+        found.push_str(&latin_1(more));
+    }
+    Some(found)
 }
 
 fn latin_1(bytes: &[u8]) -> String {
@@ -257,16 +261,24 @@ fn latin_1(bytes: &[u8]) -> String {
     }
 }
 
-/// Return headers as pairs of text, bytes as Latin-1.
-fn metadata<'py>(py: Python<'py>, headers: &HeaderMap) -> PyResult<Bound<'py, PyList>> {
-    let pairs = headers.iter().map(|(name, value)| (name.as_str(), latin_1(value.as_bytes())));
-    PyList::new(py, pairs.collect::<Vec<_>>())
+/// The metadata of one call.
+#[pyclass(frozen)]
+struct Metadata(Box<HeaderMap>);
+
+#[pymethods]
+impl Metadata {
+    /// Return a value as Latin-1, values of several joined by commas.
+    fn get(&self, name: &str) -> Option<String> {
+        joined(self.0.get_all(name).iter().map(HeaderValue::as_bytes))
+    }
 }
 
-fn extra(metadata: Option<Metadata>) -> PyResult<Vec<(HeaderName, HeaderValue)>> {
+fn extra(metadata: Option<Pairs>) -> PyResult<Vec<(HeaderName, HeaderValue)>> {
     let pairs = metadata.unwrap_or_default().into_iter().map(|(name, value)| {
         let name = HeaderName::try_from(name).map_err(|error| PyValueError::new_err(error.to_string()))?;
-        let value = HeaderValue::try_from(value).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let mut value = HeaderValue::try_from(value).map_err(|error| PyValueError::new_err(error.to_string()))?;
+        // It is another one each time: indexed, it would push out of HPACK's table what comes back.
+        value.set_sensitive(true);
         Ok((name, value))
     });
     pairs.collect()
@@ -275,5 +287,5 @@ fn extra(metadata: Option<Metadata>) -> PyResult<Vec<(HeaderName, HeaderValue)>>
 #[pymodule]
 mod fairlead_server_native {
     #[pymodule_export]
-    use super::{Budget, Connection, Fields, Heads};
+    use super::{Budget, Connection, Fields, Heads, Metadata};
 }

@@ -182,7 +182,8 @@ class GrpcConnection(asyncio.Protocol):
             self._methods.failure(error, PROTOCOL)
             self.abort()
             return
-        self.flush()
+        if not self.marked:  # what is answered in this turn goes along
+            self._connections.mark(self)
 
     def eof_received(self) -> bool:
         """Close: a gRPC client that is gone reads nothing more."""

@@ -15,7 +15,16 @@ from fairlead.route import EXPERIMENT_HEADER
 
 Metadata = list[tuple[str, str]]
 """Names in lower case and values, bytes as Latin-1."""
-Call = tuple[int, str, bytes | None, bool, bool, float | None, Metadata | None]
+
+
+class Sent(Protocol):
+    """Metadata of a call."""
+
+    def get(self, name: str, /) -> str | None:
+        """Return a value by its name in lower case, bytes as Latin-1, several joined by commas; None without any."""
+
+
+Call = tuple[int, str, bytes | None, bool, bool, float | None, Sent | None]
 """A call: stream, path, message, whether that is gzip, whether the answer may be, timeout in seconds, metadata.
 
 The message is None for methods whose requests are streams: their messages follow. Metadata is handed over only if

@@ -12,7 +12,8 @@ import grpc.aio
 from fairlead.feedback.token import PREDICTION_HEADER
 from fairlead.route import EXPERIMENT_HEADER
 from fairlead_server.errors import PortTaken, RequestError
-from fairlead_server.protocol.grpc.engine import Metadata
+from fairlead_server.exposure.experiment import joined
+from fairlead_server.exposure.routes import Headers
 from fairlead_server.protocol.grpc.health import HEALTH, HealthMethods
 from fairlead_server.protocol.grpc.inference import PROTOCOL
 from fairlead_server.protocol.grpc.methods import SERVICE, InferenceMethods, Method, SlowMethod
@@ -169,10 +170,10 @@ async def _abort(context: Any, failure: RequestError) -> bytes:
     raise failure  # abort() has raised already
 
 
-def _metadata(context: Any) -> Metadata | None:
+def _metadata(context: Any) -> Headers | None:
     """Return the metadata, but only where an experiment is named: most requests bring none."""
     found = context.invocation_metadata() or ()
     if not any(name == EXPERIMENT_HEADER for name, _ in found):
         return None
     # grpc has decoded the bytes as UTF-8; the law is over bytes.
-    return [(name, value.encode().decode("latin-1")) for name, value in found if isinstance(value, str)]
+    return joined((name, value.encode().decode("latin-1")) for name, value in found if isinstance(value, str))

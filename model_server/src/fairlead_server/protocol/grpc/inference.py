@@ -8,7 +8,6 @@ from time import perf_counter
 from typing import Final, Protocol
 
 from fairlead_server.errors import DeadlinePassed, InvalidRequest, RequestError
-from fairlead_server.exposure.experiment import joined
 from fairlead_server.exposure.routes import Headers
 from fairlead_server.metrics import Stage, StageTimer
 from fairlead_server.predict.joint import Packed, Part
@@ -16,7 +15,6 @@ from fairlead_server.predict.request import PredictResponse
 from fairlead_server.protocol.call import InferCall
 from fairlead_server.protocol.formed import Formed, Path
 from fairlead_server.protocol.grpc import codec
-from fairlead_server.protocol.grpc.engine import Metadata
 from fairlead_server.protocol.grpc.forms import InferForm, InferForms
 from fairlead_server.protocol.grpc.messages import pb
 from fairlead_server.protocol.service import Served, Service
@@ -63,17 +61,16 @@ class Inference:
         """By length of the message, the last that was learnt."""
         service.on_change(self._forget)
 
-    def infer(self, raw: bytes, sent: Metadata | None, deadline_s: float | None, reply: Reply) -> None:
+    def infer(self, raw: bytes, headers: Headers | None, deadline_s: float | None, reply: Reply) -> None:
         """Answer one call; ``reply`` is told once, now or in a later callback of the event loop.
 
         Args:
             raw: The request.
-            sent: Its metadata; None if no experiment is named there.
+            headers: Its metadata; None if no experiment is named there.
             deadline_s: When the client gives up, by the event loop's time.
             reply: Where the answer goes.
         """
         start_s = perf_counter()
-        headers = None if sent is None else joined(sent)
         found = self._forms.get(len(raw))
         if found is not None and raw.startswith(found[1].before):
             one = _FormedCall()

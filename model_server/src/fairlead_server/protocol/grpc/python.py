@@ -28,8 +28,18 @@ from h2.settings import SettingCodes, Settings
 from hyperframe.frame import Frame, GoAwayFrame
 
 from fairlead_server.errors import InvalidRequest, RequestError, RequestTooLarge, UnsupportedEncoding
+from fairlead_server.exposure.experiment import RawHeaders
 from fairlead_server.protocol.grpc.budget import Account, Budget
-from fairlead_server.protocol.grpc.engine import NOT_GRPC, TAKEN_BYTES, Engine, Event, Limits, Metadata, timeout_s
+from fairlead_server.protocol.grpc.engine import (
+    NOT_GRPC,
+    TAKEN_BYTES,
+    Engine,
+    Event,
+    Limits,
+    Metadata,
+    Sent,
+    timeout_s,
+)
 from fairlead_server.protocol.grpc.framing import Inbox, framed
 from fairlead_server.protocol.grpc.remembering import HeaderRules, RememberingDecoder, RememberingEncoder
 from fairlead_server.protocol.grpc.status import NUMBER_OF
@@ -61,7 +71,7 @@ class _Receiving:
     path: str
     gzip: bool
     timeout: float | None
-    metadata: Metadata | None
+    metadata: Sent | None
     streams: bool
     """Whether the call was handed over, and its messages follow."""
     ticks: int = 0
@@ -512,8 +522,8 @@ def maker(limits: Limits, held_bytes: int) -> Callable[[], Engine]:
     return lambda: PythonEngine(limits, budget)
 
 
-def _metadata(headers: Any) -> Metadata:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if not name.startswith(b":")]
+def _metadata(headers: Any) -> Sent:
+    return RawHeaders([(bytes(name), bytes(value)) for name, value in headers if not name.startswith(b":")])
 
 
 def _encoded(metadata: Metadata | None) -> _Headers:
