@@ -153,6 +153,8 @@ class Reader:
         self._breaker = Breaker(random.random, self._note_circuit)
         self._next_attempt: asyncio.TimerHandle | None = None
         self._failing = False
+        self._closed = False
+        self._drained: asyncio.Future[None] | None = None
 
     @property
     def failing(self) -> bool:
@@ -173,15 +175,13 @@ class Reader:
 
     async def drain(self) -> None:
         """Wait until nobody waits for a read."""
-        while self._waiting or self._reads:
-            tasks = {read.task for read in self._reads if read.task is not None}
-            if tasks:
-                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            else:
-                await asyncio.sleep(0)
+        if self._waiting or self._reads:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
 
     async def close(self) -> None:
         """Stop reading and let go of the store's connections."""
+        self._closed = True
         if self._next_attempt is not None:
             self._next_attempt.cancel()
         tasks = {read.task for read in self._reads if read.task is not None}
@@ -273,6 +273,8 @@ class Reader:
         self._reads.remove(read)
         self._note_end(read, found)
         self._start()
+        if self._drained is not None and not (self._reads or self._waiting or self._drained.done()):
+            self._drained.set_result(None)
         waiting = [turn for turn in read.turns if not turn.settled]
         for turn in waiting:
             self._end(turn, ReadOutcome.ERROR if _failed(found) else ReadOutcome.OK)
@@ -319,7 +321,7 @@ class Reader:
             return
         read.failed = True
         pause_s = self._breaker.failed()
-        if pause_s is not None:
+        if pause_s is not None and not self._closed:
             self._next_attempt = asyncio.get_running_loop().call_later(pause_s, self._attempt_again)
 
     def _attempt_again(self) -> None:
