@@ -10,9 +10,18 @@ from typing import Any
 
 import pytest
 import redis
+from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.types import Float64, Int64
 
-from fairlead.policy import FeatureState
+from fairlead.policy import FeatureState, Hydration
+from fairlead_server.hydrate.found import Found
+from fairlead_server.hydrate.plan import compile_plan
+from fairlead_server.hydrate.redis import open_back_end
+from fairlead_server.hydrate.source import source_of
 from support import blocking_redis
+from support.models import contract_of
 from support.predictors import NOON, contract_for, running, seen
 from support.servers import RedisServer, redis_server
 from support.store import FeatureRepo, make_repo
@@ -70,9 +79,8 @@ async def test_it_is_said_how_a_store_is_read(
     with redis_server(tmp_path) as server:
         repo = make_repo(tmp_path / "repo", online_store=server.online_store | kind)
         with caplog.at_level("INFO"):
-            async with running(repo.path, contract_for(repo), tmp_path):
-                pass
-    assert f"reader={reader}" in caplog.text
+            async with running(repo.path, contract_for(repo), tmp_path) as rig:
+                assert rig.count("fairlead_feature_reader", view="plane", reader=reader) == 1
     assert ("features are read through feast" in caplog.text) is (reader == "generic")
 
 
@@ -119,3 +127,68 @@ async def test_a_key_that_is_no_hash_is_a_store_error_of_its_row_alone(tmp_path:
     assert five.degraded
     assert seen(three, "plane__seats") == 3
     assert not three.degraded
+
+
+WIDE = 60
+
+
+async def _read_wide(repo: FeatureRepo, login: str = "") -> tuple[Found, list[str]]:
+    """Read users 1 and 2 of a wide view; return what was found, and the commands that were sent."""
+    server = str(repo.store.config.online_store.connection_string)
+    contract = contract_of(repo.describe("wide"), echo=False)
+    plan = compile_plan(contract, Hydration())
+    tables = source_of(repo.store, contract).tables
+    repo.store.config.online_store.connection_string = server + login
+    back_end = open_back_end(repo.store, plan.views, tables, 10)
+    host, _, port = server.partition(":")
+    try:
+        await back_end.connect()
+        async with monitored(RedisServer(repo.path, int(port), host=host)) as lines:
+            found = await back_end.read({("user",): [(1,), (2,), (3,)]})
+            await until(lambda: len([line for line in lines if '"H' in line]) >= 3)
+    finally:
+        await back_end.close()
+        repo.store.config.online_store.connection_string = server
+    return found, [line.split('"')[1] for line in lines if '"H' in line]
+
+
+@pytest.mark.parametrize(
+    ("others", "login", "command"),
+    [
+        (0, "", "HGETALL"),
+        (80, "", "HMGET"),  # most of the hash is not wanted
+        (0, ",username=reader,password=secret", "HMGET"),  # who may not read it whole
+    ],
+)
+async def test_a_wide_hash_is_read_whole_where_that_is_faster_and_allowed(
+    tmp_path: Path, others: int, login: str, command: str
+) -> None:
+    with redis_server(tmp_path) as server:
+        repo = make_repo(tmp_path / "repo", online_store=server.online_store, apply=False)
+        user = Entity(name="user", join_keys=["user"], value_type=ValueType.INT64)
+        wide, beside = (
+            FeatureView(
+                name=name,
+                entities=[user],
+                schema=[Field(name="user", dtype=Int64), *(Field(name=f"f{i}", dtype=Float64) for i in range(amount))],
+                source=FileSource(name=f"{name}_source", path=str(tmp_path / "none.parquet"), timestamp_field="at"),
+            )
+            for name, amount in (("wide", WIDE), ("beside", others or 1))
+        )
+        repo.store.apply([user, wide, beside, FeatureService(name="wide", features=[wide])])
+        for key, values in ((1, {f"f{i}": i + 0.5 for i in range(WIDE)}), (2, {"f0": 7.0, "f1": None})):
+            row = {name: Value() if x is None else Value(double_val=x) for name, x in values.items()}
+            entity = EntityKey(join_keys=["user"], entity_values=[Value(int64_val=key)])
+            repo.store.provider.online_write_batch(repo.store.config, wide, [(entity, row, NOON, NOON)], None)
+        admin: Any = redis.Redis(port=server.port)
+        admin.execute_command("ACL", "SETUSER", "reader", "on", ">secret", "~*", "+hmget", "+client", "+monitor")
+        admin.close()
+        found, sent = await _read_wide(repo, login)
+    read = found["wide"]
+    assert read is not None
+    assert set(sent) == {command}
+    assert [column[0] for column in read.columns] == [i + 0.5 for i in range(WIDE)]
+    assert read.columns[0][1] == 7.0
+    assert {odd.state for odd in read.odd if odd.feature > 1} == {FeatureState.NEVER_WRITTEN}
+    assert [odd.state for odd in read.odd if odd.feature == 1] == [FeatureState.NULL]
+    assert read.event_us[2] == 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bench import page
 from bench.cases import CASES
+from bench.hydration import page as of_hydration
 from bench.machine import be_nice
 from bench.paths import BUILD, ROOT
 from bench.systems import SYSTEMS
@@ -24,12 +25,12 @@ def main(arguments: Sequence[str]) -> int:
     """Check answers, measure, print and write; or write or check the page. Return the exit code."""
     told = _arguments(arguments)
     if told.write_docs:
-        print("\n".join(f"wrote {name}" for name in page.write(ROOT, BUILD)))
+        print("\n".join(f"wrote {name}" for name in (*page.write(ROOT, BUILD), *of_hydration.write(ROOT, BUILD))))
         return 0
     if told.check_docs:
-        differing = page.differing(ROOT)
+        differing = [*page.differing(ROOT), *of_hydration.differing(ROOT)]
         for name in differing:
-            print(f"{name}: differs from what `python tools/bench --write-docs` makes of {page.DATA}")
+            print(f"{name}: differs from what `python tools/bench --write-docs` makes of its data")
         return 1 if differing else 0
     from bench.measure import measure  # noqa: PLC0415 -- seconds of imports that the page does without
 

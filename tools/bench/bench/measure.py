@@ -73,6 +73,8 @@ def measure(only: Sequence[str], *, quick: bool, rounds: int | None, seconds: in
                     _add(besides, "p99_at_half", console, lambda: further.p99_at_half(side.servers, questions, found))
                     _add(besides, "profile", console, lambda: further.profile(side.servers, questions))
             side.check_reports()
+            if not only:
+                _measure_hydration(console, quick=quick)
             if not quick and not only:
                 _measure_besides(besides, console, questions, given, reports)
         finally:
@@ -88,6 +90,12 @@ def _measure_besides(
     _add(besides, "workers", console, lambda: further.workers(questions, given, reports))
     _add(besides, "coldstart", console, lambda: further.program("coldstart"))
     _add(besides, "beside", console, lambda: further.program("beside"))
+
+
+def _measure_hydration(console: Console, *, quick: bool) -> None:
+    console.print("besides: hydration", highlight=False)
+    if further.program("hydration", *(["--quick"] if quick else [])) is None:
+        console.print("[bold red]hydration is out:[/] see `python tools/bench/hydration.py`", highlight=False)
 
 
 def _add(

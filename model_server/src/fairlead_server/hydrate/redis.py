@@ -12,6 +12,7 @@ null here, as ``online_read`` cannot.
 from __future__ import annotations
 
 import asyncio
+import logging
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,23 +22,27 @@ from feast import FeatureStore
 from feast.infra.key_encoding_utils import serialize_entity_key_prefix
 from feast.infra.online_stores.helpers import _mmh3, compute_versioned_name
 from feast.protos.feast.types.Value_pb2 import ValueType
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from fairlead_server.hydrate.found import Found, Heard, JoinKeys, Key, Lookup, ViewRead
 from fairlead_server.hydrate.hashes import HashDecoder
 from fairlead_server.hydrate.plan import ViewPlan
 from fairlead_server.hydrate.redis_client import open_client
 from fairlead_server.hydrate.redis_line import Replies
-from fairlead_server.hydrate.redis_single import Command, RedisClient, pack
+from fairlead_server.hydrate.redis_single import UNREACHABLE, Command, RedisClient, pack
 from fairlead_server.hydrate.source import Table
 from fairlead_server.hydrate.wire import BROKEN, ViewDecoder
 
+_LOG = logging.getLogger(__name__)
 _KEY_VERSION = 3
 _READS_AT_ONCE = 2
 _GIVE_UP_AFTER = 1.5
 """Deadlines after which a read that nobody waits for any more is given up, and its connection with it."""
 _REPLIES_PER_TURN = 512
 """After so many replies are decoded the event loop serves others."""
+_LEAST_READ_WHOLE, _LEAST_SHARE, _LARGEST_LISTPACK = 60, 0.5, 512
+"""A hash is read whole from so many wanted fields on, if they are that share of it and Redis keeps it in one piece,
+where ``HMGET`` looks for every field from the start (docs/decisions/0132-wide-hashes-are-read-whole.md)."""
 _NO_ENTITY: Key = ("",)
 _INT64, _INT32, _SIZE = struct.Struct("<IIq"), struct.Struct("<IIi"), struct.Struct("<II")
 
@@ -103,12 +108,24 @@ class RedisBackEnd:
             hashes[asked].add(view, table, _stored_name(store, table))
         self._hashes = list(hashes.values())
         for one in self._hashes:
-            one.compile()
+            one.compile(reads_whole=one.is_better_read_whole)
         self.probe: Lookup = {view.join_keys: [tables[view.name].probe] for view in views}
 
     async def connect(self) -> None:
-        """Make connections, which may take longer than a read may."""
+        """Make connections, which may take longer than a read may, and find out what may be asked."""
         await self._client.connect()
+        for of_hash in self._hashes:
+            if of_hash.reads_whole and not await self._may_read_whole(of_hash):
+                of_hash.compile(reads_whole=False)
+                _LOG.info("redis user may not use HGETALL, features are asked for by name")
+
+    async def _may_read_whole(self, of_hash: HashPlan) -> bool:
+        try:
+            async with asyncio.timeout(self._give_up_s):
+                (reply,) = await self._client.ask([of_hash.command(self.probe[of_hash.asked][0])])
+        except UNREACHABLE:  # reads will tell
+            return True
+        return not isinstance(reply, NoPermissionError)
 
     async def read(self, lookup: Lookup) -> Found:
         """Look up keys.
@@ -192,8 +209,11 @@ class HashPlan:
         self._prefix: bytes = serialize_entity_key_prefix(list(stored), entity_key_serialization_version=_KEY_VERSION)
         self._project = project.encode()
         self._fields: list[bytes] = []
+        self._fields_stored = 0
         self._head, self._tail = b"", b""
         self._decoder = HashDecoder([])
+        self.reads_whole = False
+        """Whether the hash is asked for as a whole, and sorted out here."""
 
     def add(self, view: ViewPlan, table: Table, stored_name: str) -> None:
         """Ask for a view, too."""
@@ -202,10 +222,18 @@ class HashPlan:
         self._fields.append(f"_ts:{stored_name}".encode())
         self.names.append(view.name)
         self._views.append(decoder)
+        self._fields_stored = max(self._fields_stored, table.hash_fields)
 
-    def compile(self) -> None:
+    @property
+    def is_better_read_whole(self) -> bool:
+        """Whether ``HGETALL`` was measured to be faster than ``HMGET``, from end to end."""
+        wanted, stored = len(self._fields), self._fields_stored
+        return wanted >= _LEAST_READ_WHOLE and stored <= min(wanted / _LEAST_SHARE, _LARGEST_LISTPACK)
+
+    def compile(self, *, reads_whole: bool = False) -> None:
         """Fix what is asked for."""
-        self._head, self._tail = pack(self._fields)
+        self.reads_whole = reads_whole
+        self._head, self._tail = (b"*2\r\n$7\r\nHGETALL\r\n$", b"\r\n") if reads_whole else pack(self._fields)
         self._decoder = HashDecoder(self._views)
 
     def command(self, key: Key) -> Command:
@@ -217,7 +245,19 @@ class HashPlan:
     def decode(self, replies: Replies) -> list[ViewRead]:
         """Decode every view of some replies; an error in place of one is a STORE_ERROR of its row."""
         broken = (BROKEN,) * len(self._fields)
-        return self._decoder.decode([broken if isinstance(reply, Exception) else reply for reply in replies])
+        pick = self._picked if self.reads_whole else _as_it_is
+        return self._decoder.decode([broken if isinstance(reply, Exception) else pick(reply) for reply in replies])
+
+    def _picked(self, reply: Any) -> list[bytes | None]:
+        """Return the fields that are wanted of all that are there."""
+        if not isinstance(reply, dict):  # as which the third version of Redis' protocol has it
+            names_and_values = iter(reply)
+            reply = dict(zip(names_and_values, names_and_values, strict=True))
+        return list(map(reply.get, self._fields))
+
+
+def _as_it_is(reply: Any) -> Any:
+    return reply
 
 
 def _kinds(table: Table) -> tuple[str, ...]:

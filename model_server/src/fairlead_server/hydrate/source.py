@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 from feast import FeatureStore
 from feast.infra.online_stores.helpers import compute_versioned_name
 from feast.protos.feast.types.Value_pb2 import Value
@@ -13,6 +16,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from fairlead.contract import Contract, DType, Scalar
 from fairlead_server.errors import ContractMismatch
 
+_LOG = logging.getLogger(__name__)
 _KEY_VALUES: Mapping[DType, Callable[[Any], Value]] = {
     "string": lambda key: Value(string_val=key),
     "int64": lambda key: Value(int64_val=key),
@@ -38,13 +42,15 @@ class Table:
     """A key to try a read with; nobody needs to have it."""
     stored_name: str
     """What the online store calls the view, with its version if it keeps versions apart."""
+    hash_fields: int
+    """Features and event times of all views of the same entities, which Redis keeps in one hash."""
     definition: bytes
     """The view as it is registered, without its times, states and sources: tells whether it has changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class OnDemandFunction:
-    """A python-mode on-demand view's function."""
+    """An on-demand view's function."""
 
     call: Callable[[dict[str, Any]], Mapping[str, Any]]
     inputs: tuple[str, ...]
@@ -53,6 +59,8 @@ class OnDemandFunction:
     """Called once per row with scalars (Feast's ``singleton``), else once with lists."""
     text: str
     """Its source."""
+    reader: str = "python"
+    """Who calls it: python (we do, with the values as they are) or feast (its own transformation of a data frame)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,7 @@ def source_of(store: FeatureStore, contract: Contract) -> Source:
     tables: dict[str, Table] = {}
     functions: dict[str, OnDemandFunction] = {}
     wanted = {feature.view for feature in contract.features}
+    fields = _fields(store)
     for projection in store.get_feature_service(contract.feature_service).feature_view_projections:
         name = projection.name_to_use()
         view = store.registry.get_any_feature_view(projection.name, store.project)
@@ -99,38 +108,64 @@ def source_of(store: FeatureStore, contract: Contract) -> Source:
         if hasattr(view, "source_request_sources"):
             functions[name] = _function(view)
         else:
-            tables[name] = _table(store, projection, view, types)
+            tables[name] = _table(store, projection, view, types, fields)
     return Source(tables, functions)
 
 
-def _table(store: FeatureStore, projection: Any, view: Any, types: Mapping[str, DType]) -> Table:
+def _fields(store: FeatureStore) -> Mapping[frozenset[str], int]:
+    """Return by entities how many features and event times their views have."""
+    fields: Counter[frozenset[str]] = Counter()
+    for view in store.list_all_feature_views(allow_cache=True):
+        if hasattr(view, "entities") and not hasattr(view, "source_request_sources"):
+            fields[frozenset(view.entities)] += len(view.features) + 1
+    return fields
+
+
+def _table(
+    store: FeatureStore,
+    projection: Any,
+    view: Any,
+    types: Mapping[str, DType],
+    fields: Mapping[frozenset[str], int],
+) -> Table:
     own = tuple(store.get_entity(name).join_key for name in view.entities if name != "__dummy")
     if not own:
-        return Table(view, (_NO_ENTITY_KEY,), (_KEY_VALUES["string"],), (), *_stored(store, view))
+        return Table(view, (_NO_ENTITY_KEY,), (_KEY_VALUES["string"],), (), *_stored(store, view, fields))
     asked = [projection.join_key_map.get(key, key) for key in own]
     for key in asked:
         if types[key] not in _KEY_VALUES:
             known = ", ".join(_KEY_VALUES)
             raise ContractMismatch(f"join key {key} is {types[key]}; a key is one of: {known}")
     probe = tuple("" if types[key] == "string" else 0 for key in asked)
-    return Table(view, own, tuple(_KEY_VALUES[types[key]] for key in asked), probe, *_stored(store, view))
+    return Table(view, own, tuple(_KEY_VALUES[types[key]] for key in asked), probe, *_stored(store, view, fields))
 
 
-def _stored(store: FeatureStore, view: Any) -> tuple[str, bytes]:
-    """Return the view's name in the online store, and its definition."""
+def _stored(store: FeatureStore, view: Any, fields: Mapping[frozenset[str], int]) -> tuple[str, int, bytes]:
+    """Return the view's name in the online store, the fields of its entities' hash, and its definition."""
     name: str = compute_versioned_name(view, store.config.registry.enable_online_feature_view_versioning)
     spec = view.to_proto().spec
     for source in ("batch_source", "stream_source"):  # which serving never reads, and which carry times
         spec.ClearField(source)
     definition: bytes = spec.SerializeToString(deterministic=True)
-    return name, definition
+    return name, fields.get(frozenset(view.entities), 0), definition
 
 
 def _function(view: Any) -> OnDemandFunction:
-    if view.mode != "python":
+    if view.mode not in ("python", "pandas"):
         raise ContractMismatch(
             f"on-demand view {view.name} is written in mode {view.mode}, which is not served; write it in mode python"
         )
     inputs = tuple(field.name for source in view.source_request_sources.values() for field in source.schema)
     transformation = view.feature_transformation
+    if view.mode == "pandas":
+        _LOG.info("on-demand view is computed through feast view=%s mode=%s", view.name, view.mode)
+        return OnDemandFunction(_through_feast(view), inputs, by_row=False, text=transformation.udf_string, reader="feast")
     return OnDemandFunction(transformation.udf, inputs, bool(view.singleton), transformation.udf_string)
+
+
+def _through_feast(view: Any) -> Callable[[dict[str, Any]], Mapping[str, Any]]:
+    def call(inputs: dict[str, Any]) -> Mapping[str, Any]:
+        computed: Mapping[str, Any] = view.transform_arrow(pa.table(inputs)).to_pydict()
+        return computed
+
+    return call

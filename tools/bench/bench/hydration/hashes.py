@@ -9,8 +9,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from operator import itemgetter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from redis.asyncio import Redis
 from rich.console import Console
 from rich.table import Table
 
+from bench.hydration.page import HEADS, cells
 from bench.hydration.server import redis_server
 from bench.paths import BUILD
 from bench.side_by_side import progress
@@ -27,9 +27,9 @@ from fairlead_server.hydrate.redis_line import Line
 from fairlead_server.hydrate.redis_single import pack
 
 PATH = BUILD / "hashes.json"
-_WANTED = (1, 10, 30, 100)
+_WANTED = (1, 10, 30, 60, 100)
 _TIMES = (1, 2, 10)
-_HASHES = 1000
+_HASHES, _BATCH = 1000, 100
 _CALLS, _ROUNDS = 1000, 5
 _CELL = b"\x29" + bytes(8)
 """As long as a double's."""
@@ -42,15 +42,20 @@ class _Way:
     """One way to read a hash, and what it showed."""
 
     ask: Ask
+    ask_batch: Ask
+    """Asks for a hundred hashes at once."""
     command: str
-    waits_us: list[float]
-    cpu_us: list[float]
-    server_us: list[float]
+    waits_us: list[float] = field(default_factory=list)
+    batches_us: list[float] = field(default_factory=list)
+    """By hash."""
+    cpu_us: list[float] = field(default_factory=list)
+    server_us: list[float] = field(default_factory=list)
 
     def told(self) -> Mapping[str, float]:
         return {
             "p50_us": round(statistics.median(self.waits_us), 1),
             "cpu_us": round(statistics.median(self.cpu_us), 1),
+            "batch_us": round(statistics.median(self.batches_us), 1),
             "server_us": round(statistics.median(self.server_us), 2),
         }
 
@@ -69,10 +74,9 @@ def measure(console: Console, *, quick: bool) -> None:
         rows = runner.run(_measure(port, console, 1 if quick else _ROUNDS))
     PATH.parent.mkdir(parents=True, exist_ok=True)
     PATH.write_text(json.dumps(rows, indent=1) + "\n")
-    table = Table("fields", "wanted", "server us: HMGET, HGETALL", "CPU us here", "p50 us")
+    table = Table(*HEADS)
     for row in rows:
-        pairs = (f"{row['hmget'][of]:.1f}, {row['hgetall'][of]:.1f}" for of in ("server_us", "cpu_us", "p50_us"))
-        table.add_row(str(row["fields"]), str(row["wanted"]), *pairs)
+        table.add_row(*cells(row))
     console.print(table)
 
 
@@ -113,19 +117,24 @@ def _fill(admin: Any, fields: int) -> list[bytes]:
 def _ways(line: Line, names: Sequence[bytes], wanted: int) -> Sequence[_Way]:
     chosen = random.Random(1).sample(list(names), wanted)  # noqa: S311 -- a choice
     head, tail = pack(chosen)
-    asked = [b"%b6\r\n%06d%b" % (head, place, tail) for place in range(_HASHES)]
+    by_name = [b"%b6\r\n%06d%b" % (head, place, tail) for place in range(_HASHES)]
     whole = [b"*2\r\n$7\r\nHGETALL\r\n$6\r\n%06d\r\n" % place for place in range(_HASHES)]
 
-    async def by_name(i: int) -> Any:
-        return (await line.exchange(asked[i % _HASHES], 1))[0]
+    def picked(reply: list[bytes]) -> list[bytes | None]:
+        return list(map(dict(zip(reply[::2], reply[1::2], strict=True)).get, chosen))
 
-    pick = itemgetter(*chosen)  # the fastest there is; it would not bear a field that is not there
+    def asks(commands: Sequence[bytes], rows: int) -> Ask:
+        async def ask(i: int) -> Any:
+            first = i * rows % _HASHES
+            replies = await line.exchange(b"".join(commands[first : first + rows]), rows)
+            return [picked(reply) for reply in replies] if commands is whole else replies
 
-    async def all_fields(i: int) -> Any:
-        (reply,) = await line.exchange(whole[i % _HASHES], 1)
-        return pick(dict(zip(reply[::2], reply[1::2], strict=True)))
+        return ask
 
-    return _Way(by_name, "hmget", [], [], []), _Way(all_fields, "hgetall", [], [], [])
+    return (
+        _Way(asks(by_name, 1), asks(by_name, _BATCH), "hmget"),
+        _Way(asks(whole, 1), asks(whole, _BATCH), "hgetall"),
+    )
 
 
 async def _round(way: _Way, admin: Any) -> None:
@@ -139,3 +148,7 @@ async def _round(way: _Way, admin: Any) -> None:
         way.waits_us.append((time.perf_counter_ns() - start_ns) / 1000)
     way.cpu_us.append((time.process_time() - cpu_s) / _CALLS * 1e6)
     way.server_us.append(admin.info("commandstats")[f"cmdstat_{way.command}"]["usec_per_call"])
+    for i in range(_CALLS // _BATCH):
+        start_ns = time.perf_counter_ns()
+        await way.ask_batch(i)
+        way.batches_us.append((time.perf_counter_ns() - start_ns) / 1000 / _BATCH)
