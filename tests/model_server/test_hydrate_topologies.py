@@ -165,5 +165,17 @@ async def test_a_node_of_a_cluster_is_used_again(tmp_path: Path, which: str) -> 
             await until(lambda: all_are_present(rig))
 
 
+async def test_a_replica_that_takes_over_in_a_cluster_is_read(tmp_path: Path) -> None:
+    with cluster(tmp_path, replica=True) as store:
+        repo = make_repo(tmp_path / "repo", online_store=store.online_store)
+        write_planes(repo)
+        async with running(repo.path, contract_for(repo), tmp_path, hydration=QUICK) as rig:
+            await until(lambda: all_are_present(rig))
+            theirs = _planes_of(store, 0)
+            assert theirs
+            store.nodes[0].kill()
+            await until(lambda: all_are_present(rig), timeout_s=60)
+
+
 async def _none_fails(rig: Rig) -> bool:
     return FeatureState.STORE_ERROR not in await ask_all(rig)

@@ -130,9 +130,12 @@ def _knows(asked: Any, sentinels: int) -> bool:
 
 @dataclass(slots=True)
 class Cluster:
-    """A Redis Cluster of masters only."""
+    """A Redis Cluster."""
 
     nodes: Sequence[RedisServer]
+    """Those that have slots at first."""
+    replica: RedisServer | None = None
+    """Of the first node, if there is one."""
 
     @property
     def online_store(self) -> dict[str, str]:
@@ -171,13 +174,13 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, *, size: int = 3) -> Iterator[Cluster]:
-    """Run a Cluster whose nodes agree on who has which slots."""
+def cluster(folder: Path, *, size: int = 3, replica: bool = False) -> Iterator[Cluster]:
+    """Run a Cluster whose nodes agree on who has which slots; the first may have a replica."""
     need_redis()
     with ExitStack() as stack:
         nodes = []
         buses = []
-        for i in range(size):
+        for i in range(size + replica):
             bus = free_port()
             options = ["--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{i}.conf"]
             options += ["--cluster-port", str(bus), "--cluster-node-timeout", "2000"]
@@ -185,14 +188,16 @@ def cluster(folder: Path, *, size: int = 3) -> Iterator[Cluster]:
             nodes.append(stack.enter_context(RedisServer(folder, options=options)))
             buses.append(bus)
         asked: list[Any] = [stack.enter_context(redis.Redis(port=node.port)) for node in nodes]
+        masters, others = asked[:size], asked[size:]
         bounds = [16384 * i // size for i in range(size + 1)]
-        for i, one in enumerate(asked):
+        for i, one in enumerate(masters):
             one.execute_command("CLUSTER", "SET-CONFIG-EPOCH", i + 1)
             one.execute_command("CLUSTER", "ADDSLOTSRANGE", bounds[i], bounds[i + 1] - 1)
         for node, bus in zip(nodes[1:], buses[1:], strict=True):
             asked[0].execute_command("CLUSTER", "MEET", node.host, node.port, bus)
         until_so(lambda: all(_agrees(one, size) for one in asked))
-        yield Cluster(nodes)
+        until_so(lambda: all(_replicates(one, _id(masters[0])) for one in others))
+        yield Cluster(nodes[:size], nodes[size] if replica else None)
 
 
 def _agrees(asked: Any, size: int) -> bool:
@@ -200,6 +205,14 @@ def _agrees(asked: Any, size: int) -> bool:
     slots = asked.execute_command("CLUSTER SLOTS")
     state = told["cluster_state"] if isinstance(told, dict) else ("ok" if b"cluster_state:ok" in told else "fail")
     return bool(state == "ok" and len(slots) == size)
+
+
+def _replicates(asked: Any, node_id: str) -> bool:
+    """Have a node replicate another; tell whether it is in step."""
+    told = asked.info("replication")
+    if told["role"] == "master":
+        asked.execute_command("CLUSTER", "REPLICATE", node_id)
+    return bool(told.get("master_link_status") == "up")
 
 
 def _id(asked: Any) -> str:

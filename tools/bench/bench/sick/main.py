@@ -38,6 +38,7 @@ _FIGURES: Mapping[str, Callable[[Verdict], str]] = {
     "unanswered": lambda one: str(one.unanswered),
     "harmed for": lambda one: f"{one.fault_s:.1f} s",
     "well after": lambda one: f"{one.well_after_s:.2f} s",
+    "later": lambda one: str(one.degraded_later),
     "held": lambda one: "yes" if one.met else "[red]no[/]",
 }
 _WIDTH = 160

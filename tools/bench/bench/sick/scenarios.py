@@ -172,6 +172,27 @@ async def _node_frozen(folder: Path) -> AsyncIterator[Sick]:
         yield Sick(store.online_store, harm)
 
 
+@asynccontextmanager
+async def _replica_takes_over(folder: Path) -> AsyncIterator[Sick]:
+    with await asyncio.to_thread(_entered, cluster(folder, replica=True)) as store:
+
+        async def harm() -> None:
+            store.nodes[0].kill()
+            await until(lambda: asyncio.to_thread(_has_taken_over, store), timeout_s=_FAILOVER_S)
+
+        yield Sick(store.online_store, harm)
+
+
+def _has_taken_over(store: Cluster) -> bool:
+    """Tell whether the replica has slots for all others that live."""
+    ports = []
+    for node in store.nodes[1:]:
+        with redis.Redis(port=node.port) as opened:
+            asked: Any = opened
+            ports.append({owner[1] for _, _, owner, *_ in asked.execute_command("CLUSTER SLOTS")})
+    return all(store.replica is not None and store.replica.port in of_node for of_node in ports)
+
+
 class _Entered:
     """A context that was entered in a thread."""
 
@@ -201,5 +222,6 @@ SCENARIOS = (
     Scenario("sentinel-killed", "master behind Sentinel killed", _master_killed),
     Scenario("sentinel-failover", "failover of a healthy master by Sentinel", _failover),
     Scenario("cluster-slots", "a Cluster node's slots moved, key by key", _slots_move),
+    Scenario("cluster-failover", "a Cluster node killed, its replica takes over", _replica_takes_over),
     Scenario("cluster-frozen", "one of three Cluster nodes frozen for 5 s", _node_frozen),
 )

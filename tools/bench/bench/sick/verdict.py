@@ -11,6 +11,7 @@ SOON_S, LATE_S = 0.005, 0.025
 """Beyond the deadline: 99.9 % of requests are answered within the first, all within the second."""
 _SHARE = 0.999
 _WELL_S = 1.0
+_STEADY_S = 0.1
 
 Request = tuple[float, float, int]
 """When it was due, how long it took (negative: no answer), and an ``Answer``."""
@@ -40,7 +41,9 @@ class Verdict:
     fault_s: float
     """How long the store was harmed."""
     well_after_s: float
-    """From the end of that until the last degraded request was due; 0 if there was none."""
+    """From the end of that until a tenth of a second began in which no request was degraded."""
+    degraded_later: int
+    """Requests that were degraded after that."""
     met: bool
     missed: Sequence[str]
     """What was not met."""
@@ -70,9 +73,9 @@ def judge(
     counts = {answer: sum(1 for _, _, of in requests if of == answer) for answer in Answer}
     during = [answer for due, _, answer in requests if began_s <= due < ended_s]
     late = sorted(timer_late_s)
-    degraded_due = [due for due, _, answer in requests if answer == Answer.DEGRADED]
+    degraded_due = sorted(due for due, _, answer in requests if answer == Answer.DEGRADED)
+    well_s = _well_from(ended_s, degraded_due)
     within = sum(1 for one in over if one <= SOON_S) / len(requests)
-    well_after_s = max(0.0, max(degraded_due, default=ended_s) - ended_s)
     missed = [
         what
         for what, is_missed in (
@@ -82,7 +85,7 @@ def judge(
             ("wrong", counts[Answer.WRONG] > 0),
             ("unmarked", counts[Answer.UNMARKED] > 0),
             ("errors", counts[Answer.ERROR] > 0),
-            ("well within 1 s", well_after_s > _WELL_S),
+            ("well within 1 s", well_s - ended_s > _WELL_S),
         )
         if is_missed
     ]
@@ -101,7 +104,16 @@ def judge(
         errors=counts[Answer.ERROR],
         unanswered=counts[Answer.NONE],
         fault_s=ended_s - began_s,
-        well_after_s=well_after_s,
+        well_after_s=well_s - ended_s,
+        degraded_later=sum(1 for due in degraded_due if due > well_s),
         met=not missed,
         missed=missed,
     )
+
+
+def _well_from(ended_s: float, degraded_due: Sequence[float]) -> float:
+    well_s = ended_s
+    for due_s in degraded_due:
+        if well_s <= due_s < well_s + _STEADY_S:
+            well_s = due_s
+    return well_s
