@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,8 +22,8 @@ from fairlead_server.prediction_log.folder import LogFolder
 from fairlead_server.prediction_log.sample import Sample
 from fairlead_server.prediction_log.settings import LogSettings
 from support.predictors import HOUR, NOON, Rig, contract_for, running
-from support.server_process import ROW, Material, server_process
 from support.store import FeatureRepo, make_repo
+from support.waiting import until_so
 
 MODEL = "arrival-delay"
 
@@ -159,36 +158,21 @@ def test_the_newest_file_stays_however_small_the_log(tmp_path: Path) -> None:
     assert [folder.write(batches(), to_us(NOON + n * HOUR)) for n in range(3)] == [0, 1, 1]
 
 
-@contextmanager
-def asking(url: str) -> Iterator[None]:
-    """Keep asking until the server is gone."""
-    stop = threading.Event()
-
-    def ask() -> None:
-        with httpx.Client() as client:
-            while not stop.is_set():
-                try:
-                    client.post(f"{url}/v1/models/{MODEL}:predict", json={"instances": [ROW] * 50})
-                except httpx.HTTPError:
-                    return
-
-    thread = threading.Thread(target=ask)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+WRITES_FOR_EVER = """
+import sys
+from pathlib import Path
+import pyarrow as pa
+from fairlead_server.prediction_log.folder import LogFolder
+folder = LogFolder(Path(sys.argv[1]), "arrival-delay", 10**9, "killed")
+rows = [pa.record_batch({"row": pa.array(range(20_000))})]
+for us in range(10**9):
+    folder.write(rows, us)
+"""
 
 
-def test_a_killed_process_leaves_whole_files_alone(material: Material, tmp_path: Path) -> None:
-    log = ["--prediction-log", str(tmp_path / "log"), "--prediction-log-sample", "1", "--prediction-log-roll", "0.01"]
-    with server_process(tmp_path, [*material.arguments, *log]) as server:
-        server.wait_ready()
-        with asking(server.url):
-            server.wait_until(lambda: len(files_of(tmp_path / "log")) > 3)
-            server.process.kill()
-            server.process.wait()
-    table = logged(tmp_path / "log")
-    assert table.num_rows % 50 == 0
-    assert set(table["state.plane__maker"].to_pylist()) == {"PRESENT"}
+def test_a_killed_process_leaves_whole_files_alone(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", WRITES_FOR_EVER, str(tmp_path)]) as writer:
+        until_so(lambda: len(files_of(tmp_path)) > 5 or writer.poll() is not None)
+        writer.kill()
+    assert writer.returncode == -signal.SIGKILL
+    assert {pq.read_table(path).num_rows for path in files_of(tmp_path)} == {20_000}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from operator import is_not
 
 import numpy as np
 import pyarrow as pa
@@ -57,13 +59,12 @@ class Encoder:
         """Encode requests, at least one."""
         rows = sum(record.rows for record in records)
         served_us = np.repeat([record.at_us for record in records], [record.rows for record in records])
-        names = [_repeated(name, rows) for name in self._names.values()]
         columns = [
             _times(served_us),
-            *names,
+            *(_repeated(name, rows) for name in self._names.values()),
             *_arrays(self._keys, [record.keys for record in records]),
             *_arrays(self._features, [record.features for record in records]),
-            *(self._codes(name, records) for name in self._states),
+            *self._codes([record.states for record in records]),
             *(self._event_times(view, records, rows) for view in self._views),
             *_arrays(self._outputs, [record.outputs for record in records]),
         ]
@@ -86,11 +87,17 @@ class Encoder:
         }
         return pa.schema(fields, metadata)
 
-    def _codes(self, feature: str, records: Sequence[Record]) -> pa.Array:
-        codes = bytearray()
-        for record in records:
-            codes.extend(map(_CODES.__getitem__, record.states[feature]))
-        return pa.DictionaryArray.from_arrays(np.frombuffer(codes, np.int8), _STATES)
+    def _codes(self, states: Sequence[Mapping[str, Sequence[FeatureState]]]) -> Iterator[pa.Array]:
+        """Encode states; features of a view that were found alike share theirs, which is known by their identity."""
+        before: list[Sequence[FeatureState]] = []
+        codes: pa.Array = None
+        for name in self._states:
+            of_feature = [of_record[name] for of_record in states]
+            if not before or any(map(is_not, of_feature, before)):
+                flat = bytes(map(_CODES.__getitem__, chain.from_iterable(of_feature)))
+                codes = pa.DictionaryArray.from_arrays(np.frombuffer(flat, np.int8), _STATES)
+                before = of_feature
+            yield codes
 
     def _event_times(self, view: str, records: Sequence[Record], rows: int) -> pa.Array:
         event_us = np.empty(rows, np.int64)
@@ -101,9 +108,9 @@ class Encoder:
         return _times(event_us, event_us == 0)
 
 
-def _arrays(types: Mapping[str, DType], columns: Sequence[Columns]) -> Iterable[pa.Array]:
+def _arrays(types: Mapping[str, DType], columns: Sequence[Columns]) -> Iterator[pa.Array]:
     for name, dtype in types.items():
-        yield pa.array(np.concatenate([of_record[name].reshape(-1) for of_record in columns]), _TYPES[dtype])
+        yield pa.array(np.concatenate([of_record[name] for of_record in columns]), _TYPES[dtype])
 
 
 def _times(us: np.ndarray[tuple[int], np.dtype[np.int64]], missing: np.ndarray | None = None) -> pa.Array:

@@ -52,7 +52,8 @@ class LogFolder:
         moment = datetime.fromtimestamp(first_us / 1e6, UTC)
         path = self._of_model / f"{moment:%Y%m%dT%H%M%S.%fZ}-{self._process}-{next(self._numbers)}{SUFFIX}"
         unfinished = path.with_name(f"{path.name}{UNFINISHED}")
-        self._of_model.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (self._folder, self._of_model):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             with unfinished.open("wb") as file:
                 pq.write_table(pa.Table.from_batches(batches), file, compression=_COMPRESSION)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fairlead_server.hydrate.hydrator import Hydrated  # imports feast
 
 _LOG = logging.getLogger(__name__)
-_RECORDS_AT_ONCE = 64
+_RECORDS_AT_ONCE = 32
 """So many are encoded in one go: the thread holds the interpreter for less than a millisecond."""
 _HAND_OVER_S = 0.25
 """Longest time until a request that was taken is handed over."""

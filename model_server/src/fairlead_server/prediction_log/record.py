@@ -36,11 +36,11 @@ class Record(NamedTuple):
 
 def owned(columns: Columns) -> Columns:
     """Return arrays that keep no much larger ones in memory, which several requests share."""
-    return {name: _owned(column) for name, column in columns.items()}
+    return {name: column if column.base is None else _owned(column) for name, column in columns.items()}
 
 
 def _owned(column: NDArray[np.generic]) -> NDArray[np.generic]:
     base = column.base
-    if isinstance(base, np.ndarray) and base.size > _MOST_SHARED * column.size:
-        return column.copy()
-    return column
+    if isinstance(base, np.ndarray) and base.size <= _MOST_SHARED * column.size:
+        return column
+    return column.copy()

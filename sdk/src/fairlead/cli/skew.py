@@ -78,6 +78,8 @@ def _opened(path: Path) -> FeatureStore:
     Raises:
         CommandError: There is none.
     """
+    from fairlead.skew.errors import said  # noqa: PLC0415 -- --help stays quick
+
     file = path if path.suffix in {".yaml", ".yml"} else path / "feature_store.yaml"
     if not file.is_file():
         raise CommandError(f"--feature-store {path}: has no feature_store.yaml; give the feature repository", USAGE)
@@ -88,9 +90,7 @@ def _opened(path: Path) -> FeatureStore:
     try:
         return FeatureStore(repo_path=str(file.parent), fs_yaml_file=file)
     except Exception as error:  # whatever Feast says of its configuration, it is what the user must mend
-        raise CommandError(
-            f"--feature-store {path}: cannot be opened ({type(error).__name__}: {error})", USAGE
-        ) from error
+        raise CommandError(f"--feature-store {path}: cannot be opened ({said(error)})", USAGE) from error
 
 
 def _measured(store: FeatureStore, logged: Sequence[LoggedModel], tolerance: float, *, quiet: bool) -> list[ModelSkew]:

@@ -36,6 +36,9 @@ def print_skew(found: ModelSkew, most_skew: float) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, _PIPED_WIDTH)
+    variants = ", ".join(filter(None, found.variants))
+    title = f"{found.model} {found.version}{f' ({variants})' if variants else ''}"
+    console.print(f"{title}: {found.rows:,} rows served {found.first} to {found.last}", style="bold", soft_wrap=True)
     console.print(_table(found, most_skew))
     for note in found.notes:
         console.print(f"note: {note}", soft_wrap=True)
@@ -46,10 +49,7 @@ def print_skew(found: ModelSkew, most_skew: float) -> None:
 
 
 def _table(found: ModelSkew, most_skew: float) -> Table:
-    variants = ", ".join(filter(None, found.variants))
-    title = f"{found.model} {found.version}{f' ({variants})' if variants else ''}: {found.rows:,} rows"
-    table = Table(title=f"{title}, {found.first} to {found.last}", title_justify="left", box=None, pad_edge=False)
-    table.title_style = "bold"
+    table = Table(box=None, pad_edge=False)
     causes = [cause for cause in Cause if any(cause in feature.causes for feature in found.features)]
     table.add_column("feature", no_wrap=True)
     for name in ("compared", "differ", *(WORDS[cause] for cause in causes)):

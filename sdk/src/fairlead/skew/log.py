@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from fairlead import prediction_log as form
 from fairlead.contract import Contract
 from fairlead.policy import Hydration
-from fairlead.skew.errors import SkewError
+from fairlead.skew.errors import SkewError, said
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,7 @@ def _read(path: Path, choice: Choice) -> tuple[pa.Schema, pd.DataFrame]:
             wanted = [name for name in schema.names if not name.startswith(form.OUTPUT)]
             table = file.read(columns=wanted)
     except (OSError, pa.ArrowException) as error:
-        raise SkewError(f"{path}: cannot be read as Parquet ({error}); remove it from the log") from error
+        raise SkewError(f"{path}: cannot be read as Parquet ({said(error)}); remove it from the log") from error
     return schema, _chosen(table.to_pandas(), choice)
 
 

@@ -18,7 +18,7 @@ from fairlead.features.service import FeatureServiceError, describe
 from fairlead.policy import FeatureState
 from fairlead.skew.cause import Cause, Found, Served, cause_of
 from fairlead.skew.compare import Mask, differs, substituted
-from fairlead.skew.errors import SkewError
+from fairlead.skew.errors import SkewError, said
 from fairlead.skew.log import LoggedModel
 from fairlead.skew.replay import replay
 from fairlead.skew.report import Example, FeatureSkew, ModelSkew
@@ -161,7 +161,7 @@ class _Comparison:
         try:
             return read_history(self._store, source, names, wanted, _moment(int(at_us.max())), first=first)
         except Exception as error:
-            raise SkewError(f"the source of {source.name} cannot be read ({type(error).__name__}: {error})") from error
+            raise SkewError(f"the source of {source.name} cannot be read ({said(error)})") from error
 
     def _filled(
         self, feature: Feature, joined: pd.Series[Any], history: History, keys: Sequence[Key]

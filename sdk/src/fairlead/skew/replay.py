@@ -9,7 +9,7 @@ import pandas as pd
 
 from fairlead import prediction_log as form
 from fairlead.contract import Contract
-from fairlead.skew.errors import SkewError
+from fairlead.skew.errors import SkewError, said
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -48,7 +48,7 @@ def replay(
         try:
             frame = store.get_historical_features(part, service, full_feature_names=True).to_df()
         except Exception as error:
-            raise SkewError(f"the offline store failed with {type(error).__name__}: {error}") from error
+            raise SkewError(f"the offline store failed ({said(error)})") from error
         joined.append(_checked(frame, contract))
         advance(int(place.isin(part[_PLACE]).sum()))
     found = pd.concat(joined, ignore_index=True).set_index(_PLACE)
