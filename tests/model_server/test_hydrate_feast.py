@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64, Int64, String
 
 from fairlead.policy import Action, FeatureState, Hydration
-from fairlead_server.errors import ContractMismatch, InferenceFailed
+from fairlead_server.errors import InferenceFailed
 from support.models import contract_of
 from support.predictors import HOUR, NOON, contract_for, keys_of, running, seen
 from support.servers import redis_server
@@ -151,15 +152,49 @@ async def test_a_singleton_on_demand_view_is_called_per_row(tmp_path: Path) -> N
         assert hydrated.columns["trip__label"].tolist() == ["05h", "17h"]
 
 
-async def test_an_on_demand_view_in_pandas_mode_is_refused_at_start(tmp_path: Path) -> None:
-    def trip(inputs: pd.DataFrame) -> pd.DataFrame:
-        return pd.DataFrame({"far": inputs["distance"] * 2, "label": inputs["hour"].astype(str)})
+def _python(inputs: dict[str, Any]) -> dict[str, Any]:
+    far = [None if distance < 0 else distance * 2 for distance in inputs["distance"]]
+    return {"far": far, "label": [None if hour == 0 else f"{hour:02d}h" for hour in inputs["hour"]]}
 
+
+def _singleton(inputs: dict[str, Any]) -> dict[str, Any]:
+    hour, distance = inputs["hour"], inputs["distance"]
+    return {"far": None if distance < 0 else distance * 2, "label": None if hour == 0 else f"{hour:02d}h"}
+
+
+def _pandas(inputs: pd.DataFrame) -> pd.DataFrame:
+    far = inputs["distance"].where(inputs["distance"] >= 0) * 2
+    label = inputs["hour"].map(lambda hour: None if hour == 0 else f"{hour:02d}h")
+    return pd.DataFrame({"far": far, "label": label})
+
+
+@pytest.mark.parametrize(
+    ("function", "mode", "singleton", "reader"),
+    [
+        (_python, "python", False, "python"),
+        (_singleton, "python", True, "python"),
+        (_pandas, "pandas", False, "feast"),
+    ],
+)
+async def test_a_null_of_an_on_demand_view_is_one_cells_in_every_mode(
+    tmp_path: Path, function: Any, mode: str, reader: str, *, singleton: bool
+) -> None:
     repo = make_repo(tmp_path / "repo")
-    _apply_on_demand(repo, trip, "pandas")
-    with pytest.raises(ContractMismatch, match="trip is written in mode pandas"):
-        async with running(repo.path, contract_for(repo), tmp_path):
-            pass
+    trip = FunctionType(function.__code__, globals(), "trip")  # which names the view
+    _apply_on_demand(repo, trip, mode, singleton=singleton)
+    hours, distances = [5, 0, 17, 0], [1.0, -1.0, -2.0, 4.0]
+    asked = [{"hour": h, "distance": d, "weekday": 1} for h, d in zip(hours, distances, strict=True)]
+    parts = [[row] for row in asked] if singleton else [asked]  # of several rows Feast computes the first alone
+    feast = [repo.store.get_online_features(["trip:far", "trip:label"], part).to_dict() for part in parts]
+    feasts = {name: [value for of_part in feast for value in of_part[name]] for name in ("far", "label")}
+    async with running(repo.path, contract_for(repo), tmp_path) as rig:
+        request = {"hour": np.array(hours), "weekday": np.array([1] * 4), "distance": np.array(distances)}
+        hydrated = await rig.hydrator.hydrate(request, 4)
+        far, label = (hydrated.columns[f"trip__{name}"].tolist() for name in ("far", "label"))
+        assert [None if np.isnan(value) else value for value in far] == feasts["far"] == [2.0, None, None, 8.0]
+        assert label == ["05h", "unknown", "17h", "unknown"]
+        assert feasts["label"] == ["05h", None, "17h", None]
+        assert rig.count("fairlead_feature_reader", view="trip", reader=reader) == 1
 
 
 @pytest.mark.parametrize("broken", ["raises", "short", "text"])

@@ -108,7 +108,7 @@ class HydrationMetrics:
         yield limits
         readers = GaugeMetricFamily(
             "fairlead_feature_reader",
-            "1 for who reads or computes a view: redis directly, generic by online_read, feast by Feast's own code.",
+            "1 for who reads or computes a view: redis, generic (online_read), python (its function) or feast.",
             labels=(*_OF_MODEL, "view", "reader"),
         )
         for values, reader in list(self.readers.items()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ from feast.protos.feast.types.Value_pb2 import Value
 from fairlead.contract import Contract, DType, Scalar
 from fairlead_server.errors import ContractMismatch
 
-_LOG = logging.getLogger(__name__)
 _KEY_VALUES: Mapping[DType, Callable[[Any], Value]] = {
     "string": lambda key: Value(string_val=key),
     "int64": lambda key: Value(int64_val=key),
@@ -158,8 +156,9 @@ def _function(view: Any) -> OnDemandFunction:
     inputs = tuple(field.name for source in view.source_request_sources.values() for field in source.schema)
     transformation = view.feature_transformation
     if view.mode == "pandas":
-        _LOG.info("on-demand view is computed through feast view=%s mode=%s", view.name, view.mode)
-        return OnDemandFunction(_through_feast(view), inputs, by_row=False, text=transformation.udf_string, reader="feast")
+        return OnDemandFunction(
+            _through_feast(view), inputs, by_row=False, text=transformation.udf_string, reader="feast"
+        )
     return OnDemandFunction(transformation.udf, inputs, bool(view.singleton), transformation.udf_string)
 
 

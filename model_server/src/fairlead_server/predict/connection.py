@@ -226,6 +226,10 @@ class FeatureConnection:
         back_end = back_end_of(store.store, self._plan, source, store.reads, deadline_s, shared=self._shared)
         for view in self._plan.views:
             self._metrics.note_reader(view.name, back_end.name)
+        for name, function in source.functions.items():
+            self._metrics.note_reader(name, function.reader)
+            if function.reader == "feast":
+                _LOG.info("on-demand view is computed through feast view=%s", name)
         return StoreAccess(back_end, source.functions)
 
     def _hydrator(self, access: StoreAccess | None) -> Hydrator:
