@@ -177,6 +177,25 @@ async def test_a_body_that_does_not_come_in_time_is_refused_and_the_connection_g
     await stand.connections.drain(0.0)
 
 
+@pytest.mark.parametrize("size", [4, 20, -7])
+async def test_a_head_that_does_not_come_in_time_ends_the_connection(model: Path, size: int) -> None:
+    stand = await stand_of(model, lane=True, limits=Limits(4096, 60.0, head_deadline_s=0.01))
+    slow, quick = stand.connect(), stand.connect()
+    whole = post(body_of(ROW))
+    head = whole[: whole.find(b"\r\n\r\n") + 4]
+    for wire in (slow, quick):
+        (answer,) = await stand.ask(wire, whole)
+        assert doubled(answer) == [3.0, -4.0, 0.5]
+    slow.send(head[:size])
+    await _until(lambda: slow.is_closed)
+    assert slow.answers[1][0] == 408
+    assert b"connection: close" in slow.answers[1][1]
+    (answer,) = await stand.ask(quick, whole[:10], whole[10:])
+    assert doubled(answer) == [3.0, -4.0, 0.5]
+    assert not quick.is_closed
+    await stand.connections.drain(0.0)
+
+
 @pytest.mark.parametrize("lane", [True, False])
 async def test_a_deadline_that_the_client_sets_and_misses_is_408(model: Path, lane: bool) -> None:
     stand = await stand_of(model, lane=lane)

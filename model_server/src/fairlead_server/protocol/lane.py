@@ -35,6 +35,7 @@ from fairlead_server.protocol.rest import (
     deadline_of,
     refusal,
     slow_body,
+    slow_head,
     with_token,
 )
 from fairlead_server.protocol.service import Service
@@ -157,6 +158,7 @@ class LaneProtocol(HttpProtocol):
         self._is_in_head = False
         self._quiet_looks = 0
         self._watch: asyncio.TimerHandle | None = None
+        self._head_deadline: asyncio.TimerHandle | None = None
         self._body_deadline: asyncio.TimerHandle | None = None
 
     @property
@@ -186,11 +188,14 @@ class LaneProtocol(HttpProtocol):
         super().data_received(data)
         if self._route is not None and self._body_deadline is None:
             self._wait_for_body()
+        if self._is_in_head or self._head_deadline is not None:
+            self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget what was being read."""
         if self._watch is not None:
             self._watch.cancel()
+        self._forget_head()
         route = self._read_no_more()
         if route is not None:
             self._lane.service.metrics_of(route.target.model).count_request(route.protocol, "499")
@@ -233,6 +238,8 @@ class LaneProtocol(HttpProtocol):
         """Start a request."""
         self._is_between = False
         self._is_in_head = True
+        if self._head_deadline is not None:
+            self._forget_head()
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
@@ -339,6 +346,27 @@ class LaneProtocol(HttpProtocol):
             self._body_deadline.cancel()
             self._body_deadline = None
         return route
+
+    def _wait_for_head(self) -> None:
+        """Bound the time in which the rest of a request's head must come."""
+        if not self._is_in_head:
+            self._forget_head()
+        elif self._head_deadline is None:
+            self._head_deadline = self.loop.call_later(self._lane.limits.head_deadline_s, self._refuse_slow_head)
+
+    def _forget_head(self) -> None:
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+            self._head_deadline = None
+
+    def _refuse_slow_head(self) -> None:
+        """Answer, and end the connection; one that waits for answers is left until it has them."""
+        self._head_deadline = None
+        if not self._is_free():
+            self._wait_for_head()
+        elif not self.transport.is_closing():
+            self._ends = True
+            self.write_answer(refusal(slow_head(self._lane.limits)))
 
     def _wait_for_body(self) -> None:
         """Bound the time in which the rest of a body must come; leave a body that is announced to be too large."""

@@ -63,6 +63,8 @@ class Limits:
 
     body_bytes: int
     body_deadline_s: float
+    head_deadline_s: float = 10.0
+    """From the first byte of a request until its headers are there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,11 @@ def deadline_of(timeout: bytes | None, now_s: float) -> float | None:
 def by_deadline(request: PredictRequest, deadline_s: float | None) -> PredictRequest:
     """Return a request that nobody wants answered after ``deadline_s``."""
     return request if deadline_s is None else replace(request, deadline_s=deadline_s)
+
+
+def slow_head(limits: Limits) -> BodyTimeout:
+    """Return the refusal of a request whose headers have not arrived in time."""
+    return BodyTimeout(f"the headers did not arrive within {limits.head_deadline_s:g} s")
 
 
 def slow_body(limits: Limits) -> BodyTimeout:
