@@ -153,6 +153,14 @@ def test_the_oldest_files_go_when_the_log_is_too_large_whoever_wrote_them(tmp_pa
     assert sorted(path.name[:11] for path in tmp_path.glob("*/*")) == ["20131101T12", "20131101T13"]
 
 
+@pytest.mark.parametrize("model", ["arrival-delay", "../elsewhere", "a/b", "..", ".hidden", "späte Züge"])
+def test_each_model_has_one_folder_whatever_it_is_called(tmp_path: Path, model: str) -> None:
+    LogFolder(tmp_path / "log", model, 10**6, "a").write(batches(), to_us(NOON))
+    (written,) = tmp_path.rglob("*.parquet")
+    assert written.parent.parent == tmp_path / "log"
+    assert not written.parent.name.startswith(".")
+
+
 def test_the_newest_file_stays_however_small_the_log(tmp_path: Path) -> None:
     folder = LogFolder(tmp_path, "ours", 1, "a")
     assert [folder.write(batches(), to_us(NOON + n * HOUR)) for n in range(3)] == [0, 1, 1]

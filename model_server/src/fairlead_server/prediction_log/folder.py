@@ -12,6 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -34,7 +35,7 @@ class LogFolder:
             process: Tells this process' files from those of others.
         """
         self._folder = folder
-        self._of_model = folder / model
+        self._of_model = folder / _folder_name(model)
         self._limit_bytes = limit_bytes
         self._process = process
         self._numbers = count()
@@ -82,3 +83,9 @@ class LogFolder:
                 total -= sizes[path]
                 removed += 1
         return removed
+
+
+def _folder_name(model: str) -> str:
+    """Return a name that is one folder's, whatever a model is called."""
+    name = quote(model, safe=" ")
+    return f"%2E{name[1:]}" if name.startswith(".") else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -215,7 +216,8 @@ def _shown(moment: pd.Timestamp) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value that JSON has; a missing one is None."""
+    """Return a value that JSON has: a missing one is None, an infinite one its name."""
     if pd.isna(value):
         return None
-    return value.item() if isinstance(value, np.generic) else value
+    plain = value.item() if isinstance(value, np.generic) else value
+    return str(plain) if isinstance(plain, float) and math.isinf(plain) else plain
