@@ -6,6 +6,7 @@ pub mod budget;
 pub mod engine;
 pub mod head;
 pub mod message;
+pub mod numbers;
 pub mod pipe;
 #[cfg(feature = "python")]
 mod python;

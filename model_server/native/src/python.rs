@@ -1,4 +1,4 @@
-//! What Python sees: `fairlead_server_native.Connection`, whose events are tuples, and `Heads`.
+//! What Python sees: `fairlead_server_native.Connection`, whose events are tuples, `Heads` and `numbers`.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 use crate::budget;
 use crate::engine::{Engine, Event, Limits};
 use crate::head::{self, Names};
+use crate::numbers as plain;
 
 const PATHS_KEPT: usize = 16;
 const LONGEST_PATH_KEPT: usize = 256;
@@ -174,6 +175,36 @@ fn kept<'py>(py: Python<'py>, path: &str, paths: &mut Vec<(String, Py<PyString>)
     text
 }
 
+/// Return `body[start..end]`, a JSON list of `count` numbers, as little-endian elements of numpy's `kind`; None if it
+/// is not that.
+#[pyfunction]
+fn numbers<'py>(
+    py: Python<'py>,
+    body: &[u8],
+    start: usize,
+    end: usize,
+    kind: &str,
+    count: usize,
+) -> Option<Bound<'py, PyBytes>> {
+    let found = plain::list(body.get(start..end)?, plain::Kind::named(kind)?, count)?;
+    Some(PyBytes::new(py, &found))
+}
+
+/// Return `body[start..end]`, a JSON list of at most `most` lists of `width` numbers, likewise.
+#[pyfunction]
+fn rows<'py>(
+    py: Python<'py>,
+    body: &[u8],
+    start: usize,
+    end: usize,
+    kind: &str,
+    width: usize,
+    most: usize,
+) -> Option<Bound<'py, PyBytes>> {
+    let found = plain::rows(body.get(start..end)?, plain::Kind::named(kind)?, width, most)?;
+    Some(PyBytes::new(py, &found))
+}
+
 /// Reads requests that came whole and plain; see `head`.
 #[pyclass(frozen)]
 struct Heads {
@@ -287,5 +318,5 @@ fn extra(metadata: Option<Pairs>) -> PyResult<Vec<(HeaderName, HeaderValue)>> {
 #[pymodule]
 mod fairlead_server_native {
     #[pymodule_export]
-    use super::{Budget, Connection, Fields, Heads, Metadata};
+    use super::{Budget, Connection, Fields, Heads, Metadata, numbers, rows};
 }

@@ -11,11 +11,9 @@ is left to the strict decoder, which answers or refuses it.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
-from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -27,26 +25,10 @@ from fairlead_server.predict.request import PredictResponse
 from fairlead_server.predict.signature import ANY, NUMPY_OF, TensorSpec
 from fairlead_server.protocol import v1, v2
 from fairlead_server.protocol.call import InferCall
+from fairlead_server.protocol.numbers import KINDS, Read, reader, rows_reader
 from fairlead_server.protocol.schema import Schema
 
-_CODES: Final = MappingProxyType(
-    {
-        "FP32": "f",
-        "FP64": "d",
-        "INT8": "b",
-        "INT16": "h",
-        "INT32": "i",
-        "INT64": "q",
-        "UINT8": "B",
-        "UINT16": "H",
-        "UINT32": "I",
-        "UINT64": "Q",
-    }
-)
-"""Format of ``struct`` by datatype: it refuses what the strict decoder refuses, a number out of range included."""
-_GREATEST: Final = struct.pack("<f", 3.4028234663852886e38)[:3]
-"""Start of the greatest float32 of either sign, to which a number beyond the range may have been rounded."""
-_WRITTEN: Final = frozenset(NUMPY_OF[name] for name in _CODES)
+_WRITTEN: Final = frozenset(NUMPY_OF[name] for name in KINDS)
 """Types of outputs that are written by rows."""
 _MOST_SIDES: Final = 2
 _MOST_FORMS: Final = 256
@@ -54,8 +36,6 @@ _LONGEST_FORM: Final = 2048
 _MOST_TEMPLATES: Final = 64
 _MOST_NUMBERS: Final = 8192
 """Numbers of one request beyond which reading the rest of it costs nothing by comparison."""
-_NUMERALS: Final = b"0123456789+-.eE, \t\r\n[]"
-"""What lists of numbers are made of: no text, no truth value, no null."""
 _DATA: Final = (b'"data":[', b'"data": [')
 _TRIED: Final = (77, 91, 113)
 """Numbers that answers are tried with; one is enough if no name has its digits."""
@@ -93,8 +73,10 @@ class Form:
     """What requests of one form have in common."""
 
     layout: Layout
-    pack: Callable[..., bytes]
-    """Makes bytes of numbers: all of a V2 request, one row of a V1 request."""
+    read: Read
+    """Reads the numbers: all of a V2 request, rows of a V1 request."""
+    row_bytes: int
+    """Of one row."""
     rows: int
     """Of a V2 request; 0 for V1, where each has its own."""
     size_bytes: int
@@ -142,18 +124,8 @@ class Forms:
         form = self._known.get((body[:start], body[end:], 1))
         if form is None:
             return None
-        numbers = body[start : end + 1]
-        if numbers.translate(None, _NUMERALS):
-            return None
-        try:
-            found = orjson.loads(numbers)
-            if not 0 < len(found) <= self._schema.rows_limit:
-                return None
-            pack = form.pack
-            raw = b"".join([pack(*row) for row in found])
-        except (ValueError, TypeError, struct.error, OverflowError):
-            return None
-        return None if _GREATEST in raw else (form, Packed(form.layout, raw), len(found))
+        raw = form.read(body, start, end + 1)
+        return None if raw is None else (form, Packed(form.layout, raw), len(raw) // form.row_bytes)
 
     def read_v2(self, body: bytes) -> Reading | None:
         """Return a V2 request's rows if it is all JSON and its form is known."""
@@ -164,14 +136,8 @@ class Forms:
         form = self._known.get((body[:start], body[end:], 2))
         if form is None:
             return None
-        numbers = body[start : end + 1]
-        if numbers.translate(None, _NUMERALS):
-            return None
-        try:
-            raw = form.pack(*orjson.loads(numbers))
-        except (ValueError, struct.error, OverflowError):
-            return None
-        return None if _GREATEST in raw else (form, Packed(form.layout, raw), form.rows)
+        raw = form.read(body, start, end + 1)
+        return None if raw is None else (form, Packed(form.layout, raw), form.rows)
 
     def read_binary(self, body: bytes, json_length: bytes) -> Reading | None:
         """Return a V2 request's rows if bytes follow its JSON and its form is known."""
@@ -217,7 +183,8 @@ class Forms:
             key,
             Form(
                 layout=Layout(self._spec.name, self._spec.dtype, self._spec.shape[1:]),
-                pack=struct.Struct(f"<{width}{_CODES[self._spec.datatype]}").pack,
+                read=rows_reader(self._spec.datatype, width, schema.rows_limit),
+                row_bytes=width * self._spec.dtype.itemsize,
                 rows=0,
                 size_bytes=0,
                 encode=lambda response: (v1.encode(response, schema), None),
@@ -265,7 +232,8 @@ class Forms:
         answered = replace(call, request=replace(call.request, inputs={}))
         return Form(
             layout=Layout(spec.name, spec.dtype, spec.shape[1:]),
-            pack=struct.Struct(f"<{given.size}{_CODES[spec.datatype]}").pack,
+            read=reader(spec.datatype, given.size),
+            row_bytes=given.nbytes // max(1, call.request.rows),
             rows=call.request.rows,
             size_bytes=given.nbytes,
             encode=lambda response: v2.encode(answered, response, schema),
@@ -298,7 +266,7 @@ def _readable(schema: Schema) -> TensorSpec | None:
     if not schema.batched or len(schema.inputs) != 1:
         return None
     (spec,) = schema.inputs.values()
-    if spec.column or spec.datatype not in _CODES or len(spec.shape) != _MOST_SIDES or spec.shape[1] in (ANY, 0):
+    if spec.column or spec.datatype not in KINDS or len(spec.shape) != _MOST_SIDES or spec.shape[1] in (ANY, 0):
         return None
     return spec
 
