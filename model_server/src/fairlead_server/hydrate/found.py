@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -36,8 +35,7 @@ class Odd(NamedTuple):
     """NULL, NEVER_WRITTEN or STORE_ERROR."""
 
 
-@dataclass(frozen=True, slots=True)
-class ViewRead:
+class ViewRead(NamedTuple):
     """One view as it was found for the keys of a lookup."""
 
     event_us: Sequence[int]

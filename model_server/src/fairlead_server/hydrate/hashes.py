@@ -49,7 +49,7 @@ class HashDecoder:
 
     def _whole(self, replies: Sequence[Reply]) -> list[ViewRead] | None:
         """Decode replies in which everything is there; None for others."""
-        times: list[list[int]] = []
+        times: list[Sequence[int]] = []
         for view, place in self._times:
             event_us = [view.event_us(reply[place]) for reply in replies]
             if not all(event_us):

@@ -223,12 +223,15 @@ class Hydrator:
         error: RequestError | None = None
         degraded = self._access is None and bool(self._plan.on_demand)
         for view, of_view, places in resolved:
-            part = None if alone and places is None else _Part(start, asked.rows, places)
-            columns.update(zip(view.inputs, part.columns(of_view.columns) if part else of_view.columns, strict=True))
+            if of_view.states is None and alone and places is None:
+                columns.update(zip(view.inputs, of_view.columns, strict=True))
+                view.present.add(asked.rows * len(view.inputs))
+                continue
+            part = _Part(start, asked.rows, places)
+            columns.update(zip(view.inputs, part.columns(of_view.columns), strict=True))
             if of_view.states is None:
                 view.present.add(asked.rows * len(view.inputs))
                 continue
-            part = part or _Part(start, asked.rows, places)
             of_rows = part.states(of_view.states)
             states.update(zip(view.inputs, of_rows, strict=True))
             self._count(view, of_rows)
@@ -290,14 +293,15 @@ class _Part:
     __slots__ = ("_places", "_slice", "keys")
 
     def __init__(self, start: int, rows: int, places: Sequence[int] | None) -> None:
+        if places is not None and rows == 1:  # as most requests are, and a slice is the cheaper way to cut
+            start, places = places[start], None
         self._slice = slice(start, start + rows)
         self._places = None if places is None else places[self._slice]
         self.keys: Sequence[int] = range(start, start + rows) if self._places is None else self._places
 
     def columns(self, columns: Sequence[NDArray[np.generic]]) -> Iterable[NDArray[np.generic]]:
-        if self._places is None:
-            return [column[self._slice] for column in columns]
-        return [column[self._places] for column in columns]
+        at = self._slice if self._places is None else self._places
+        return [column[at] for column in columns]
 
     def states(self, states: Sequence[Sequence[FeatureState]]) -> list[tuple[FeatureState, ...]]:
         """Return states by feature and row; features found alike share one tuple."""
@@ -343,6 +347,8 @@ def _fail(asked: Sequence[Asked], error: Exception) -> None:
 def _keys(names: JoinKeys, inputs: Columns, rows: int) -> list[Key]:
     if not names:
         return [()] * rows
+    if len(names) == 1:
+        return [(part,) for part in inputs[names[0]].tolist()]
     return list(zip(*[inputs[name].tolist() for name in names], strict=True))
 
 

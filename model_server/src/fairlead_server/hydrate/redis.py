@@ -31,7 +31,7 @@ from fairlead_server.hydrate.redis_client import open_client
 from fairlead_server.hydrate.redis_line import Replies
 from fairlead_server.hydrate.redis_single import UNREACHABLE, Command, RedisClient, pack
 from fairlead_server.hydrate.source import Table
-from fairlead_server.hydrate.wire import BROKEN, ViewDecoder
+from fairlead_server.hydrate.wire import BROKEN, Reply, ViewDecoder
 
 _LOG = logging.getLogger(__name__)
 _KEY_VERSION = 3
@@ -212,6 +212,7 @@ class HashPlan:
         self._fields_stored = 0
         self._head, self._tail = b"", b""
         self._decoder = HashDecoder([])
+        self._broken: Reply = ()
         self.reads_whole = False
         """Whether the hash is asked for as a whole, and sorted out here."""
 
@@ -235,18 +236,23 @@ class HashPlan:
         self.reads_whole = reads_whole
         self._head, self._tail = (b"*2\r\n$7\r\nHGETALL\r\n$", b"\r\n") if reads_whole else pack(self._fields)
         self._decoder = HashDecoder(self._views)
+        self._broken = (BROKEN,) * len(self._fields)
 
     def command(self, key: Key) -> Command:
         """Return the command for one entity."""
         values = key or _NO_ENTITY
-        stored = b"".join([self._prefix, *[encode(values[i]) for i, encode in self._values], self._project])
-        return Command(stored, self._fields, b"%b%d\r\n%b%b" % (self._head, len(stored), stored, self._tail))
+        if len(values) == 1:
+            stored = self._prefix + self._values[0][1](values[0]) + self._project
+        else:
+            stored = b"".join([self._prefix, *[encode(values[i]) for i, encode in self._values], self._project])
+        return Command(stored, b"%b%d\r\n%b%b" % (self._head, len(stored), stored, self._tail))
 
     def decode(self, replies: Replies) -> list[ViewRead]:
         """Decode every view of some replies; an error in place of one is a STORE_ERROR of its row."""
-        broken = (BROKEN,) * len(self._fields)
-        pick = self._picked if self.reads_whole else _as_it_is
-        return self._decoder.decode([broken if isinstance(reply, Exception) else pick(reply) for reply in replies])
+        if self.reads_whole:
+            replies = [reply if isinstance(reply, Exception) else self._picked(reply) for reply in replies]
+        broken = self._broken
+        return self._decoder.decode([broken if isinstance(reply, Exception) else reply for reply in replies])
 
     def _picked(self, reply: Any) -> list[bytes | None]:
         """Return the fields that are wanted of all that are there."""
@@ -254,10 +260,6 @@ class HashPlan:
             names_and_values = iter(reply)
             reply = dict(zip(names_and_values, names_and_values, strict=True))
         return list(map(reply.get, self._fields))
-
-
-def _as_it_is(reply: Any) -> Any:
-    return reply
 
 
 def _kinds(table: Table) -> tuple[str, ...]:

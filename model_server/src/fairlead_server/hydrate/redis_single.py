@@ -14,7 +14,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
@@ -26,12 +26,10 @@ UNREACHABLE = (RedisError, OSError, TimeoutError)
 """What asking a server may raise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """Asks for fields of one hash."""
 
     key: bytes
-    fields: Sequence[bytes]
     packed: bytes
     """The command as it goes over the wire; see :func:`pack`."""
 
