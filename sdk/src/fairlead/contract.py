@@ -24,6 +24,8 @@ DType = Literal["float32", "float64", "int64", "int32", "bool", "string"]
 
 Scalar = bool | int | float | str
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=253)]
+ViewName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*(@v[0-9]+)?$", max_length=260)]
+"""Of a view in a feature service, with its version where the service names one."""
 Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
@@ -71,7 +73,7 @@ class Statistics(_Record):
 class Feature(_Record):
     """One input of the model's graph."""
 
-    view: Name
+    view: ViewName
     name: Name
     dtype: DType
     on_demand: bool = False

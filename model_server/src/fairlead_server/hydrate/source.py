@@ -13,6 +13,7 @@ from feast.infra.online_stores.helpers import compute_versioned_name
 from feast.protos.feast.types.Value_pb2 import Value
 
 from fairlead.contract import Contract, DType, Scalar
+from fairlead.features.service import view_of
 from fairlead_server.errors import ContractMismatch
 
 _KEY_VALUES: Mapping[DType, Callable[[Any], Value]] = {
@@ -100,7 +101,7 @@ def source_of(store: FeatureStore, contract: Contract) -> Source:
     fields = _fields(store)
     for projection in store.get_feature_service(contract.feature_service).feature_view_projections:
         name = projection.name_to_use()
-        view = store.registry.get_any_feature_view(projection.name, store.project)
+        view = view_of(store, projection)
         if name not in wanted:
             continue
         if hasattr(view, "source_request_sources"):

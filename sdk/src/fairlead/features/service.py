@@ -88,9 +88,7 @@ def describe(store: FeatureStore, service: str) -> ServiceDescription:
             f"feature service {service} is not in the registry of project {store.project} (registered: {known}); "
             "run `feast apply` in the feature repository"
         ) from error
-    views = [
-        (p, store.registry.get_any_feature_view(p.name, store.project)) for p in registered.feature_view_projections
-    ]
+    views = [(projection, view_of(store, projection)) for projection in registered.feature_view_projections]
     entities = _entities(store, views)
     return ServiceDescription(
         project=store.project,
@@ -100,6 +98,16 @@ def describe(store: FeatureStore, service: str) -> ServiceDescription:
         request_features=_request_features(views),
         transformations=tuple((p.name_to_use(), _source_of(view)) for p, view in views if _is_on_demand(view)),
     )
+
+
+def view_of(store: FeatureStore, projection: Any) -> Any:
+    """Return the registered view behind a projection of a feature service, in the version that the service names."""
+    version = projection.version_tag
+    if version is None:
+        return store.registry.get_any_feature_view(projection.name, store.project)
+    view = store.registry.get_feature_view_by_version(projection.name, store.project, version)
+    view.projection.version_tag = version  # by which an online store finds its table, as Feast itself does it
+    return view
 
 
 def _features(store: FeatureStore, projection: Any, view: Any) -> list[ServiceFeature]:
