@@ -9,10 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from fairlead.skew.cause import Cause
-from fairlead.skew.report import ModelSkew
+from fairlead.skew.report import FeatureSkew, ModelSkew
 
 _PIPED_WIDTH = 140
 """Columns where no terminal says how many it has; no name is folded."""
+_MOST_NAMED = 5
+"""Features that are named below the table, where they are all."""
 
 WORDS: Final[Mapping[Cause, str]] = {
     Cause.STORE_ERROR: "store error",
@@ -42,9 +44,10 @@ def print_skew(found: ModelSkew, most_skew: float) -> None:
     console.print(_table(found, most_skew))
     for note in found.notes:
         console.print(f"note: {note}", soft_wrap=True)
-    above = [feature.feature for feature in found.features if feature.share > most_skew]
+    above = [feature.feature for feature in _worst_first(found) if feature.share > most_skew]
     verdict = f"{len(above)} of {len(found.features)} features differ in more than {most_skew:.2%} of the rows"
-    console.print(f"{verdict}{': ' if above else ''}{', '.join(above)}", soft_wrap=True)
+    named = ", ".join(above[:_MOST_NAMED]) + (f" and {len(above) - _MOST_NAMED} more" if above[_MOST_NAMED:] else "")
+    console.print(f"{verdict}{': ' if above else ''}{named}", soft_wrap=True)
     console.print()
 
 
@@ -54,13 +57,17 @@ def _table(found: ModelSkew, most_skew: float) -> Table:
     table.add_column("feature", no_wrap=True)
     for name in ("compared", "differ", *(WORDS[cause] for cause in causes)):
         table.add_column(name, justify="right", no_wrap=True)
-    for feature in sorted(found.features, key=lambda one: -one.share):
+    for feature in _worst_first(found):
         shares = [_share(feature.causes.get(cause, 0), feature.compared) for cause in causes]
         style = "red" if feature.share > most_skew else None
         table.add_row(
             feature.feature, f"{feature.compared:,}", _share(feature.differ, feature.compared), *shares, style=style
         )
     return table
+
+
+def _worst_first(found: ModelSkew) -> list[FeatureSkew]:
+    return sorted(found.features, key=lambda feature: -feature.share)
 
 
 def _share(amount: int, of: int) -> str:
