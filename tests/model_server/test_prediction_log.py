@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from fairlead_server.prediction_log.folder import LogFolder
 from fairlead_server.prediction_log.sample import Sample
 from fairlead_server.prediction_log.settings import LogSettings
 from support.predictors import HOUR, NOON, Rig, contract_for, running
+from support.servers import redis_server
 from support.store import FeatureRepo, make_repo
 from support.waiting import until_so
 
@@ -88,6 +90,32 @@ async def test_requests_that_shared_a_read_are_logged_each_with_its_own(repo: Fe
     rows = sorted(logged(tmp_path / "log").to_pylist(), key=lambda row: str(row["key.origin"]))
     assert [row["key.origin"] for row in rows] == sorted(origins)
     assert [row["event_time.origin_weather"] for row in rows] == [NOON - HOUR] * 2 + [NOON - 5 * HOUR, None]
+
+
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+async def test_what_is_logged_is_what_the_model_saw_however_requests_came_together(tmp_path: Path, store: str) -> None:
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(redis_server(tmp_path)) if store == "redis" else None
+        repo = make_repo(tmp_path / "repo", online_store=redis.online_store if redis else None)
+        planes = [f"N{n}" for n in range(40)]
+        for n, tailnum in enumerate(planes):
+            values = {"seats": n, "maker": f"maker {n}", "jet": None if n % 7 == 0 else n % 2 == 0}
+            repo.write("plane", {"tailnum": tailnum}, values, NOON - n * HOUR)
+            repo.write("tail_performance", {"tailnum": tailnum}, {"mean_delay": n / 3, "flights": n}, NOON - n * HOUR)
+        log = LogSettings(folder=tmp_path / "log", sample=1)
+        async with running(repo.path, contract_for(repo), tmp_path, prediction_log=log) as rig:
+            for together in (1, 5, 40):
+                asked = [planes[start : start + 1 + start % 3] for start in range(together)]
+                await asyncio.gather(*(rig.ask(*({"tailnum": one} for one in some)) for some in asked))
+        rows = logged(tmp_path / "log").to_pylist()
+    assert len(rows) == 1 + 9 + 78
+    for row in rows:
+        n = int(row["key.tailnum"][1:])
+        seen = {name: row[f"output.seen_{name}"] for name in contract_for(repo).tensor_inputs}
+        assert seen == pytest.approx({name: row[f"feature.{name}"] for name in seen}, nan_ok=True), n
+        assert (row["feature.plane__seats"], row["event_time.plane"]) == (n, NOON - n * HOUR)
+        assert row["state.plane__jet"] == ("NULL" if n % 7 == 0 else "PRESENT")
+        assert row["state.tail_performance__flights"] == ("PRESENT" if n <= 12 else "STALE")
 
 
 async def test_keys_and_request_features_can_be_left_out(repo: FeatureRepo, tmp_path: Path) -> None:
