@@ -10,42 +10,26 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from bench.paths import BENCH, BUILD
-from bench.sick import features
+from bench.paths import BENCH, BUILD, ROOT
+from bench.sick import features, page
 from bench.sick.scenarios import FAULT_S, SCENARIOS, Scenario
 from bench.sick.verdict import Verdict, judge
 
 _BEFORE_S, _AFTER_S = 2.0, 4.0
 _NAMES = tuple(scenario.name for scenario in SCENARIOS)
 _RESULT = BUILD / "sick-store.json"
-_FIGURES: Mapping[str, Callable[[Verdict], str]] = {
-    "within +5 ms": lambda one: f"{one.within_soon:.3%}",
-    "slowest over": lambda one: f"{one.worst_over_ms:+.1f} ms",
-    "timer p99.9": lambda one: f"{one.timer_p999_ms:.1f} ms",
-    "timer worst": lambda one: f"{one.timer_worst_ms:.1f} ms",
-    "CPU": lambda one: f"{one.cpu_share:.0%}",
-    "degraded": lambda one: f"{one.degraded_share_in_fault:.0%}",
-    "wrong": lambda one: str(one.wrong),
-    "unmarked": lambda one: str(one.unmarked + one.errors),
-    "unanswered": lambda one: str(one.unanswered),
-    "harmed for": lambda one: f"{one.fault_s:.1f} s",
-    "well after": lambda one: f"{one.well_after_s:.2f} s",
-    "later": lambda one: str(one.degraded_later),
-    "held": lambda one: "yes" if one.met else "[red]no[/]",
-}
 _WIDTH = 160
 _EXAMPLES = """examples:
-  python tools/bench/sick_store.py                             all scenarios, three minutes
+  python tools/bench/sick_store.py                             all scenarios, four minutes
   python tools/bench/sick_store.py --only frozen,killed        two of them
   python tools/bench/sick_store.py --rate 200 --deadline-ms 50 on a busy machine
+  python tools/bench/sick_store.py --write-docs                take the last run over into docs/performance-hydration.md
 
 exit codes: 0 all bounds held, 1 some did not, 2 wrong arguments, 3 redis-server is missing"""
 
@@ -54,6 +38,9 @@ def main(arguments: Sequence[str]) -> int:
     """Measure, print and write; return the exit code."""
     told = _arguments(arguments)
     console = Console(width=max(_WIDTH, shutil.get_terminal_size().columns))
+    if told.write_docs:
+        console.print(f"wrote {page.write(ROOT, _RESULT)}")
+        return 0
     if shutil.which("redis-server") is None:
         console.print("redis-server is missing: apt-get install redis-server")
         return 3
@@ -71,8 +58,10 @@ def main(arguments: Sequence[str]) -> int:
         "load_average": os.getloadavg()[0],
         "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    _RESULT.write_text(json.dumps({"about": about, "scenarios": [asdict(one) for one in verdicts]}, indent=1) + "\n")
-    _tell(console, verdicts, told.deadline_ms, told.rate)
+    seen = {"about": about, "scenarios": [asdict(one) for one in verdicts]}
+    _RESULT.write_text(json.dumps(seen, indent=1) + "\n")
+    page.show(console, seen)
+    console.print(f"written: {_RESULT}", highlight=False)
     return 0 if all(verdict.met for verdict in verdicts) else 1
 
 
@@ -114,20 +103,6 @@ async def _measure(scenario: Scenario, folder: Path, deadline_s: float, rate: fl
     )
 
 
-def _tell(console: Console, verdicts: Sequence[Verdict], deadline_ms: float, rate: float) -> None:
-    table = Table(title=f"deadline {deadline_ms:g} ms, {rate:g} requests/s, latency from the moment each was due")
-    table.add_column("scenario")
-    for name in _FIGURES:
-        table.add_column(name, justify="right")
-    for one in verdicts:
-        table.add_row(one.scenario, *(figure(one) for figure in _FIGURES.values()))
-    console.print(table)
-    for one in verdicts:
-        for what in one.missed:
-            console.print(f"[red]not held[/] {one.scenario}: {escape(what)}", highlight=False)
-    console.print(f"written: {_RESULT}", highlight=False)
-
-
 def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "tools/bench/sick_store.py",
@@ -138,6 +113,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", type=_of_names, default=(), metavar="SCENARIO,…", help=f"of {', '.join(_NAMES)}")
     parser.add_argument("--rate", type=float, default=1000, help="requests per second (1000)")
     parser.add_argument("--deadline-ms", type=float, default=20, help="of each request (20)")
+    parser.add_argument("--write-docs", action="store_true", help="take the last run over into docs")
     return parser.parse_args(arguments)
 
 
