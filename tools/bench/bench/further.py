@@ -118,19 +118,20 @@ def workers(questions: Questions, given: Given, ledger: Ledger) -> dict[str, Any
             server.end()
 
 
-def program(name: str, *arguments: str) -> dict[str, Any] | None:
-    """Run one of the bench's own programs; return the JSON that it writes, None if there is none."""
+def program(name: str, *arguments: str, within_s: float = _PROGRAM_WITHIN_S) -> Any:
+    """Run one of the bench's own programs; return the JSON that it writes, None if there is none in time."""
     path, written = BENCH / f"{name}.py", BUILD / f"{name}.json"
     if not path.exists():
         return None
     written.unlink(missing_ok=True)
-    ended = subprocess.run(
-        [sys.executable, str(path), *arguments], capture_output=True, timeout=_PROGRAM_WITHIN_S, check=False
-    )
+    command = [sys.executable, str(path), *arguments]
+    try:
+        ended = subprocess.run(command, capture_output=True, timeout=within_s, check=False)
+    except subprocess.TimeoutExpired:
+        return None
     if ended.returncode or not written.exists():
         return None
-    told: dict[str, Any] = json.loads(written.read_text())
-    return told
+    return json.loads(written.read_text())
 
 
 def _awake(server: Server, questions: Questions, rate: float) -> Load:

@@ -36,6 +36,7 @@ from bench.systems import SYSTEMS, System
 
 MODEL = CACHE / "gb.onnx"
 _FULL, _QUICK = (4, 2), (2, 1)
+_HYDRATION_WITHIN_S = 600
 
 
 def measure(only: Sequence[str], *, quick: bool, rounds: int | None, seconds: int | None) -> int:
@@ -94,7 +95,7 @@ def _measure_besides(
 
 def _measure_hydration(console: Console, *, quick: bool) -> None:
     console.print("besides: hydration", highlight=False)
-    if further.program("hydration", *(["--quick"] if quick else [])) is None:
+    if further.program("hydration", *(["--quick"] if quick else []), within_s=_HYDRATION_WITHIN_S) is None:
         console.print("[bold red]hydration is out:[/] see `python tools/bench/hydration.py`", highlight=False)
 
 

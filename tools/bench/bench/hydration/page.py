@@ -70,7 +70,9 @@ def show(console: Console, build: Path) -> None:
     for goal in goals(records, meta["besides"]):
         if goal.met is not None:
             console.print(f"{'met   ' if goal.met else 'missed'} {goal.what}: {goal.goal}; {goal.measured}")
-    console.print(f"others took {meta['others']:.2f} of the two CPUs; full collections: {meta['gc_full_collections']}")
+    console.print(
+        f"others took {meta['others']:.2f} of the two CPUs; full collections during calls: {_collections(meta)}"
+    )
 
 
 def goals(records: Sequence[Record], besides: Sequence[Mapping[str, Any]] = ()) -> list[Goal]:
@@ -146,10 +148,14 @@ def _about(meta: Mapping[str, Any]) -> str:
         f"{kind} of {meta['at'][:10]}: {meta['cpus']} CPUs ({meta['cpu']}), CPython {meta['python']}, Feast "
         f"{meta['feast']}; {meta['rounds']} rounds; others took {meta['others']:.2f} of the two CPUs meanwhile. "
         f"{meta['gc_frozen_objects']:,} objects were out of the garbage collector's sight; full collections during "
-        f"the rounds: {meta['gc_full_collections']}."
+        f"calls: {_collections(meta)}."
     )
     busy = "\n\n**Others worked on this machine meanwhile**: look at ratios, not at microseconds; a p99 is theirs."
     return told + (busy if meta["others"] > _QUIET else "")
+
+
+def _collections(meta: Mapping[str, Any]) -> str:
+    return ", ".join(f"{amount} of {system}'s" for system, amount in sorted(meta["gc_full_collections"].items()))
 
 
 def _goals(records: Sequence[Record], besides: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import random
 import statistics
@@ -34,6 +35,8 @@ class Measured:
     """Calls per second, by round."""
     cpu_us: list[float] = field(default_factory=list)
     """CPU time of this process per call, by round."""
+    full_collections: int = 0
+    """Of the garbage collector, during all rounds."""
 
     def record(self, case: str, system: str) -> Record:
         """Return percentiles of all calls, and medians of the rounds' rates and CPU times."""
@@ -88,12 +91,13 @@ async def take_turns(
 
 
 async def _measure(system: System, case: Case, calls: int, into: Measured) -> None:
-    cpu_s, start_s = time.process_time(), time.perf_counter()
+    collections, cpu_s, start_s = _full_collections(), time.process_time(), time.perf_counter()
     waits_us = await _ask(system, range(calls), case.in_flight)
     took_s = time.perf_counter() - start_s
     into.cpu_us.append((time.process_time() - cpu_s) / calls * 1e6)
     into.rates.append(calls / took_s)
     into.waits_us += waits_us
+    into.full_collections += _full_collections() - collections
 
 
 async def _ask(system: System, calls: range, in_flight: int) -> list[float]:
@@ -112,6 +116,11 @@ async def _ask_in_turn(system: System, calls: Iterator[int], waits_us: list[floa
         start_ns = time.perf_counter_ns()
         await system.ask(i)
         waits_us.append((time.perf_counter_ns() - start_ns) / _NS_PER_US)
+
+
+def _full_collections() -> int:
+    collections: int = gc.get_stats()[-1]["collections"]
+    return collections
 
 
 def _same(ours: Sequence[object], feasts: Sequence[object]) -> bool:

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -105,7 +106,7 @@ async def _measure(
     freeze_memory()  # as the server does after its warm-up, and for all that are measured
     admin = redis.Redis(port=stores.port)
     admin.config_resetstat()
-    collections, before = _full_collections(), Moment.of(os.getpid())
+    before = Moment.of(os.getpid())
     with progress(console) as bar:
         task = bar.add_task("", total=rounds * sum(len(of) for of in systems.values()))
 
@@ -116,7 +117,7 @@ async def _measure(
     after = Moment.of(os.getpid())
     meta = {
         "gc_frozen_objects": gc.get_freeze_count(),
-        "gc_full_collections": _full_collections() - collections,
+        "gc_full_collections": _collections(found),
         "others": round(_others(before, after), 3),
     }
     admin.close()
@@ -161,9 +162,12 @@ def _write(found: Found, meta: Mapping[str, Any], cases: Sequence[Case]) -> None
     META.write_text(json.dumps(whole, indent=1) + "\n")
 
 
-def _full_collections() -> int:
-    collections: int = gc.get_stats()[-1]["collections"]
-    return collections
+def _collections(found: Found) -> dict[str, int]:
+    """Return by system how often the garbage collector looked at everything."""
+    collections: Counter[str] = Counter()
+    for (_, system), measured in found.items():
+        collections[system] += measured.full_collections
+    return dict(collections)
 
 
 def _others(before: Moment, after: Moment) -> float:
