@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import sys
 from fairlead.features import light_feast
@@ -35,7 +37,57 @@ assert callable(feast.ui_server.get_app)
 print("as ever")
 """
 
+LATE = """
+import sys
+from fairlead.features import light_feast
+from fairlead.features.late_package import is_late, run_named_by
+light_feast.install()
+import feast
+from feast import FeatureStore
+from feast.infra.offline_stores.offline_utils import Timestamp
+late = {"pandas", "pyarrow.dataset", "pyarrow.parquet", "jinja2", "dill"}
+assert not [name for name in late if not is_late(sys.modules[name])]
+assert "pandas.core" not in sys.modules
+named = FeatureStore.get_historical_features.__annotations__["entity_df"]
+assert "pandas.DataFrame" in str(named), named
+assert not isinstance(1, Timestamp) and is_late(sys.modules["pandas"])
 
-def test_what_is_left_out_at_first_is_there_when_it_is_asked_for() -> None:
-    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120, check=False)
+import pandas
+import pandas as pd
+def asked(rows):
+    return pd.DataFrame(rows)
+assert is_late(pandas)
+run_named_by(asked)
+assert not is_late(pandas) and pandas is sys.modules["pandas"]
+import pandas.api.types
+assert pandas.api.types is pd.api.types and pandas.api.types.__spec__.name == "pandas.api.types"
+assert isinstance(pd.Timestamp("2013-01-01"), Timestamp) and issubclass(pd.Timestamp, Timestamp)
+assert type(Timestamp("2013-01-01")) is pd.Timestamp and Timestamp.fromtimestamp(0).year == 1970
+try:
+    pd.nothing
+except AttributeError as error:
+    assert "has no attribute 'nothing'" in str(error)
+import pyarrow as pa
+import pyarrow.parquet as pq
+assert pa.Table.from_pandas(asked({"a": [1]})).to_pandas().a.tolist() == [1]
+assert callable(pq.read_table)
+print("as ever")
+"""
+
+WITHIN = """
+import sys
+from fairlead.features import light_feast
+light_feast.install()
+import feast
+from pandas.api.types import is_bool_dtype
+import pandas
+assert pandas.__version__ and pandas.api.types.is_bool_dtype is is_bool_dtype
+assert sys.modules["pandas.api.types"] is pandas.api.types
+print("as ever")
+"""
+
+
+@pytest.mark.parametrize("program", [PROGRAM, LATE, WITHIN], ids=["left out", "late", "late, by a module of it"])
+def test_what_is_left_out_at_first_is_there_when_it_is_asked_for(program: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
     assert ended.stdout == "as ever\n", ended.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from feast.infra.online_stores.helpers import compute_versioned_name
 from feast.protos.feast.types.Value_pb2 import Value
 
 from fairlead.contract import Contract, DType, Scalar
+from fairlead.features.late_package import run, run_named_by
 from fairlead.features.service import view_of
 from fairlead_server.errors import ContractMismatch
 
@@ -156,7 +158,9 @@ def _function(view: Any) -> OnDemandFunction:
         )
     inputs = tuple(field.name for source in view.source_request_sources.values() for field in source.schema)
     transformation = view.feature_transformation
+    run_named_by(transformation.udf)
     if view.mode == "pandas":
+        run(importlib.import_module("pandas"))
         return OnDemandFunction(
             _through_feast(view), inputs, by_row=False, text=transformation.udf_string, reader="feast"
         )

@@ -20,11 +20,15 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any
 
+from fairlead.features.late_package import LateLoader, is_late, spec_within
+
 _FEAST = "feast"
 _UNTIL_TOUCHED = frozenset({"feast.feature_server", "feast.ui_server"})
 """Imported by Feast as modules, and used when a server is started."""
 _SHELLS = {"fastapi": {"status": "starlette.status"}}
 """Packages of which Feast needs small modules, not what the package itself imports; and where it has them from."""
+_UNTIL_USED = frozenset({"pandas", "pyarrow.dataset", "pyarrow.parquet", "pyarrow.substrait", "jinja2", "dill"})
+"""Packages of which Feast, while it is imported, does nothing but name classes in annotations."""
 _CLASS_UNTIL_CALLED = {"feast.infra.registry.sql": "SqlRegistry"}
 """Modules of which Feast calls one class, if the configuration says so."""
 
@@ -47,13 +51,19 @@ class _LightFeast(MetaPathFinder):
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """Return how a module is loaded; None for what is none of ours."""
         ours = name == _FEAST or name.startswith(f"{_FEAST}.")
-        inside = threading.get_ident() in self._importing
-        if not ours and not (inside and name in _SHELLS):
-            return None
+        inside = self._is_importing()
+        if not ours:
+            late = sys.modules.get(name.rpartition(".")[0])
+            if is_late(late) and late is not None:
+                return spec_within(late, name)
+            if not (inside and (name in _SHELLS or name in _UNTIL_USED)):
+                return None
         spec = PathFinder.find_spec(name, path, target)
         if spec is None or type(spec.loader) is not SourceFileLoader:
             return spec
-        if name in _SHELLS:
+        if name in _UNTIL_USED:
+            spec.loader = LateLoader(name, spec.loader.path, only_named=self._is_importing)
+        elif name in _SHELLS:
             spec.loader = _ShellLoader(name, spec.loader.path)
         elif name in _UNTIL_TOUCHED:
             spec.loader = importlib.util.LazyLoader(spec.loader)
@@ -62,6 +72,10 @@ class _LightFeast(MetaPathFinder):
         else:
             spec.loader = _UncheckedLoader(name, spec.loader.path, self)
         return spec
+
+    def _is_importing(self) -> bool:
+        """Whether this thread is in a module of Feast."""
+        return threading.get_ident() in self._importing
 
     @contextmanager
     def unchecked(self) -> Iterator[None]:
