@@ -97,6 +97,8 @@ async def test_nothing_differs_where_both_stores_had_the_same(tmp_path: Path, of
     assert causes(found) == {}
     assert (found.rows, found.logged, found.variants) == (6, 6, ["logistic"])
     assert feature(found, "weather__temp").compared == 6
+    # One row has the keys and the time of another; of one a view is expired, and the file store leaves it out.
+    assert feature(found, "request__late").compared == (4 if offline == "file" else 5)
     assert (found.first, found.last) == (NOON.isoformat(), (NOON + MINUTE).isoformat())
 
 

@@ -21,7 +21,7 @@ from fairlead.skew.cause import Cause, Found, Served, cause_of
 from fairlead.skew.compare import Mask, differs, substituted
 from fairlead.skew.errors import SkewError, said
 from fairlead.skew.log import LoggedModel
-from fairlead.skew.replay import replay
+from fairlead.skew.replay import Replayed, replay
 from fairlead.skew.report import Example, FeatureSkew, ModelSkew
 from fairlead.skew.source import History, Key, SourceView, read_history, source_views
 
@@ -51,8 +51,7 @@ def measure(store: FeatureStore, logged: LoggedModel, *, tolerance: float, advan
         registered = describe(store, contract.feature_service)
     except FeatureServiceError as error:
         raise SkewError(str(error)) from error
-    joined, present = replay(store, contract, logged.rows, advance)
-    comparison = _Comparison(store, logged, joined, present.to_numpy(bool), tolerance)
+    comparison = _Comparison(store, logged, replay(store, contract, logged.rows, advance), tolerance)
     found = {feature.feature: feature for feature in (*comparison.stored(), *comparison.on_demand())}
     return ModelSkew(
         model=str(logged.rows[form.MODEL].iloc[0]),
@@ -71,14 +70,13 @@ def measure(store: FeatureStore, logged: LoggedModel, *, tolerance: float, advan
 class _Comparison:
     """One model's rows, beside what was joined to them."""
 
-    def __init__(
-        self, store: FeatureStore, logged: LoggedModel, joined: pd.DataFrame, present: Mask, tolerance: float
-    ) -> None:
+    def __init__(self, store: FeatureStore, logged: LoggedModel, replayed: Replayed, tolerance: float) -> None:
         self._store = store
         self._logged = logged
         self._rows = logged.rows
-        self._joined = joined
-        self._present = present
+        self._joined = replayed.features
+        self._present = replayed.present
+        self._computed = replayed.computed
         self._tolerance = tolerance
         self._at_us = _us(logged.rows[form.SERVED_AT])
         self._undated: list[str] = []
@@ -96,9 +94,9 @@ class _Comparison:
         nowhere = np.zeros(len(self._rows), bool)
         for feature in self._logged.contract.features:
             if feature.on_demand:
-                differing = self._differs(feature, nowhere, self._joined[feature.input]) & self._present
+                differing = self._differs(feature, nowhere, self._joined[feature.input]) & self._computed
                 causes = dict.fromkeys(np.flatnonzero(differing).tolist(), Cause.VALUES_DIFFER)
-                yield self._skew(feature, int(self._present.sum()), causes, self._joined[feature.input])
+                yield self._skew(feature, int(self._computed.sum()), causes, self._joined[feature.input])
 
     def notes(self) -> Iterator[str]:
         """Say what a reader must know; once everything was compared."""
