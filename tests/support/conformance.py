@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,9 @@ from typing import Any
 import feast
 import numpy as np
 import pyarrow as pa
-from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, FileSource, ValueType
+from feast import FeatureStore
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
-from feast.types import Bool, Float32, Float64, Int32, Int64, String
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -43,71 +41,39 @@ from fairlead_server.hydrate.policy import LastGood
 from fairlead_server.hydrate.source import source_of
 from fairlead_server.hydrate.thread import WorkerThread
 from fairlead_server.metrics import ServerMetrics
+from support.conformance_rows import (
+    ARROW,
+    DEFAULTS,
+    ENTITIES,
+    KINDS,
+    MAKE,
+    NEVER,
+    NOON,
+    NULL,
+    SERVICES,
+    STORED,
+    TTL,
+    VIEWS,
+    Kind,
+    Written,
+    definitions,
+    names,
+    random_row,
+    rows_of,
+    state_of,
+)
 from support.models import contract_of
 from support.servers import redis_server
 from support.store import FeatureRepo, make_repo
 
 MANY = 1000
-NOON = datetime(2013, 11, 1, 12, tzinfo=UTC)
-TTL = timedelta(hours=3)
 ROWS_PER_READ = 200
 DEADLINE_S = 30
 
-TYPES: Mapping[str, Any] = {"f": Float32, "d": Float64, "l": Int64, "i": Int32, "b": Bool, "s": String}
-ARROW: Mapping[str, pa.DataType] = {
-    "f": pa.float32(),
-    "d": pa.float64(),
-    "l": pa.int64(),
-    "i": pa.int32(),
-    "b": pa.bool_(),
-    "s": pa.string(),
-}
-MAKE: Mapping[str, Callable[[Any], Value]] = {
-    "f": lambda x: Value(float_val=x),
-    "d": lambda x: Value(double_val=x),
-    "l": lambda x: Value(int64_val=x),
-    "i": lambda x: Value(int32_val=x),
-    "b": lambda x: Value(bool_val=x),
-    "s": lambda x: Value(string_val=x),
-}
-DRAW: Mapping[str, st.SearchStrategy[Any]] = {
-    "f": st.floats(width=32, allow_nan=False, allow_infinity=False),
-    "d": st.floats(allow_nan=False, allow_infinity=False),
-    "l": st.integers(-(2**63), 2**63 - 1),
-    "i": st.integers(-(2**31), 2**31 - 1),
-    "b": st.booleans(),
-    "s": st.text(max_size=12),
-}
-DEFAULTS = {"b": False, "s": "", "l": 0, "i": 0}
-ENTITIES: Mapping[str, str] = {"user": "l", "shop": "s", "depot": "i"}
-"""Kind of key by entity."""
-VIEWS: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "numbers": (("user",), "fdlibs"),
-    "floats": (("user",), "ffff"),
-    "pairs": (("user", "shop"), "dls"),
-    "shops": (("shop",), "fdb"),
-    "depots": (("depot",), "is"),
-    "triples": (("user", "depot", "shop"), "fb"),
-    "world": ((), "di"),
-}
-"""By view: entities, and kinds of its features (named by kind and place)."""
-STORED = {"here": "shops", "elsewhere": "shops"}
-"""Which view a name of the service stands for, where that is another."""
-
-NEVER, NULL = "never", "null"
-Known = Mapping[tuple[str, tuple[Any, ...]], "Written | None"]
+Known = Mapping[tuple[str, tuple[Any, ...]], Written | None]
 """What was written, by view and key."""
 Asked = Mapping[str, Any]
 """A request's row: keys by entity."""
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """One row as it was written."""
-
-    age: timedelta
-    cells: Mapping[str, Any]
-    """By feature: a value, NULL or NEVER."""
 
 
 @dataclass(slots=True)
@@ -132,46 +98,18 @@ class Compared:
         }
 
 
-def names(view: str) -> dict[str, str]:
-    """Return the kind of each feature of a view by name."""
-    return {f"{kind}{place}": kind for place, kind in enumerate(VIEWS[view][1])}
-
-
-def rows_of(view: str) -> st.SearchStrategy[Written | None]:
-    """Draw a row that may be missing, old, or have holes."""
-    # Of most rows most cells have a value, so that whole columns of values are drawn too.
-    cells = {
-        name: st.one_of(DRAW[kind], DRAW[kind], DRAW[kind], st.sampled_from([NULL, NEVER]))
-        for name, kind in names(view).items()
-    }
-    full = {name: DRAW[kind] for name, kind in names(view).items()}
-    ages = st.integers(0, int(2 * TTL.total_seconds())).map(lambda s: timedelta(seconds=s))
-    rows = st.one_of(st.fixed_dictionaries(full), st.fixed_dictionaries(cells))
-    written = st.builds(Written, ages, rows)
-    return st.one_of(written, written, written, st.none())
-
-
-def state_of(row: Written | None, name: str) -> FeatureState:
-    """Return the state that the documents promise for what was written."""
-    if row is None or all(cell is NEVER for cell in row.cells.values()):
-        return FeatureState.NOT_FOUND
-    if row.cells[name] is NEVER:
-        return FeatureState.NEVER_WRITTEN
-    if row.cells[name] is NULL:
-        return FeatureState.NULL
-    return FeatureState.STALE if row.age > TTL else FeatureState.PRESENT
-
-
 class World:
     """A store that is written to and read, by Feast and by us."""
 
-    def __init__(self, repo: FeatureRepo, folder: Path, runner: asyncio.Runner) -> None:
+    def __init__(self, kind: Kind, repo: FeatureRepo, folder: Path, runner: asyncio.Runner) -> None:
+        self.kind = kind
         self.repo = repo
+        self.views = {STORED.get(name, name): VIEWS[STORED.get(name, name)] for name in SERVICES[kind.service]}
         self.store = repo.store
         self.store.apply(definitions(repo.path))
         self._runner = runner
         store = FeatureStore(repo_path=str(repo.path))
-        description = repo.describe("all")
+        description = repo.describe(kind.service)
         of_feature = {f.input: {"default": DEFAULTS.get(f.name[0])} for f in description.features}
         contract = contract_of(description, echo=False, **of_feature)
         plan = compile_plan(contract, Hydration(deadline_s=DEADLINE_S, on_stale=Action.USE))
@@ -205,10 +143,12 @@ class World:
 
     def compare(self, asked: Sequence[Asked], known: Known) -> None:
         """Read rows by Feast and by us, and compare them with each other and with what was written."""
-        rows = [{**row, "other": row["shop"]} for row in asked]
-        service = self.store.get_feature_service("all")
-        feasts = self.store.get_online_features(service, rows, full_feature_names=True).to_dict()
         types = {"user": np.int64, "depot": np.int32, "shop": np.object_, "other": np.object_}
+        if self.kind.service == "wide":
+            types = {"depot": np.int32}
+        rows = [{name: row["shop" if name == "other" else name] for name in types} for row in asked]
+        service = self.store.get_feature_service(self.kind.service)
+        feasts = self.store.get_online_features(service, rows, full_feature_names=True).to_dict()
         request = {name: np.array([row[name] for row in rows], dtype) for name, dtype in types.items()}
         ours: Hydrated = self._runner.run(self.hydrator.hydrate(request, len(rows)))
         self.compared.rows += len(rows)
@@ -220,6 +160,8 @@ class World:
                 key = tuple(row[entity] for entity in VIEWS[stored][0])
                 written = known.get((stored, key))
                 wanted = state_of(written, name)
+                if wanted is FeatureState.NEVER_WRITTEN and not self.kind.tells_unwritten:
+                    wanted = FeatureState.NULL
                 assert states[i] is wanted, (feature, key, written, states[i])
                 if wanted in (FeatureState.PRESENT, FeatureState.STALE):
                     assert values[i] == feasts[feature][i], (feature, key, written)
@@ -250,7 +192,7 @@ def compare_random(world: World, rows: int) -> Compared:
         few = range(min(keys, 3))
         drawn = {
             (view, places): data.draw(rows_of(view))
-            for view, (entities, _) in VIEWS.items()
+            for view, (entities, _) in world.views.items()
             for places in product(*(few if len(entities) > 1 else range(keys) for _ in entities))
         }
         place = st.integers(0, keys)  # the last is of nobody
@@ -291,10 +233,10 @@ def compare_materialized(world: World, rows: int) -> Compared:
     }
     asked = [{name: draw.choice(of_name) for name, of_name in parts.items()} for _ in range(rows)]
     known: dict[tuple[str, tuple[Any, ...]], Written | None] = {}
-    for view, (entities, _) in VIEWS.items():
+    for view, (entities, _) in VIEWS.items():  # all of them, for all are materialized
         keys = dict.fromkeys(tuple(row[entity] for entity in entities) for row in asked)
-        written = [(key, _random_row(view, draw)) for key in keys for _ in range(draw.choice((0, 1, 1, 2)))]
-        written = written or [(key, _random_row(view, draw)) for key in keys]
+        written = [(key, random_row(view, draw)) for key in keys for _ in range(draw.choice((0, 1, 1, 2)))]
+        written = written or [(key, random_row(view, draw)) for key in keys]
         _write_parquet(world.repo.path / f"{view}.parquet", view, written)
         for key, row in sorted(written, key=lambda one: one[1].age, reverse=True):
             if NOON - row.age > start:
@@ -303,22 +245,6 @@ def compare_materialized(world: World, rows: int) -> Compared:
     for i in range(0, len(asked), ROWS_PER_READ):
         world.compare(asked[i : i + ROWS_PER_READ], known)
     return world.compared
-
-
-def _random_row(view: str, draw: random.Random) -> Written:
-    """Return a row with a place among the microseconds of its own, so that no two are of the same age."""
-    make: Mapping[str, Callable[[], Any]] = {
-        "f": lambda: float(np.float32(draw.gauss(0, 1e6))),
-        "d": lambda: draw.gauss(0, 1) * 10 ** draw.randrange(-300, 300),
-        "l": lambda: draw.randrange(-(2**53), 2**53),
-        "i": lambda: draw.randrange(-(2**31), 2**31),
-        "b": lambda: draw.random() < 0.5,
-        "s": lambda: draw.choice(("", "é", "x" * draw.randrange(300))),
-    }
-    holes = draw.random() < 0.3
-    age = timedelta(microseconds=draw.randrange(1, int(2.5 * TTL.total_seconds() * 1e6)))
-    cells = {name: NULL if holes and draw.random() < 0.4 else make[kind]() for name, kind in names(view).items()}
-    return Written(age, cells)
 
 
 def _write_parquet(path: Path, view: str, written: Sequence[tuple[tuple[Any, ...], Written]]) -> None:
@@ -333,37 +259,17 @@ def _write_parquet(path: Path, view: str, written: Sequence[tuple[tuple[Any, ...
     parquet.write_table(pa.table(columns), path)
 
 
-def definitions(path: Path) -> list[Any]:
-    """Return Feast's objects: the views, the shops a second time under another name and key, and a service of all."""
-    value_types = {"l": ValueType.INT64, "s": ValueType.STRING, "i": ValueType.INT32}
-    entities = {name: Entity(name=name, join_keys=[name], value_type=value_types[k]) for name, k in ENTITIES.items()}
-    views = {
-        view: FeatureView(
-            name=view,
-            entities=[entities[entity] for entity in of_view],
-            ttl=TTL,
-            schema=[Field(name=entity, dtype=TYPES[ENTITIES[entity]]) for entity in of_view]
-            + [Field(name=name, dtype=TYPES[kind]) for name, kind in names(view).items()],
-            source=FileSource(name=f"{view}_source", path=str(path / f"{view}.parquet"), timestamp_field="at"),
-        )
-        for view, (of_view, _) in VIEWS.items()
-    }
-    # Feast 0.67 cannot compare a service that has a view with an alias and without one.
-    here = views["shops"].with_name("here")
-    elsewhere = views["shops"].with_name("elsewhere").with_join_key_map({"shop": "other"})
-    served = [*(view for name, view in views.items() if name != "shops"), here, elsewhere]
-    return [*entities.values(), *views.values(), FeatureService(name="all", features=served)]
-
-
 @contextmanager
 def world_of(kind: str, folder: Path) -> Iterator[World]:
-    """Open a world in an empty folder; ``kind`` is sqlite or redis."""
+    """Open a world in an empty folder; ``kind`` is one of ``KINDS``."""
+    of_redis = KINDS[kind].online_store
     with asyncio.Runner() as runner:
-        if kind == "sqlite":
-            yield World(make_repo(folder / "repo", apply=False), folder, runner)
+        if of_redis is None:
+            yield World(KINDS[kind], make_repo(folder / "repo", apply=False), folder, runner)
             return
         with redis_server(folder) as server:
-            world = World(make_repo(folder / "repo", online_store=server.online_store, apply=False), folder, runner)
+            repo = make_repo(folder / "repo", online_store={**server.online_store, **of_redis}, apply=False)
+            world = World(KINDS[kind], repo, folder, runner)
             yield world
             runner.run(world.hydrator.close())
 
@@ -374,7 +280,7 @@ WAYS: Mapping[str, Callable[[World, int], Compared]] = {"written": compare_rando
 def main() -> None:
     """Compare, and print what was compared as one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("store", choices=("redis", "sqlite"))
+    parser.add_argument("store", choices=KINDS)
     parser.add_argument("way", choices=WAYS)
     parser.add_argument("rows", type=int)
     found = parser.parse_args()
