@@ -3,6 +3,7 @@
 //! `engine` is plain Rust; `python`, behind the feature of that name, is what Python sees of it.
 
 pub mod budget;
+pub mod columns;
 pub mod engine;
 pub mod head;
 pub mod message;

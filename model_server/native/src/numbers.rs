@@ -33,7 +33,9 @@ impl Kind {
         })
     }
 
-    fn size(self) -> usize {
+    /// Bytes of an element.
+    #[must_use]
+    pub fn size(self) -> usize {
         match self {
             Self::Float32 => 4,
             Self::Float64 => 8,
@@ -81,6 +83,14 @@ pub fn list(text: &[u8], kind: Kind, count: usize) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(room(text, kind, count));
     reader.list(kind, count, &mut out)?;
     reader.is_done().then_some(out)
+}
+
+/// Read `[n, n, …]` of `count` numbers at the start of `text` into `out`; return where it ends.
+pub fn part(text: &[u8], kind: Kind, count: usize, out: &mut Vec<u8>) -> Option<usize> {
+    // A list ends at its first bracket: what follows may be anything.
+    let end = 1 + text.iter().position(|&byte| byte == b']')?;
+    Reader::new(&text[..end])?.list(kind, count, out)?;
+    Some(end)
 }
 
 /// Read `[[n, …], [n, …], …]` of at least one and at most `most` rows of `width` numbers each.

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
 
 use crate::budget;
+use crate::columns;
 use crate::engine::{Engine, Event, Limits};
 use crate::head::{self, Names};
 use crate::numbers as plain;
@@ -205,6 +206,25 @@ fn rows<'py>(
     Some(PyBytes::new(py, &found))
 }
 
+/// Reads documents of one form; see `columns`.
+#[pyclass(frozen)]
+struct Columns(columns::Columns);
+
+#[pymethods]
+impl Columns {
+    #[new]
+    #[allow(clippy::needless_pass_by_value)] // as Python hands it over
+    fn new(pieces: Vec<Vec<u8>>, kinds: Vec<String>, rows: usize) -> PyResult<Self> {
+        let kinds: Option<Vec<_>> = kinds.iter().map(|kind| plain::Kind::named(kind)).collect();
+        let made = kinds.and_then(|kinds| columns::Columns::new(pieces, kinds, rows));
+        made.map(Self).ok_or_else(|| PyValueError::new_err("there is a piece more than kinds, and at least a row"))
+    }
+
+    fn read<'py>(&self, py: Python<'py>, body: &[u8]) -> Option<Bound<'py, PyBytes>> {
+        self.0.read(body).map(|found| PyBytes::new(py, &found))
+    }
+}
+
 /// Reads requests that came whole and plain; see `head`.
 #[pyclass(frozen)]
 struct Heads {
@@ -318,5 +338,5 @@ fn extra(metadata: Option<Pairs>) -> PyResult<Vec<(HeaderName, HeaderValue)>> {
 #[pymodule]
 mod fairlead_server_native {
     #[pymodule_export]
-    use super::{Budget, Connection, Fields, Heads, Metadata, numbers, rows};
+    use super::{Budget, Columns, Connection, Fields, Heads, Metadata, numbers, rows};
 }

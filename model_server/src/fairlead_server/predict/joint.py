@@ -29,30 +29,59 @@ class Layout:
     tail: tuple[int, ...]
     """The input's dimensions after the first."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The input's name."""
+        return (self.name,)
+
+    def columns(self, raw: bytes) -> dict[str, Array]:
+        """Return the rows in ``raw``."""
+        return {self.name: np.frombuffer(raw, self.dtype).reshape(-1, *self.tail)}
+
+
+@dataclass(frozen=True, slots=True)
+class RowLayout:
+    """How the rows of packed requests lie in their bytes if the graph has an input for each column."""
+
+    dtype: np.dtype[np.void]
+    """A row: fields by input, without gaps."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The inputs' names."""
+        return self.dtype.names or ()
+
+    def columns(self, raw: bytes) -> dict[str, Array]:
+        """Return the columns of the rows in ``raw``, each of shape [rows]."""
+        rows = np.frombuffer(raw, self.dtype)
+        return {name: np.ascontiguousarray(rows[name]) for name in self.names}
+
 
 class Packed(Mapping[str, Array]):
-    """One request's rows of a graph's only input, as bytes; made an array when somebody asks for it."""
+    """One request's rows as bytes; made arrays when somebody asks for them."""
 
-    __slots__ = ("layout", "raw")
+    __slots__ = ("_columns", "layout", "raw")
 
-    def __init__(self, layout: Layout, raw: bytes) -> None:
+    def __init__(self, layout: Layout | RowLayout, raw: bytes) -> None:
         """Hold ``raw``, little-endian elements of whole rows."""
         self.layout = layout
         self.raw = raw
+        self._columns: dict[str, Array] | None = None
 
     def __getitem__(self, name: str) -> Array:
         """Return the input of that name."""
-        if name != self.layout.name:
-            raise KeyError(name)
-        return _array(self.layout, self.raw)
+        found = self._columns
+        if found is None:
+            found = self._columns = self.layout.columns(self.raw)
+        return found[name]
 
     def __iter__(self) -> Iterator[str]:
-        """Yield the input's name."""
-        yield self.layout.name
+        """Yield the inputs' names."""
+        return iter(self.layout.names)
 
     def __len__(self) -> int:
-        """Return 1."""
-        return 1
+        """Return the number of inputs."""
+        return len(self.layout.names)
 
 
 class Joint:
@@ -166,9 +195,5 @@ def joined(parts: Sequence[Mapping[str, Array]]) -> Mapping[str, Array]:
         layout = first.layout
         raws = [part.raw for part in parts if type(part) is Packed and part.layout is layout]
         if len(raws) == len(parts):
-            return {layout.name: _array(layout, b"".join(raws))}
+            return layout.columns(b"".join(raws))
     return {name: np.concatenate([part[name] for part in parts]) for name in first}
-
-
-def _array(layout: Layout, raw: bytes) -> Array:
-    return np.frombuffer(raw, layout.dtype).reshape(-1, *layout.tail)

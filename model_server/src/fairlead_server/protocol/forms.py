@@ -5,8 +5,8 @@ and by nothing else: when a form comes for the second time, it is decoded once m
 if these arrive where they should, later requests of the form need their numbers read and nothing else. How the
 answer looks is taken in the same way from what the strict encoder makes of numbers that are known.
 
-Only graphs with one numeric input of fixed width, without a contract, are read this way; whatever is not recognised
-is left to the strict decoder, which answers or refuses it.
+Graphs with one numeric input of fixed width, without a contract, are read this way, and by ``columns`` contracts of
+numeric columns; whatever is not recognised is left to the strict decoder, which answers or refuses it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import orjson
 
 from fairlead_server.errors import RequestError
-from fairlead_server.predict.joint import Joint, Layout, Packed, Part
+from fairlead_server.predict.joint import Joint, Layout, Packed, Part, RowLayout
 from fairlead_server.predict.request import PredictResponse
 from fairlead_server.predict.signature import ANY, NUMPY_OF, TensorSpec
 from fairlead_server.protocol import v1, v2
@@ -72,7 +72,7 @@ class Template:
 class Form:
     """What requests of one form have in common."""
 
-    layout: Layout
+    layout: Layout | RowLayout
     read: Read
     """Reads the numbers: all of a V2 request, rows of a V1 request."""
     row_bytes: int

@@ -406,7 +406,7 @@ class LaneProtocol(HttpProtocol):
             reading = forms.read_v2(body)
         else:
             reading = forms.read_binary(body, json_length)
-        if reading is None:
+        if reading is None or not route.ready:
             Strict(self, route, headers).begin(body, json_length, deadline_s)
             return
         one = FormedRequest()

@@ -12,6 +12,7 @@ from fairlead_server.predict.joint import Part
 from fairlead_server.predict.request import PredictResponse
 from fairlead_server.protocol import v1, v2
 from fairlead_server.protocol.call import InferCall
+from fairlead_server.protocol.columns import ColumnForms
 from fairlead_server.protocol.formed import Formed, Path
 from fairlead_server.protocol.forms import Form, Forms
 from fairlead_server.protocol.paths import Resource, Target
@@ -32,7 +33,7 @@ class Asker(Protocol):
 class Route(Path):
     """A path of predictions over REST, and the forms of its requests."""
 
-    __slots__ = ("forms", "is_v1", "service", "target")
+    __slots__ = ("connection", "forms", "is_v1", "service", "target")
 
     def __init__(self, target: Target, served: Served, service: Service) -> None:
         """Answer ``target`` from ``served``, which is one of ``service``'s."""
@@ -40,7 +41,13 @@ class Route(Path):
         self.target = target
         self.service = service
         self.is_v1 = target.resource is Resource.V1_PREDICT
-        self.forms = Forms(served.schema)
+        self.forms: Forms | ColumnForms = (Forms if served.schema.is_plain else ColumnForms)(served.schema)
+        self.connection = served.predictor.connection
+
+    @property
+    def ready(self) -> bool:
+        """Whether rows may be run without asking the predictor."""
+        return self.connection is None or self.connection.ready
 
     def refusal(self, error: Exception, headers: Headers | None, elapsed_us: int) -> Answer:
         """Count a request that gets no prediction, and return its answer; ``headers`` as for ``Formed``."""
