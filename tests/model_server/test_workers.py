@@ -114,6 +114,8 @@ def test_connections_are_spread_evenly_and_counted_as_one_servers(server: Server
         assert answered(server) == before + CONNECTIONS
         reports = [client.get("/v2/models/plain").json()["parameters"] for client in clients]
         assert all(report["ready"] for report in reports)
+        told = [client.get("/v2/models/plain/stats").json()["model_stats"][0] for client in clients]
+        assert {one["inference_count"] for one in told} == {before + CONNECTIONS}
 
 
 def test_a_killed_worker_loses_its_own_requests_alone_and_its_counts_stay(server: ServerProcess) -> None:

@@ -8,7 +8,7 @@ from fairlead.serving import ExperimentCounts, FeedbackReport, RegistryReport, S
 from fairlead_server.metrics import ServerMetrics, Stage
 from fairlead_server.protocol.service import Service
 from fairlead_server.workers.handed import Others
-from fairlead_server.workers.merging import Snapshot, ended, reported, summed
+from fairlead_server.workers.merging import Snapshot, counted_together, ended, model_key, reported, summed
 
 DIGEST = f"sha256:{'0' * 64}"
 
@@ -78,6 +78,29 @@ def test_reports_are_of_all_workers() -> None:
     assert found.feedback == FeedbackReport(
         configured=True, digest="", waiting=3, dropped=7, last_success_us=9, failure="away"
     )
+
+
+def statistics(last: int, runs: int, sizes: dict[int, int], version: str = "1") -> dict[str, object]:
+    took = {"count": runs, "ns": 1000 * runs}
+    batches = [{"batch_size": size, "compute_infer": {"count": count, "ns": 7}} for size, count in sizes.items()]
+    named = {"name": "m", "version": version, "last_inference": last}
+    return {**named, "inference_count": runs, "inference_stats": {"success": took}, "batch_stats": batches}
+
+
+def shows(*told: dict[str, object]) -> Snapshot:
+    return {"statistics": {model_key(one): one for one in told}}
+
+
+def test_statistics_are_added_up_by_size_of_batches() -> None:
+    past = ended(ended({}, shows(statistics(5, 1, {1: 1}))), shows(statistics(9, 2, {2: 1}, "2")))
+    found = counted_together(statistics(70, 3, {1: 2, 4: 1}), [shows(statistics(80, 10, {4: 5, 2: 5})), {}, past])
+    assert found == statistics(80, 14, {1: 3, 2: 5, 4: 6}) | {
+        "batch_stats": [
+            {"batch_size": 1, "compute_infer": {"count": 3, "ns": 14}},
+            {"batch_size": 2, "compute_infer": {"count": 5, "ns": 7}},
+            {"batch_size": 4, "compute_infer": {"count": 6, "ns": 14}},
+        ]
+    }
 
 
 def test_the_server_is_not_ready_while_one_worker_is_not() -> None:

@@ -24,3 +24,6 @@ class Others(Protocol):
             metadata: This process' answer.
             version: The model's.
         """
+
+    def statistics(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        """Return statistics of models in all processes, as of the last :meth:`refresh`; ``told`` are this one's."""

@@ -186,7 +186,7 @@ class RestApplication:
         if target.resource is Resource.METRICS:
             return self._metrics(headers)
         if methods[0] == "GET":
-            return _json(self._read(target))
+            return _json(await self._read(target))
         body = await self._body(headers, receive)
         match target.resource:
             case Resource.V1_PREDICT:
@@ -214,7 +214,7 @@ class RestApplication:
         encode, content_type = choose_encoder(headers.get(b"accept", b"").decode("latin-1"))
         return Answer(200, encode(self._others or self._registry), ((b"content-type", content_type.encode()),))
 
-    def _read(self, target: Target) -> dict[str, Any]:
+    async def _read(self, target: Target) -> dict[str, Any]:
         service = self._service
         match target.resource:
             case Resource.ALIVE | Resource.LIVE:
@@ -227,7 +227,7 @@ class RestApplication:
             case Resource.SERVER:
                 return metadata.of_server()
             case Resource.STATISTICS:
-                return statistics.of_models(service.asked(target.model, target.version))
+                return await statistics.told(service, target.model, target.version)
         return self._read_model(target)
 
     def _read_model(self, target: Target) -> dict[str, Any]:

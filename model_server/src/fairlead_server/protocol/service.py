@@ -22,6 +22,7 @@ from fairlead_server.protocol.schema import Schema
 
 if TYPE_CHECKING:
     from fairlead_server.predict.predictor import Predictor  # imports feast: 2 s in which the ports must be open
+    from fairlead_server.protocol.others import Others
 
 _LOG = logging.getLogger(__name__)
 LOADING = "the model is being loaded"
@@ -141,6 +142,8 @@ class Service:
         self._draining = False
         self.waiting_for: str | None = None
         """What the process waits for beside its own models; None for nothing."""
+        self.others: Others | None = None
+        """The other processes of this server, if there are any."""
         self.control: Control = NoControl()
         """Who loads and unloads models for clients."""
         if model_name is not None:

@@ -1,4 +1,4 @@
-"""The statistics extension: what a model did since the server was started, in Triton's words.
+"""The statistics extension: what a model did since the server was started, in Triton's words, in all its processes.
 
 Everything is read off what is counted anyway: runs by the session, durations by the stages' histograms, answers by
 their codes. Versions of one model share those of stages and answers. Failures are counted and not timed.
@@ -14,9 +14,22 @@ from fairlead.clock import SystemClock
 from fairlead_server.metrics import ModelMetrics, Stage
 
 if TYPE_CHECKING:
-    from fairlead_server.protocol.service import Served
+    from fairlead_server.protocol.service import Served, Service
 
 _SUCCESS = frozenset({"200", "OK"})
+
+
+async def told(service: Service, name: str, version: str) -> dict[str, Any]:
+    """Return the statistics of models of a name and version, empty for any, in all processes of this server.
+
+    Raises:
+        RequestError: A model is named, and not there.
+    """
+    served = service.asked(name, version)
+    if service.others is None:
+        return of_models(served)
+    await service.others.refresh()
+    return service.others.statistics(of_models(served))
 
 
 def of_models(served: Iterable[Served]) -> dict[str, Any]:

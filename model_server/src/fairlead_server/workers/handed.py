@@ -14,9 +14,18 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
 from fairlead_server.listening import Ways
+from fairlead_server.protocol import statistics
 from fairlead_server.protocol.service import Service
 from fairlead_server.workers.channel import Kind, Lines, Place, Port, line_of
-from fairlead_server.workers.merging import Snapshot, reported, sample_key, sample_of, summed
+from fairlead_server.workers.merging import (
+    Snapshot,
+    counted_together,
+    model_key,
+    reported,
+    sample_key,
+    sample_of,
+    summed,
+)
 
 _OTHERS_LOADING = "other workers are being loaded"
 _AT_ONCE = 16
@@ -195,6 +204,7 @@ class Others:
         self._past: Snapshot = {}
         self._shown: Snapshot = {}
         service.waiting_for = _OTHERS_LOADING
+        service.others = self
 
     def all_loaded(self) -> None:
         """Note that every worker has been loaded."""
@@ -237,7 +247,8 @@ class Others:
             for version, known in self._service.versions_of(name).items()
             if known.served is not None
         }
-        return {"metrics": metrics, "reports": reports}
+        told = statistics.of_models(self._service.asked("", ""))["model_stats"]
+        return {"metrics": metrics, "reports": reports, "statistics": {model_key(one): one for one in told}}
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of all workers, as they were at the last :meth:`refresh`."""
@@ -259,3 +270,8 @@ class Others:
         past = self._past.get("reports", {}).get(key, {})
         own = self._shown.get("reports", {}).get(key, metadata["parameters"])
         return {**metadata, "parameters": reported(own, of_others, past)}
+
+    def statistics(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        """Return statistics of models in all workers, as of the last :meth:`refresh`; see ``protocol.others``."""
+        beside = [*self._snapshots, self._past]
+        return {"model_stats": [counted_together(one, beside) for one in told["model_stats"]]}

@@ -1,7 +1,8 @@
 """Sums over workers: their metrics, and what they report of themselves. Pure, and of the standard library alone.
 
-A snapshot is JSON: ``metrics`` by family (``type``, ``help``, ``samples`` by :func:`sample_key`) and ``reports``
-by model and version: the flat parameters of ``fairlead.serving.ServerReport``.
+A snapshot is JSON: ``metrics`` by family (``type``, ``help``, ``samples`` by :func:`sample_key`) and by model
+and version ``reports``, the flat parameters of ``fairlead.serving.ServerReport``, and ``statistics``, as the V2
+extension tells them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Snapshot = dict[str, Any]
+
+_LATEST, _BATCH = "last_inference", "batch_size"
 
 _HIGHEST = ("_degraded", "_timestamp_seconds", "_open", "_age_seconds", "_drift", "_reader")
 """Ends of the names of gauges whose highest value stands for all workers; others are summed."""
@@ -69,7 +72,41 @@ def ended(before: Snapshot, last: Snapshot) -> Snapshot:
             for field, value in parameters.items()
             if field.startswith(_SUMMED) and field not in _NOT_OF_ENDED
         }
-    return {"metrics": metrics, "reports": reports}
+    kept = before.get("statistics", {})
+    statistics = kept | {name: _together(kept.get(name), one) for name, one in last.get("statistics", {}).items()}
+    return {"metrics": metrics, "reports": reports, "statistics": statistics}
+
+
+def model_key(statistics: Mapping[str, Any]) -> str:
+    """Return what names a model's statistics among all."""
+    return f"{statistics['name']}/{statistics['version']}"
+
+
+def counted_together(own: Mapping[str, Any], snapshots: Iterable[Snapshot]) -> dict[str, Any]:
+    """Return a model's statistics in this worker and those that showed ``snapshots``."""
+    found: Mapping[str, Any] = own
+    for snapshot in snapshots:
+        other = snapshot.get("statistics", {}).get(model_key(own))
+        found = found if other is None else _together(found, other)
+    return dict(found)
+
+
+def _together(one: Any, other: Any) -> Any:
+    """Add numbers up, wherever they are; times are the latest, and sizes of batches name what is added to what."""
+    if one is None:
+        return other
+    if isinstance(other, dict):
+        return {
+            name: max(one[name], value) if name == _LATEST else _together(one[name], value)
+            for name, value in other.items()
+        }
+    if isinstance(other, list):
+        sizes = {batch[_BATCH]: batch for batch in one}
+        for batch in other:
+            size = batch[_BATCH]
+            sizes[size] = _together(sizes.get(size), batch) | {_BATCH: size}
+        return [sizes[size] for size in sorted(sizes)]
+    return other if isinstance(other, str) else one + other
 
 
 def reported(own: Mapping[str, Any], others: Sequence[Mapping[str, Any]], past: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,12 +38,12 @@ class InferenceMethods:
             "ModelReady": self._model_ready,
             "ModelMetadata": self._model_metadata,
             "RepositoryIndex": self._repository_index,
-            "ModelStatistics": self._model_statistics,
         }
         """By name of the method."""
         self.slow: dict[str, SlowMethod] = {
             "RepositoryModelLoad": self._repository_load,
             "RepositoryModelUnload": self._repository_unload,
+            "ModelStatistics": self._model_statistics,
         }
         """Likewise; those whose answer takes time."""
 
@@ -80,9 +80,9 @@ class InferenceMethods:
         request = codec.parse(self._index_request, raw)
         return _encoded(self._index_response(models=self._service.index(only_ready=request.ready)))
 
-    def _model_statistics(self, raw: bytes) -> bytes:
+    async def _model_statistics(self, raw: bytes) -> bytes:
         request = codec.parse(self._statistics_request, raw)
-        told = statistics.of_models(self._service.asked(request.name, request.version))
+        told = await statistics.told(self._service, request.name, request.version)
         return _encoded(self._statistics_response(**told))
 
     async def _repository_load(self, raw: bytes) -> bytes:
