@@ -259,7 +259,7 @@ class Tally:
         return True
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 12)
 def latency_edge(latency_us: int) -> int:
     """Return what ``fairlead.experiment.tail.edge_of`` says of a latency, in a fiftieth of the time."""
     if latency_us <= 0:
