@@ -34,6 +34,8 @@ _BOOLS = {b"\x38\x01": True, b"\x38\x00": False}
 _INT64_LIMIT, _INT32_LIMIT = 2**63, 2**31
 _CONTINUED = 0x80
 _SHORT = 2
+_HUGE, _HUGE_NEGATIVE = 0x7F, 0xFF
+"""Highest bytes of NaN, the infinities, and numbers near them (1e304 as doubles, 2e38 as floats)."""
 BROKEN = b"\xff"
 """What no message is: stands for what could not be read."""
 _KNOWN_TIMES = 4096
@@ -81,7 +83,7 @@ class Block:
         self._cells: Callable[[Reply], Iterable[Any]] = itemgetter(*([slice(first, last + 1)] if together else places))
 
     def decode(self, replies: Sequence[Reply]) -> list[NDArray[Any]] | None:
-        """Return a column per place; None unless every cell has a finite value of the type."""
+        """Return a column per place; None unless every cell has a value of the type, and none that might be a NaN."""
         rows, width, size = len(replies), self._width, self._size
         try:
             if rows == 1:
@@ -92,13 +94,16 @@ class Block:
             return None
         if len(raw) != rows * width * size or raw[::size].count(self._tag) != rows * width:
             return None
+        highest = raw[size - 1 :: size]
+        if _HUGE in highest or _HUGE_NEGATIVE in highest:
+            return None
         cells: NDArray[Any] = np.ndarray((width, rows), self._dtype, raw, 1, (size, width * size))
         if self._narrows:
             with np.errstate(over="ignore"):
                 values = cells.astype(self._target, order="C")
         else:
             values = cells.astype(self._target, order="C")
-        return list(values) if np.isfinite(values).all() else None
+        return list(values)
 
 
 class Cell(NamedTuple):
