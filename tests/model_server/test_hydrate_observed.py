@@ -33,6 +33,15 @@ def test_rows_are_counted_by_age_however_many_there_are(copies: int) -> None:
     assert ages.sum_us == copies * (2 * SECOND + 1 + 3600 * SECOND + 10**6 * SECOND)
 
 
+def test_many_rows_of_like_age_are_counted_at_once_as_one_by_one() -> None:
+    alike, alone = Ages(), Ages()
+    found = [NOW - 100 * SECOND - i for i in range(50)]
+    alike.add(found, NOW)
+    for us in found:
+        alone.add([us], NOW)
+    assert (alike.counts, alike.sum_us) == (alone.counts, alone.sum_us)
+
+
 def test_ages_arrive_in_a_scrape_in_seconds() -> None:
     registry = CollectorRegistry()
     of_model = ServerMetrics(registry).of(model="arrival-delay", variant="logistic")

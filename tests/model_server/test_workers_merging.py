@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, generate_latest
 
 from fairlead.serving import ExperimentCounts, FeedbackReport, RegistryReport, ServerReport
+from fairlead_server.hydrate.observed import Watched
 from fairlead_server.metrics import ServerMetrics, Stage
 from fairlead_server.protocol.service import Service
 from fairlead_server.workers.handed import Others
@@ -23,6 +24,9 @@ def worker(requests: int, *, degraded: bool = False) -> Snapshot:
     metrics = ServerMetrics(registry)
     of_model = metrics.of(model="m", variant="v")
     of_model.watch_degraded(lambda: degraded)
+    of_model.watch_hydration(Watched(drifted=lambda: True, circuit_open=lambda: degraded))
+    of_model.limit_age("plane", 60)
+    of_model.note_reader("plane", "redis")
     for _ in range(requests):
         of_model.count_request("v2-rest", "200")
         metrics.stages["m", "v", Stage.INFER].add(1e-3)
@@ -52,6 +56,10 @@ def test_counters_and_histograms_are_summed_and_gauges_by_their_meaning() -> Non
     assert 'fairlead_stage_seconds_count{model="m",stage="infer",variant="v"} 5.0' in text
     assert 'fairlead_stage_seconds_bucket{le="+Inf",model="m",stage="infer",variant="v"} 5.0' in text
     assert 'fairlead_degraded{model="m",variant="v"} 1.0' in text
+    assert 'fairlead_contract_drift{model="m",variant="v"} 1.0' in text
+    assert 'fairlead_store_circuit_open{model="m",variant="v"} 1.0' in text
+    assert 'fairlead_feature_max_age_seconds{model="m",variant="v",view="plane"} 60.0' in text
+    assert 'fairlead_feature_reader{model="m",reader="redis",variant="v",view="plane"} 1.0' in text
 
 
 def test_of_ended_workers_only_what_grows_is_kept() -> None:

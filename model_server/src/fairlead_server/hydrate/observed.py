@@ -56,6 +56,13 @@ class Ages:
                     self.counts[bisect_left(_BUCKETS_US, age_us)] += 1
                     self.sum_us += age_us
             return
+        first_us, last_us = min(event_us), max(event_us)
+        if first_us >= _FIRST_US and last_us <= now_us:
+            bucket = bisect_left(_BUCKETS_US, now_us - first_us)
+            if bucket == bisect_left(_BUCKETS_US, now_us - last_us):  # as of rows that were materialized together
+                self.counts[bucket] += len(event_us)
+                self.sum_us += len(event_us) * now_us - sum(event_us)
+                return
         times = np.array(event_us, np.int64)
         ages_us = np.maximum(now_us - times[times >= _FIRST_US], 0)
         amounts = np.bincount(np.searchsorted(_BUCKETS_ARRAY, ages_us), minlength=len(self.counts))

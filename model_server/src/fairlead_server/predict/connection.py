@@ -201,8 +201,13 @@ class FeatureConnection:
         if moved:
             return Registered(None, moved)
         hydrator = self._hydrator(self._access(self._lease.what, source))
-        if not await hydrator.answers():
-            await hydrator.close()
+        answers = False
+        try:
+            answers = await hydrator.answers()
+        finally:
+            if not answers:
+                await hydrator.close()
+        if not answers:
             return Registered(None, outcome=RegistryRead.POSTPONED)
         retired, self.hydrator, self._source = self.hydrator, hydrator, source
         task = asyncio.create_task(self._retire(retired))
