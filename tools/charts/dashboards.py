@@ -147,7 +147,7 @@ _MODELS: Final = Dashboard(
             "percentunit",
             {
                 "{{model}} {{variant}}": (
-                    f'sum by (model, variant) (rate(fairlead_requests_total{{{_OF_MODEL},code=~"5..|429|INTERNAL|'
+                    f'sum by (model, variant) (rate(fairlead_requests_total{{{_OF_MODEL},code=~"5..|408|429|INTERNAL|'
                     'UNAVAILABLE|UNKNOWN|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED"}[5m])) / '
                     f"sum by (model, variant) (rate(fairlead_requests_total{{{_OF_MODEL}}}[5m]))"
                 )
