@@ -38,6 +38,8 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection has ended."""
         super().connection_lost(exc)
+        # It and this hold each other: else a closed connection waits for the garbage collector.
+        self.parser = None  # type: ignore[assignment]  # nobody parses any more
         self._lost()
 
     def on_header(self, name: bytes, value: bytes) -> None:
