@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from feast import FeatureService
 
+from fairlead.features.service import describe
 from fairlead.policy import Action, Hydration
 from fairlead.skew.cause import Cause
 from fairlead.skew.errors import SkewError
-from fairlead.skew.log import Choice, read_log
+from fairlead.skew.log import Choice, LoggedModel, read_log
 from fairlead.skew.measure import measure
 from fairlead.skew.report import FeatureSkew, ModelSkew
 from fairlead_server.predict.request import PredictRequest
 from fairlead_server.prediction_log.settings import LogSettings
+from support.models import contract_of
 from support.predictors import HOUR, NOON, Rig, running
 from support.skew_world import SkewRepo, make_skew_repo
 
@@ -182,3 +185,24 @@ async def test_a_long_log_is_compared_evenly_within_a_tolerance_and_by_the_servi
     assert close.last >= (NOON + 8 * MINUTE).isoformat()
     assert (causes(close), causes(far)) == ({}, {"weather__wind": {"values_differ": 20}})
     assert "feature service skewed has changed since the model was packaged" in moved.notes
+
+
+@pytest.mark.parametrize("offline", ["file", "duckdb"])
+def test_a_version_that_the_service_names_is_replayed(tmp_path: Path, offline: str) -> None:
+    repo = make_skew_repo(tmp_path / "repo", offline=offline, versions=True)
+    repo.write("planes", NOON - HOUR, tailnum="N1", seats=12, maker="BOEING")
+    repo.save()
+    repo.store.apply([FeatureService(name="pinned", features=["planes@v0:seats"])])
+    contract = contract_of(describe(repo.store, "pinned"), echo=False)
+    asked = {
+        "key.tailnum": ["N1", "N2"],
+        "served_at": pd.to_datetime([NOON, NOON]),
+        "feature.planes@v0__seats": [12, 3],
+    }
+    found = {
+        "state.planes@v0__seats": ["PRESENT", "PRESENT"],
+        "event_time.planes@v0": pd.to_datetime([NOON - HOUR] * 2),
+    }
+    rows = pd.DataFrame({**asked, **found, "model": "m", "variant": ""})
+    skew = measure(repo.store, LoggedModel(contract, Hydration(), rows, 2), tolerance=0, advance=lambda _: None)
+    assert causes(skew) == {"planes@v0__seats": {"not_offline": 1}}

@@ -88,18 +88,23 @@ class SkewRepo:
                 frame.to_parquet(self.path / f"{view}.parquet", coerce_timestamps="us")
 
 
-def make_skew_repo(path: Path, *, offline: str = "file") -> SkewRepo:
+def make_skew_repo(path: Path, *, offline: str = "file", versions: bool = False) -> SkewRepo:
     """Make the repository in a new folder.
 
     Args:
         path: The folder.
         offline: Feast's name of the offline store: ``file`` or ``duckdb``.
+        versions: Whether versions of a view are kept apart online.
     """
     path.mkdir(parents=True)
     config = {
         "project": "skewed",
         "provider": "local",
-        "registry": {"path": "registry.db", "cache_ttl_seconds": 0},
+        "registry": {
+            "path": "registry.db",
+            "cache_ttl_seconds": 0,
+            "enable_online_feature_view_versioning": versions,
+        },
         "online_store": {"type": "fairlead.features.sqlite.WalSqliteOnlineStore", "path": "online_store.db"},
         "offline_store": {"type": offline},
         "entity_key_serialization_version": 3,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from fairlead.features.service import view_of
 from fairlead.skew.cause import Found, SourceRow
 from fairlead.skew.errors import SkewError
 
@@ -100,7 +101,7 @@ def source_views(store: FeatureStore, service: str, wanted: Collection[str]) -> 
     for projection in store.get_feature_service(service).feature_view_projections:
         name = projection.name_to_use()
         if name in wanted:
-            view = store.registry.get_any_feature_view(projection.name, store.project)
+            view = view_of(store, projection)
             own = [store.get_entity(entity).join_key for entity in view.entities if entity != "__dummy"]
             found[name] = SourceView(name, view, {projection.join_key_map.get(key, key): key for key in own})
     missing = sorted(set(wanted) - found.keys())
