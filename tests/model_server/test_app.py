@@ -175,7 +175,7 @@ def test_metadata_tells_the_inputs_apart_and_carries_digests(server: ServerProce
 
 def test_lists_and_server_metadata(server: ServerProcess) -> None:
     def get(path: str) -> Any:
-        return httpx.get(server.url + path).json()
+        return httpx.get(server.url + path, timeout=60).json()  # a page of KServe has to be imported first
 
     assert get("/v1/models") == get("/v2/models") == {"models": ["arrival-delay"]}
     assert get("/v1/models/arrival-delay") == {"name": "arrival-delay", "ready": True}

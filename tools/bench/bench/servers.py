@@ -147,7 +147,7 @@ class Server:
             self._process.wait(_ENDS_WITHIN_S)
         _kill(everyone, self.pid)
         self._process.wait()
-        (self._folder / _PID_FILE).unlink()
+        (self._folder / _PID_FILE).unlink(missing_ok=True)  # another run may have cleared the folder
 
 
 def end_leftovers() -> None:
