@@ -111,6 +111,7 @@ async def test_a_master_that_thaws_after_its_failover_is_not_read_again(tmp_path
         write_planes(repo)
         async with running(repo.path, contract_for(repo), tmp_path, hydration=QUICK) as rig:
             await until(lambda: all_present(rig))
+            store.wait_for_replica()
             store.master.freeze()
             await until(lambda: _fails(rig))
             await until(lambda: store.master_port() == store.replica.port, timeout_s=60)

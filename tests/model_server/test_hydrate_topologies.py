@@ -81,6 +81,7 @@ async def test_behind_sentinel_the_new_master_is_read_after_the_old_one_was_kill
         assert as_feast_says(repo) == [seats_of(i) for i in range(PLANES)]
         async with running(repo.path, contract_for(repo), tmp_path, hydration=QUICK) as rig:
             await until(lambda: all_are_present(rig))
+            store.wait_for_replica()
             store.master.kill()
             assert FeatureState.STORE_ERROR in await ask_all(rig)
             await until(lambda: all_are_present(rig), timeout_s=60)

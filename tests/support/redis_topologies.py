@@ -83,6 +83,13 @@ class Sentinel:
     def freeze_sentinel(self, which: int) -> None:
         self._processes[which].send_signal(signal.SIGSTOP)
 
+    def wait_for_replica(self) -> None:
+        """Return once the replica has all that was written: a failover loses what it has not."""
+        with redis.Redis(port=self.master.port) as master, redis.Redis(port=self.replica.port) as replica:
+            until_so(lambda: _is_online(master.info("replication")))
+            written = master.info("replication")["master_repl_offset"]
+            until_so(lambda: replica.info("replication")["slave_repl_offset"] >= written)
+
     def master_port(self) -> int:
         """Return the port of whoever is the master for the last sentinel."""
         with redis.Redis(port=self.ports[-1], decode_responses=True) as asked:
@@ -121,6 +128,10 @@ def sentinel(folder: Path, *, sentinels: int = 1) -> Iterator[Sentinel]:
             with redis.Redis(port=port) as asked:
                 until_so(lambda: _knows(asked, sentinels))
         yield made
+
+
+def _is_online(told: Any) -> bool:
+    return bool(told["connected_slaves"] == 1 and told["slave0"]["state"] == "online")
 
 
 def _knows(asked: Any, sentinels: int) -> bool:

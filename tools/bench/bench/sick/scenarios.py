@@ -120,6 +120,7 @@ async def _master_killed(folder: Path) -> AsyncIterator[Sick]:
     with await asyncio.to_thread(_entered, sentinel(folder, sentinels=3)) as store:
 
         async def harm() -> None:
+            await asyncio.to_thread(store.wait_for_replica)
             store.master.kill()
             await until(lambda: asyncio.to_thread(_has_failed_over, store), timeout_s=_FAILOVER_S)
 
@@ -135,6 +136,7 @@ async def _failover(folder: Path) -> AsyncIterator[Sick]:
     with await asyncio.to_thread(_entered, sentinel(folder, sentinels=3)) as store:
 
         async def harm() -> None:
+            await asyncio.to_thread(store.wait_for_replica)
             await asyncio.to_thread(store.fail_over)
             await until(lambda: asyncio.to_thread(_has_failed_over, store), timeout_s=_FAILOVER_S)
 
