@@ -8,6 +8,7 @@ import itertools
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -31,7 +32,9 @@ _OTHERS_LOADING = "other workers are being loaded"
 _AT_ONCE = 16
 """Connections that are taken before the event loop serves others."""
 _COUNT_PAUSE_S = 0.05
-"""Between looks at how many connections are open."""
+"""Between looks at how many connections are open, while they come and go."""
+_LONGEST_COUNT_PAUSE_S = 0.4
+"""The same while nothing changes; a connection that comes ends it."""
 _SHOW_PAUSE_S = 1.0
 """Between snapshots that nobody has asked for: so much is forgotten at most when a worker is killed."""
 _ANSWER_S = 2.0
@@ -59,6 +62,7 @@ class HandedOver:
         self._others: Others | None = None
         self._received = 0
         self._told = (0, 0)
+        self._has_come = asyncio.Event()
         self._ended = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -138,6 +142,7 @@ class HandedOver:
                 return
             for descriptor in descriptors:
                 self._received += 1
+                self._has_come.set()
                 self._keep(self._connect(socket.socket(fileno=descriptor), Port(said.decode())))
 
     def _end(self) -> None:
@@ -171,17 +176,30 @@ class HandedOver:
                     self._others.heard(line)
 
     async def _count(self) -> None:
+        pause_s = _COUNT_PAUSE_S
         while self._ways is not None:
             counted = (self._received, self._ways.count())
+            pause_s = min(2 * pause_s, _LONGEST_COUNT_PAUSE_S)
             if counted != self._told:
                 self._told = counted
                 self._say(Kind.LOAD, received=counted[0], open=counted[1])
-            await asyncio.sleep(_COUNT_PAUSE_S)
+                pause_s = _COUNT_PAUSE_S
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._has_come.wait()
+                await asyncio.sleep(_COUNT_PAUSE_S)
+            self._has_come.clear()
 
     async def _show(self) -> None:
         while self._others is not None:
             await asyncio.sleep(_SHOW_PAUSE_S)
             self._say(Kind.SHOWN, snapshot=self._others.own())
+
+
+@lru_cache(maxsize=4096)
+def _key(name: str, labels: tuple[tuple[str, str], ...]) -> str:
+    """Return a sample's key, which is the same every second."""
+    return sample_key(name, dict(labels))
 
 
 class Others:
@@ -237,7 +255,7 @@ class Others:
             family.name: {
                 "type": family.type,
                 "help": family.documentation,
-                "samples": {sample_key(sample.name, sample.labels): sample.value for sample in family.samples},
+                "samples": {_key(sample.name, tuple(sample.labels.items())): sample.value for sample in family.samples},
             }
             for family in self._registry.collect()
         }
