@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from fairlead_server.hydrate.breaker import Breaker, Circuit
 from fairlead_server.hydrate.found import Found, Heard, JoinKeys, Key, Lookup
@@ -69,8 +69,7 @@ class Asked:
     """Whether it has been answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Together:
+class Together(NamedTuple):
     """The keys of several requests, each once."""
 
     lookup: Lookup
