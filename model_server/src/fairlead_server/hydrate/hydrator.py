@@ -18,6 +18,7 @@ from fairlead.contract import Scalar
 from fairlead.policy import FeatureState
 from fairlead_server.errors import InferenceFailed, RequestError
 from fairlead_server.hydrate.found import Found, JoinKeys, Key
+from fairlead_server.hydrate.part import Part
 from fairlead_server.hydrate.plan import FeaturePlan, HydrationPlan, OnDemandPlan, ViewPlan
 from fairlead_server.hydrate.policy import LastGood, visible
 from fairlead_server.hydrate.reader import Asked, BackEnd, Reader, Together
@@ -226,7 +227,7 @@ class Hydrator:
                 columns.update(zip(view.inputs, of_view.columns, strict=True))
                 view.present.add(asked.rows * len(view.inputs))
                 continue
-            part = _Part(start, asked.rows, places)
+            part = Part(start, asked.rows, places)
             columns.update(zip(view.inputs, part.columns(of_view.columns), strict=True))
             if of_view.states is None:
                 view.present.add(asked.rows * len(view.inputs))
@@ -286,44 +287,12 @@ class _View:
         self.inputs = tuple(feature.input for feature in plan.features)
 
 
-class _Part:
-    """One request's rows among those that were read together."""
-
-    __slots__ = ("_places", "_slice", "keys")
-
-    def __init__(self, start: int, rows: int, places: Sequence[int] | None) -> None:
-        if places is not None and rows == 1:  # as most requests are, and a slice is the cheaper way to cut
-            start, places = places[start], None
-        self._slice = slice(start, start + rows)
-        self._places = None if places is None else places[self._slice]
-        self.keys: Sequence[int] = range(start, start + rows) if self._places is None else self._places
-
-    def columns(self, columns: Sequence[NDArray[np.generic]]) -> Iterable[NDArray[np.generic]]:
-        at = self._slice if self._places is None else self._places
-        return [column[at] for column in columns]
-
-    def states(self, states: Sequence[Sequence[FeatureState]]) -> list[tuple[FeatureState, ...]]:
-        """Return states by feature and row; features found alike share one tuple."""
-        known: dict[int, tuple[FeatureState, ...]] = {}
-        for of_feature in states:
-            if id(of_feature) not in known:
-                known[id(of_feature)] = tuple(
-                    of_feature[self._slice] if self._places is None else [of_feature[j] for j in self._places]
-                )
-        return [known[id(of_feature)] for of_feature in states]
-
-    def first_error(self, errors: Mapping[int, RequestError]) -> RequestError | None:
-        if not errors:
-            return None
-        return next((errors[key] for key in self.keys if key in errors), None)
-
-
 def _event_us(
     start: int, rows: int, resolved: Sequence[tuple[_View, Resolved, Sequence[int] | None]]
 ) -> Mapping[str, Sequence[int]]:
     """Cut one request's event times out of those of several."""
     return {
-        view.plan.name: [of_view.event_us[key] for key in _Part(start, rows, places).keys] if of_view.event_us else ()
+        view.plan.name: [of_view.event_us[key] for key in Part(start, rows, places).keys] if of_view.event_us else ()
         for view, of_view, places in resolved
     }
 
