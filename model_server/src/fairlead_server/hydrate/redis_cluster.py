@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,8 @@ _HOPS = 3
 """Times that a key is asked for: where it was, where it is said to have moved, and where it was moved meanwhile."""
 _SHARE_OF_DEADLINE = 0.75
 """After so much of the deadline a node's part is given up, so that what others have answered is in time."""
+_GRACE_TURNS = 8
+"""Turns of the event loop (microseconds each) between an answer's arrival and whoever waits for it."""
 _CLUSTER_SLOTS = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n"
 _PING = b"*1\r\n$4\r\nPING\r\n"
 _ASKING = b"*1\r\n$6\r\nASKING\r\n"
@@ -162,7 +165,7 @@ class ClusterClient:
         if node.is_left_alone and any(not other.failing for other in self._nodes.values()):
             return RedisConnectionError("the node does not answer")
         try:
-            async with asyncio.timeout_at(give_up_s):
+            async with _patience(give_up_s):
                 replies = await node.client.exchange(b"".join(asked.payload), len(asked.payload))
         except UNREACHABLE as error:
             self._note_failure(node)
@@ -283,6 +286,29 @@ class ClusterClient:
         for node in [node for node in self._nodes.values() if node not in used]:
             del self._nodes[node.address]
             self._start(_close(node))
+
+
+@asynccontextmanager
+async def _patience(give_up_s: float) -> AsyncIterator[None]:
+    """Time out at a moment, unless the answer is there and only the event loop was late to hand it on."""
+    loop = asyncio.get_running_loop()
+    ended = False
+
+    def expire(grace_turns: int) -> None:
+        if ended:
+            return
+        if grace_turns:
+            loop.call_soon(expire, grace_turns - 1)
+        else:
+            limit.reschedule(loop.time())
+
+    async with asyncio.timeout(None) as limit:
+        timer = loop.call_at(give_up_s, expire, _GRACE_TURNS)
+        try:
+            yield
+        finally:
+            ended = True
+            timer.cancel()
 
 
 async def _close(node: _Node) -> None:
