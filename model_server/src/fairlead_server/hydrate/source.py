@@ -84,7 +84,7 @@ class Source:
 
     def _definitions(self) -> tuple[Any, ...]:
         tables = {
-            name: (table.definition, table.stored_name, table.join_keys, table.probe)
+            name: (table.definition, table.stored_name, table.hash_fields, table.join_keys, table.probe)
             for name, table in self.tables.items()
         }
         return tables, {name: (f.text, f.inputs, f.by_row) for name, f in self.functions.items()}
