@@ -150,7 +150,10 @@ def _about(meta: Mapping[str, Any]) -> str:
         f"{meta['gc_frozen_objects']:,} objects were out of the garbage collector's sight; full collections during "
         f"calls: {_collections(meta)}."
     )
-    busy = "\n\n**Others worked on this machine meanwhile**: look at ratios, not at microseconds; a p99 is theirs."
+    busy = (
+        "\n\n**Others worked on this machine meanwhile**: microseconds are dearer for everybody, a p99 is theirs, and a "
+        "long call is interrupted more often than a short one, which flatters ratios of p50; those of CPU are steadier."
+    )
     return told + (busy if meta["others"] > _QUIET else "")
 
 
