@@ -363,11 +363,6 @@ class ModelMetrics:
         """Where answers with a prediction token are counted."""
         return _child(self._metrics.tokens, self._model)
 
-    @property
-    def tokens(self) -> Count:
-        """Where answers with a prediction token are counted."""
-        return _child(self._metrics.tokens, self._model)
-
     def count_exposed_failure(self, error: str) -> None:
         """Count one request of an exposed unit that got no prediction; ``error`` is the exception's class."""
         _child(self._metrics.exposed_failures, (*self._model, error)).add()

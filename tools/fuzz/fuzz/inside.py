@@ -153,6 +153,10 @@ class _Reply:
     def __init__(self, told: asyncio.Future[bytes | RequestError]) -> None:
         self.told = told
 
+    def gone(self) -> bool:
+        """Return False: nobody leaves."""
+        return False
+
     def answer(self, message: bytes, token: str | None) -> bool:
         del token
         self.told.set_result(message)
