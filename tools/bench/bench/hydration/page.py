@@ -152,7 +152,8 @@ def _about(meta: Mapping[str, Any]) -> str:
     )
     busy = (
         "\n\n**Others worked on this machine meanwhile**: microseconds are dearer for everybody, a p99 is theirs, and "
-        "a long call is interrupted more often than a short one, which flatters ratios of p50; those of CPU are steadier."
+        "a long call is interrupted more often than a short one, which flatters ratios of p50; those of CPU are "
+        "steadier."
     )
     return told + (busy if meta["others"] > _QUIET else "")
 
