@@ -247,6 +247,9 @@ class _Reply:
         self.told.set_result(message)
         return True
 
+    def gone(self) -> bool:
+        return self.over is not None
+
     def fail(self, error: RequestError) -> None:
         self.told.set_result(error)
 
