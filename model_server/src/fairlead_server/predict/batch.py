@@ -14,7 +14,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,16 @@ class _Asked(Waiting):
         self._done(outcome)
 
 
+class Answers(Protocol):
+    """Where answers of a run's requests are written."""
+
+    def hold(self) -> None:
+        """Keep what is written until :meth:`release`."""
+
+    def release(self) -> None:
+        """Write what was kept."""
+
+
 class Batch:
     """The requests of one model that wait for the turn's end, or for a thread."""
 
@@ -106,6 +116,8 @@ class Batch:
         runs = long_runs or LongRuns(Bounds(long_run_s=math.inf))
         self.cost = RunCost(runs.bounds.long_run_s)
         """What runs are expected to take: by rows, or by elements if requests are not rows that may share a run."""
+        self.answers: Answers | None = None
+        """Where answers of a run's requests are written; None if it is not to be told of runs."""
         self.queue = RunQueue(runs, self.cost, metrics, joint=joint)
         """Who waits for a thread."""
 
@@ -189,11 +201,15 @@ class Batch:
         self._infer.add(time.perf_counter() - start_s, len(taken))
         if not isinstance(outcomes[0], RequestError):  # what fails says nothing of what a run costs
             self.cost.add(taken[0].units if len(taken) == 1 else sum([one.rows for one in taken]), cpu_s)
+        if self.answers is not None:
+            self.answers.hold()
         for one, outcome in zip(taken, outcomes, strict=True):
             try:
                 one.done(outcome)
             except Exception as error:  # noqa: BLE001 -- as in _tell(), without its call for each request
                 _report(error)
+        if self.answers is not None:
+            self.answers.release()
 
     def outcomes(self, works: Sequence[Waiting]) -> Sequence[Columns | RequestError]:
         """Run requests together, and each alone if that fails: whoever is to blame is found so. In any thread."""

@@ -25,7 +25,7 @@ from fairlead_server.exposure.routes import Headers
 from fairlead_server.protocol import v2
 from fairlead_server.protocol.heads import reader
 from fairlead_server.protocol.http import KEEP_ALIVE_S, HttpProtocol
-from fairlead_server.protocol.paths import resolve
+from fairlead_server.protocol.paths import Target, resolve
 from fairlead_server.protocol.replies import FormedRequest, Route, Strict
 from fairlead_server.protocol.rest import (
     PROTOCOLS,
@@ -38,7 +38,7 @@ from fairlead_server.protocol.rest import (
     slow_head,
     with_token,
 )
-from fairlead_server.protocol.service import Service
+from fairlead_server.protocol.service import Served, Service
 
 _LENGTH_HEADER: Final = v2.LENGTH_HEADER.encode()
 _EXPERIMENT_HEADER: Final = EXPERIMENT_HEADER.encode()
@@ -59,6 +59,37 @@ _MOST_PATHS: Final = 1024
 _QUIET_LOOKS: Final = 5
 _LOOK_S: Final = KEEP_ALIVE_S / _QUIET_LOOKS
 """A connection is looked at so often; when nothing has happened in as many looks, it is closed."""
+
+
+class Outgoing:
+    """Answers on their way: at once, or while a run's requests are told of it, after the last of them.
+
+    A client that sleeps is woken by the first answer it gets, at the server's cost; answers that follow at once find
+    it awake.
+    """
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        self._held: list[tuple[asyncio.Transport, bytes]] = []
+        self._holds = False
+
+    def write(self, transport: asyncio.Transport, answer: bytes) -> None:
+        """Write an answer."""
+        if self._holds:
+            self._held.append((transport, answer))
+        else:
+            transport.write(answer)
+
+    def hold(self) -> None:
+        """Keep what is written until :meth:`release`."""
+        self._holds = True
+
+    def release(self) -> None:
+        """Write what was kept."""
+        self._holds = False
+        held, self._held = self._held, []
+        for transport, answer in held:
+            transport.write(answer)
 
 
 class Lane:
@@ -84,6 +115,7 @@ class Lane:
         """Whether an answer ends its connection."""
         self.json_start = b""
         """Start of an answer with a prediction."""
+        self.outgoing = Outgoing()
 
     def route(self, url: bytes) -> Route | None:
         """Return the route of a request line's target, as sent; None if the application should answer."""
@@ -95,9 +127,7 @@ class Lane:
             served = self.service.served_as(target.model, target.version)
         except RequestError:
             return None
-        if served is not route.served:
-            route = self._routes[url] = Route(target, served, self.service)
-        return route
+        return route if served is route.served else self._made(url, target, served)
 
     def _found(self, url: bytes) -> Route | None:
         if not url.startswith(b"/v") or not url.isascii() or any(mark in url for mark in (b"%", b"?", b"#")):
@@ -111,7 +141,11 @@ class Lane:
             return None
         if len(self._routes) >= _MOST_PATHS:
             self._routes.clear()
+        return self._made(url, target, served)
+
+    def _made(self, url: bytes, target: Target, served: Served) -> Route:
         route = self._routes[url] = Route(target, served, self.service)
+        route.batch.answers = self.outgoing
         return route
 
     def renew(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
@@ -430,10 +464,10 @@ class LaneProtocol(HttpProtocol):
         if transport.is_closing():
             return
         if token is None:
-            transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (lane.json_start, len(body), body))
+            lane.outgoing.write(transport, b"%bcontent-length: %d\r\n\r\n%b" % (lane.json_start, len(body), body))
         else:
             named = (lane.json_start, token, len(body), body)
-            transport.write(b"%bx-prediction-id: %b\r\ncontent-length: %d\r\n\r\n%b" % named)
+            lane.outgoing.write(transport, b"%bx-prediction-id: %b\r\ncontent-length: %d\r\n\r\n%b" % named)
 
     def write_answer(self, answer: Answer) -> None:
         """Answer what was asked."""
