@@ -25,6 +25,7 @@ from bench.systems import SYSTEMS
 
 _CASE = "v2-json-1x16"
 _ROUNDS, _SECONDS = 5, 3
+_WARM_S = 4
 _PROGRAM_WITHIN_S = 180
 _PROFILED = ("v2-json-1x16", "grpc-1x16")
 _LIBRARIES = 9
@@ -99,6 +100,7 @@ def workers(questions: Questions, given: Given, ledger: Ledger) -> dict[str, Any
             system = replace(ours, name=f"fairlead-{count}-workers", command=(*ours.command, "--workers", count))
             servers[count] = Server(system, given, ledger_url=ledger.url(system.label))
             questions.await_ready(servers[count])
+            questions.measure(servers[count], case, _WARM_S)  # each worker has to see every unit once
             servers[count].freeze()
         costs: dict[str, list[float]] = {"1": [], "2": []}
         shares: list[Sequence[float]] = []
