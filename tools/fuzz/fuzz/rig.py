@@ -96,7 +96,8 @@ class Rig:
         self._grpc = {
             name: GrpcConnections(self.service, maker_of(name, bounds), bounds, Lifetimes()) for name in engines()
         }
-        self._http = HttpConnections(self.rest, lambda *told: LaneProtocol(Lane(self.service, self.limits), *told))
+        self._lane = Lane(self.service, self.limits)
+        self._http = HttpConnections(self.rest, partial(LaneProtocol, self._lane))
 
     def run(self, awaited: Any) -> Any:
         """Run a coroutine to its end, and raise whatever happened beside it."""
@@ -131,7 +132,8 @@ class Rig:
     # Ways in.
 
     def http(self) -> Wire:
-        """Return a new connection to the HTTP port, with a lane that knows no forms yet."""
+        """Return a new connection to the HTTP port, with a lane that knows no forms any more."""
+        self._lane.forget()
         return Wire(self._http.open())
 
     def either(self, engine: str) -> Wire:

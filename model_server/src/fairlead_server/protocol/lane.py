@@ -107,7 +107,7 @@ class Lane:
         self.read = reader()
         """Reads a request that came whole and plain; None if only the parser can."""
         self._routes: dict[bytes, Route] = {}
-        service.on_change(self._routes.clear)
+        service.on_change(self.forget)
         self.headers: Sequence[tuple[bytes, bytes]] | None = None
         """Those that every answer has, as they were when the following were written; see :meth:`renew`."""
         self.shared = b""
@@ -116,6 +116,10 @@ class Lane:
         self.json_start = b""
         """Start of an answer with a prediction."""
         self.outgoing = Outgoing()
+
+    def forget(self) -> None:
+        """Forget the paths that were asked, and the forms of their requests."""
+        self._routes.clear()
 
     def route(self, url: bytes) -> Route | None:
         """Return the route of a request line's target, as sent; None if the application should answer."""
